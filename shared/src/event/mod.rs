@@ -1,0 +1,65 @@
+//! The purchase event: its types, the rules of its fields, and its form as a Kafka record.
+
+mod fields;
+mod identity;
+mod record;
+mod timestamp;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::fields::{FieldError, Malformed, PurchaseFields};
+pub use self::identity::{
+    IdempotencyKey, InvalidIdempotencyKey, new_purchase_id, purchase_id_for_key, purchase_id_for_position,
+};
+pub use self::record::{Poison, PoisonReason, RecordPosition, decode_record, encode_record, record_headers};
+pub use self::timestamp::Timestamp;
+use crate::price::{Amount, Price};
+
+/// One accepted purchase. `userid` and `username` are 1 to 256 characters, `price` is exact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purchase {
+    /// Names the purchase; the same for every repeat of an idempotency key.
+    pub purchase_id: Uuid,
+    /// Who buys, and the key of the Kafka record.
+    pub userid: String,
+    /// The buyer's name as sent.
+    pub username: String,
+    /// Exact decimal price.
+    pub price: Price,
+    /// When the purchase was accepted: UTC, milliseconds.
+    pub timestamp: Timestamp,
+    /// When it was committed to the database; absent until it is read back from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
+}
+
+impl Purchase {
+    /// Whether `other` is a repeat of this purchase rather than another use of its id.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.userid == other.userid && self.username == other.username && self.price == other.price
+    }
+}
+
+/// All of a user's purchases in short, and the newest of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserPurchases {
+    /// Whose purchases.
+    pub userid: String,
+    /// Newest first, at most as many as asked for.
+    pub purchases: Vec<Purchase>,
+    /// How many purchases the user has in all.
+    pub count: u64,
+    /// The exact sum of all their prices.
+    pub total_spent: Amount,
+}
+
+/// One page of purchases, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurchasePage {
+    /// The purchases of this page.
+    pub purchases: Vec<Purchase>,
+    /// Where the next page begins; nothing on the last one.
+    pub next_cursor: Option<String>,
+}

@@ -1,0 +1,96 @@
+//! Points in time: UTC with milliseconds, in RFC 3339.
+
+use std::fmt;
+
+use chrono::{DateTime, DurationRound, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// UTC, cut to milliseconds, so that what was sent equals what is read back from any store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// The present moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::new(Utc::now())
+    }
+
+    /// `time` cut to milliseconds.
+    #[must_use]
+    pub fn new(time: DateTime<Utc>) -> Self {
+        Self(time.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(time))
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z, as Kafka counts; nothing when out of range.
+    #[must_use]
+    pub fn from_millis(millis: i64) -> Option<Self> {
+        DateTime::from_timestamp_millis(millis).map(Self)
+    }
+
+    /// Parses RFC 3339 with any offset; years 0001 to 9999, which every store can hold.
+    ///
+    /// # Errors
+    /// When the text is no such time.
+    pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
+        let time = DateTime::parse_from_rfc3339(text).map_err(|_| InvalidTimestamp)?;
+        let time = Self::new(time.with_timezone(&Utc));
+        let years = "0001-01-01T00:00:00Z".."9999-12-31T23:59:59.999Z~";
+        if years.contains(&time.to_string().as_str()) { Ok(time) } else { Err(InvalidTimestamp) }
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn millis(self) -> i64 {
+        self.0.timestamp_millis()
+    }
+
+    /// The time for SQL.
+    #[must_use]
+    pub fn datetime(self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
+/// Not an RFC 3339 time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be an RFC 3339 time such as 2026-01-31T12:00:00.000Z")]
+pub struct InvalidTimestamp;
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_offset_becomes_utc_with_milliseconds() {
+        let time = Timestamp::parse("2026-01-31T13:00:00.1239+01:00").unwrap();
+        assert_eq!(time.to_string(), "2026-01-31T12:00:00.123Z");
+        assert_eq!(Timestamp::from_millis(time.millis()), Some(time));
+    }
+
+    #[test]
+    fn what_a_store_cannot_hold_is_refused() {
+        for text in ["", "2026-01-31", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:00", "yesterday"] {
+            assert_eq!(Timestamp::parse(text), Err(InvalidTimestamp), "{text}");
+        }
+    }
+}

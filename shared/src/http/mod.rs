@@ -1,0 +1,17 @@
+//! What both services do with HTTP alike: serving, problems, request ids, and reading what callers send.
+
+mod body;
+mod observe;
+mod prefer;
+mod problem;
+mod query;
+mod request_context;
+mod server;
+
+pub use self::body::{BodyLimits, read_json_body};
+pub use self::observe::{Observer, observe};
+pub use self::prefer::{WAIT_MAX, parse_wait};
+pub use self::problem::{Kind, Problem, ProblemBody, kinds, method_not_allowed, not_found};
+pub use self::query::Query;
+pub use self::request_context::{RequestContext, Traceparent};
+pub use self::server::{ServerLimits, serve};

@@ -1,0 +1,65 @@
+//! The one middleware around every route: request id, metrics, log line, and the rendering of problems.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::{HeaderValue, Method};
+
+use super::{Problem, RequestContext, kinds};
+use crate::metrics::HttpMetrics;
+
+/// What the middleware needs.
+#[derive(Clone)]
+pub struct Observer(pub Arc<HttpMetrics>);
+
+/// Names, counts, times and logs a request; turns a [`Problem`] or a panic into its answer.
+pub async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let context = RequestContext::from_headers(request.headers());
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    request.extensions_mut().insert(context.clone());
+
+    let _in_flight = observer.0.enter();
+    let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut response = outcome.unwrap_or_else(|_| Problem::new(kinds::INTERNAL, "an internal error").into_response());
+    let problem = response.extensions_mut().remove::<Problem>();
+    if let Some(problem) = &problem {
+        response = render(problem, &response, context.request_id());
+    }
+    response.headers_mut().insert("x-request-id", context.request_id.clone());
+
+    let path = path.as_ref().map_or("unmatched", MatchedPath::as_str);
+    observer.0.observe(&method, path, response.status(), started.elapsed());
+    log(&method, path, &response, &context, problem.as_ref());
+    response
+}
+
+/// The problem's answer, keeping headers that the route has set, such as `Allow`.
+fn render(problem: &Problem, response: &Response, request_id: &str) -> Response {
+    let mut rendered = problem.render(request_id);
+    for (name, value) in response.headers() {
+        if !rendered.headers().contains_key(name) {
+            rendered.headers_mut().insert(name, HeaderValue::clone(value));
+        }
+    }
+    rendered
+}
+
+fn log(method: &Method, path: &str, response: &Response, context: &RequestContext, problem: Option<&Problem>) {
+    let status = response.status();
+    let detail = problem.map_or("", Problem::detail);
+    let (request_id, trace_id) = (context.request_id(), context.trace);
+    if status.is_server_error() {
+        let trace_id = trace_id.trace_id();
+        tracing::warn!(%method, path, status = status.as_u16(), request_id, trace_id, detail, "request failed");
+    } else if tracing::enabled!(tracing::Level::DEBUG) {
+        let trace_id = trace_id.trace_id();
+        tracing::debug!(%method, path, status = status.as_u16(), request_id, trace_id, detail, "request answered");
+    }
+}

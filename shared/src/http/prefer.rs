@@ -1,0 +1,79 @@
+//! `Prefer: wait=SECONDS` (RFC 7240).
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::event::FieldError;
+
+/// The longest wait a caller may ask for.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How long the caller would like to wait; nothing when it does not say. Other preferences are ignored.
+///
+/// # Errors
+/// When a `wait` is given that is not a whole number from 0 to 30.
+pub fn parse_wait(headers: &HeaderMap) -> Result<Option<Duration>, FieldError> {
+    let malformed = || FieldError::new("Prefer", "wait must be a whole number of seconds from 0 to 30");
+    for line in headers.get_all("prefer") {
+        let Ok(line) = line.to_str() else { continue };
+        for preference in line.split(',') {
+            // Parameters after `;` belong to the preference and change nothing for us.
+            let preference = preference.split(';').next().unwrap_or_default();
+            let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+            if name.trim().eq_ignore_ascii_case("wait") {
+                // RFC 7240: when a preference stands several times, the first one counts.
+                return parse_seconds(value.trim()).map(Some).ok_or_else(malformed);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn parse_seconds(text: &str) -> Option<Duration> {
+    let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let plain = !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = Duration::from_secs(digits.parse().ok().filter(|_| plain)?);
+    (wait <= WAIT_MAX).then_some(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<u64>, ()> {
+        let mut headers = HeaderMap::new();
+        headers.insert("prefer", HeaderValue::from_str(text).map_err(|_| ())?);
+        parse_wait(&headers).map(|wait| wait.map(|wait| wait.as_secs())).map_err(|_| ())
+    }
+
+    #[test]
+    fn the_first_wait_counts_and_others_are_ignored() {
+        for (text, expected) in [
+            ("wait=5", Ok(Some(5))),
+            ("respond-async, Wait = 30 ; x=1", Ok(Some(30))),
+            ("wait=\"7\"", Ok(Some(7))),
+            ("wait=1, wait=2", Ok(Some(1))),
+            ("return=minimal", Ok(None)),
+            ("waiting=99", Ok(None)),
+            ("wait=0", Ok(Some(0))),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        for bad in ["wait", "wait=", "wait=31", "wait=-1", "wait=1.5", "wait=+1", "wait=99999999999999999999"] {
+            assert_eq!(parse(bad), Err(()), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_the_parser_panic(text in "[ -~]{0,60}|wait=[ -~]{0,10}") {
+            if let Ok(Some(seconds)) = parse(&text) {
+                prop_assert!(seconds <= 30);
+            }
+        }
+    }
+}

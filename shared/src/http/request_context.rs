@@ -1,0 +1,131 @@
+//! What names a request in answers, logs and records: its request id and its W3C trace context.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderValue};
+use rand::RngExt;
+
+/// The longest request id taken from a caller.
+const REQUEST_ID_LENGTH_MAX: usize = 64;
+
+/// The names of one request.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// The caller's `X-Request-Id` if it is well formed, else the trace id.
+    pub request_id: HeaderValue,
+    /// The trace that the request belongs to.
+    pub trace: Traceparent,
+}
+
+impl RequestContext {
+    /// Reads the names that a caller gave and makes up the others.
+    #[must_use]
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let trace = headers
+            .get("traceparent")
+            .and_then(|value| Traceparent::parse(value.to_str().ok()?))
+            .map_or_else(Traceparent::random, Traceparent::child);
+        let given = headers.get("x-request-id").filter(|value| is_request_id(value.as_bytes()));
+        let request_id = given.cloned().unwrap_or_else(|| trace.trace_id_header());
+        Self { request_id, trace }
+    }
+
+    /// The request id as text.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
+}
+
+fn is_request_id(text: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    (1..=REQUEST_ID_LENGTH_MAX).contains(&text.len()) && text.iter().all(allowed)
+}
+
+/// The W3C trace context of one span (<https://www.w3.org/TR/trace-context/>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traceparent {
+    trace_id: u128,
+    span_id: u64,
+    sampled: bool,
+}
+
+impl Traceparent {
+    /// A new trace.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut random = rand::rng();
+        Self { trace_id: random.random::<u128>() | 1, span_id: random.random::<u64>() | 1, sampled: false }
+    }
+
+    /// Another span of the same trace.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self { span_id: rand::rng().random::<u64>() | 1, ..self }
+    }
+
+    /// Parses `version-traceid-spanid-flags`; nothing when it is malformed.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let [version, trace_id, span_id, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+        // Versions to come may add parts; version ff is forbidden, and 00 has exactly four.
+        if version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        hex(version, 2)?;
+        let trace_id = hex(trace_id, 32).filter(|id| *id != 0)?;
+        let span_id = u64::try_from(hex(span_id, 16)?).ok().filter(|id| *id != 0)?;
+        Some(Self { trace_id, span_id, sampled: hex(flags, 2)? & 1 == 1 })
+    }
+
+    /// The trace's id: 32 hexadecimal digits.
+    #[must_use]
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    fn trace_id_header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.trace_id()).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
+fn hex(text: &str, digits: usize) -> Option<u128> {
+    let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if text.len() == digits && lower { u128::from_str_radix(text, 16).ok() } else { None }
+}
+
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_traceparent_survives_and_a_bad_one_is_replaced() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(Traceparent::parse(text).unwrap().to_string(), text);
+        for bad in
+            ["", "00", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", &text.to_uppercase(), &text[1..]]
+        {
+            assert_eq!(Traceparent::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_request_id_is_taken_over() {
+        let context = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
+            RequestContext::from_headers(&headers).request_id().to_owned()
+        };
+        assert_eq!(context("Order-1_a.b"), "Order-1_a.b");
+        for bad in ["", "a b", "<script>", &"x".repeat(65)] {
+            assert_eq!(context(bad).len(), 32, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Kafka: the only place that knows rdkafka.
+
+mod admin;
+mod consumer;
+mod in_process;
+mod partitioner;
+mod producer;
+mod stats;
+mod sys;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+pub use self::admin::{KafkaError, TopicAdmin};
+pub use self::consumer::{ConsumedRecord, ConsumerOptions, GroupProtocol, Partitions, Polled, RecordConsumer};
+pub use self::in_process::{InProcessBroker, ProduceFault};
+pub use self::producer::{Delivery, OutgoingRecord, ProducerOptions, PublishError, RecordProducer};
+pub use self::stats::ClientMetrics;
+use crate::config::KafkaConfig;
+
+/// How often librdkafka reports its statistics.
+const STATISTICS_INTERVAL_MS: &str = "1000";
+
+/// What every client needs: where the brokers are, how to be secure, and how soon to try again.
+fn client_config(config: &KafkaConfig, client_id: &str) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", &config.bootstrap_servers)
+        .set("client.id", client_id)
+        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
+        // A broker that comes back is found again within a second, not ten.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.keepalive.enable", "true")
+        .set("socket.nagle.disable", "true")
+        // A topic made or moved a moment ago is found soon, at the cost of one small request.
+        .set("topic.metadata.refresh.interval.ms", "10000")
+        .set("topic.metadata.refresh.fast.interval.ms", "100")
+        .set("log.connection.close", "false")
+        .set_log_level(RDKafkaLogLevel::Info);
+    set_security(&mut client, config);
+    client
+}
+
+fn set_security(client: &mut ClientConfig, config: &KafkaConfig) {
+    let security = &config.security;
+    client.set("security.protocol", &security.protocol);
+    let mut set = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            client.set(name, value);
+        }
+    };
+    set("sasl.mechanism", security.sasl_mechanism.as_deref());
+    set("sasl.username", security.sasl_username.as_deref());
+    set("sasl.password", security.sasl_password.as_ref().map(|secret| secret.expose().as_str()));
+    set("ssl.ca.location", security.ssl_ca.as_ref().and_then(|path| path.to_str()));
+    set("ssl.certificate.location", security.ssl_certificate.as_ref().and_then(|path| path.to_str()));
+    set("ssl.key.location", security.ssl_key.as_ref().and_then(|path| path.to_str()));
+    set("ssl.key.password", security.ssl_key_password.as_ref().map(|secret| secret.expose().as_str()));
+    if security.protocol.ends_with("ssl") {
+        client.set("enable.ssl.certificate.verification", "true");
+        client.set("ssl.endpoint.identification.algorithm", "https");
+    }
+}

@@ -1,0 +1,81 @@
+//! Which partition a purchase goes to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rdkafka::producer::Partitioner;
+
+/// How long records go to one partition before the next one has its turn: long enough that a produce
+/// request carries many records, short enough that every consumer has work all the time.
+const RUN: Duration = Duration::from_millis(8);
+
+/// What librdkafka takes for "no partition can be chosen now".
+const UNASSIGNED: i32 = -1;
+
+/// Short runs of records to one available partition after the other, whatever their key.
+pub struct BalancedPartitioner {
+    started: Instant,
+    /// The partition in the low 16 bits, above it the end of its run in microseconds since `started`.
+    run: AtomicU64,
+}
+
+impl BalancedPartitioner {
+    pub fn new() -> Self {
+        // Several web-servers start anywhere, so that they do not visit the partitions in step.
+        Self { started: Instant::now(), run: AtomicU64::new(rand::rng().random_range(0..1 << 16)) }
+    }
+
+    fn choose(&self, now: u64, count: i32, available: impl Fn(i32) -> bool) -> i32 {
+        let run = self.run.load(Ordering::Relaxed);
+        let (ends, current) = (run >> 16, (run & 0xffff) % u64::from(count.unsigned_abs()));
+        let current = i32::try_from(current).unwrap_or(0);
+        if now < ends && available(current) {
+            return current;
+        }
+        let next = (1..=count).map(|step| (current + step) % count).find(|partition| available(*partition));
+        let Some(next) = next else { return current };
+        let ends = now + u64::try_from(RUN.as_micros()).unwrap_or(0);
+        // Two threads may both move on: then a run is short once, and no record is worse off.
+        self.run.store((ends << 16) | u64::from(next.unsigned_abs()), Ordering::Relaxed);
+        next
+    }
+}
+
+impl Partitioner for BalancedPartitioner {
+    fn partition(
+        &self,
+        _topic: &str,
+        _key: Option<&[u8]>,
+        partition_count: i32,
+        is_partition_available: impl Fn(i32) -> bool,
+    ) -> i32 {
+        if partition_count < 1 {
+            return UNASSIGNED;
+        }
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0);
+        self.choose(now, partition_count, is_partition_available)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_stays_and_then_the_next_available_partition_has_its_turn() {
+        let partitioner = BalancedPartitioner::new();
+        let first = partitioner.choose(0, 10, |_| true);
+        assert_eq!(partitioner.choose(7_999, 10, |_| true), first);
+        let second = partitioner.choose(8_000, 10, |_| true);
+        assert_eq!(second, (first + 1) % 10);
+        let third = partitioner.choose(8_001, 10, |partition| partition != second);
+        assert_eq!(third, (second + 1) % 10, "a partition without a leader loses its turn at once");
+    }
+
+    #[test]
+    fn without_any_leader_the_record_waits_where_it_is() {
+        let partitioner = BalancedPartitioner::new();
+        assert!((0..10).contains(&partitioner.choose(0, 10, |_| false)));
+    }
+}

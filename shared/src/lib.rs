@@ -1,0 +1,13 @@
+//! What both services of the purchase pipeline must agree on, in reading order.
+
+pub mod event;
+pub mod price;
+
+pub mod config;
+pub mod kafka;
+
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod shutdown;
+pub mod telemetry;
