@@ -11,3 +11,5 @@ pub mod http;
 pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;
+
+pub mod testing;

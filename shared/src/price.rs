@@ -5,6 +5,7 @@ use std::fmt;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// Digits allowed before the decimal point.
 const INTEGER_DIGITS_MAX: i64 = 15;
@@ -14,7 +15,8 @@ const FRACTION_DIGITS_MAX: i64 = 4;
 const EXPONENT_MAX: i64 = 100_000;
 
 /// An exact decimal amount; in JSON a number in canonical plain notation (`19.90` is written `19.9`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = f64, example = 1234.5)]
 pub struct Amount(Decimal);
 
 impl Amount {
@@ -45,8 +47,9 @@ impl Serialize for Amount {
 }
 
 /// The price of one purchase: greater than 0, at most 15 integer and 4 fraction digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = f64, exclusive_minimum = 0, example = 19.9)]
 pub struct Price(Amount);
 
 /// Why a text is not a price. The message is for the buyer.

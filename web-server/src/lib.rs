@@ -1,0 +1,16 @@
+//! web-server: accepts purchases into Kafka and serves reads from management-api. Modules in reading order.
+
+pub mod command_line;
+pub mod config;
+
+pub mod app;
+pub mod routes;
+
+pub mod management_client;
+pub mod publisher;
+
+pub mod in_flight;
+pub mod metrics;
+
+pub use self::app::run;
+pub use self::config::Config;

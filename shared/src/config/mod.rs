@@ -66,6 +66,15 @@ impl Settings {
         self
     }
 
+    /// The settings, with these values whatever the environment says.
+    #[must_use]
+    pub fn with_fixed(mut self, pairs: &[(&str, String)]) -> Self {
+        for (name, value) in pairs {
+            self.values.insert((*name).to_owned(), value.clone());
+        }
+        self
+    }
+
     /// A setting that parses from text.
     ///
     /// # Panics

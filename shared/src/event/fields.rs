@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::price::Price;
 
@@ -15,7 +16,7 @@ use crate::price::Price;
 const NAME_LENGTH_MAX: usize = 256;
 
 /// What is wrong with one field; the message is for the sender.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, thiserror::Error)]
 #[error("{field} {message}")]
 pub struct FieldError {
     /// The field's name in the JSON.
@@ -128,7 +129,11 @@ fn name(field: &'static str, raw: Option<&RawValue>, errors: &mut Vec<FieldError
     parsed.map_err(|message| errors.push(FieldError::new(field, message))).ok()
 }
 
-fn check_name(text: &str) -> Result<(), &'static str> {
+/// Whether a text may be a username or a userid.
+///
+/// # Errors
+/// What it has to be instead.
+pub fn check_name(text: &str) -> Result<(), &'static str> {
     if text.len() > NAME_LENGTH_MAX && text.chars().count() > NAME_LENGTH_MAX {
         return Err("must have at most 256 characters");
     }

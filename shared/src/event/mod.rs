@@ -6,9 +6,10 @@ mod record;
 mod timestamp;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub use self::fields::{FieldError, Malformed, PurchaseFields};
+pub use self::fields::{FieldError, Malformed, PurchaseFields, check_name};
 pub use self::identity::{
     IdempotencyKey, InvalidIdempotencyKey, new_purchase_id, purchase_id_for_key, purchase_id_for_position,
 };
@@ -17,13 +18,15 @@ pub use self::timestamp::Timestamp;
 use crate::price::{Amount, Price};
 
 /// One accepted purchase. `userid` and `username` are 1 to 256 characters, `price` is exact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Purchase {
     /// Names the purchase; the same for every repeat of an idempotency key.
     pub purchase_id: Uuid,
     /// Who buys, and the key of the Kafka record.
+    #[schema(min_length = 1, max_length = 256)]
     pub userid: String,
     /// The buyer's name as sent.
+    #[schema(min_length = 1, max_length = 256)]
     pub username: String,
     /// Exact decimal price.
     pub price: Price,
@@ -31,6 +34,7 @@ pub struct Purchase {
     pub timestamp: Timestamp,
     /// When it was committed to the database; absent until it is read back from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub recorded_at: Option<Timestamp>,
 }
 
@@ -43,7 +47,7 @@ impl Purchase {
 }
 
 /// All of a user's purchases in short, and the newest of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserPurchases {
     /// Whose purchases.
     pub userid: String,
@@ -56,10 +60,11 @@ pub struct UserPurchases {
 }
 
 /// One page of purchases, newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PurchasePage {
     /// The purchases of this page.
     pub purchases: Vec<Purchase>,
-    /// Where the next page begins; nothing on the last one.
+    /// Where the next page begins; `null` on the last one.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }

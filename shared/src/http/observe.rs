@@ -8,7 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{Problem, RequestContext, kinds};
 use crate::metrics::HttpMetrics;
@@ -32,7 +32,9 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     if let Some(problem) = &problem {
         response = render(problem, &response, context.request_id());
     }
-    response.headers_mut().insert("x-request-id", context.request_id.clone());
+    let headers = response.headers_mut();
+    headers.insert("x-request-id", context.request_id.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
     let path = path.as_ref().map_or("unmatched", MatchedPath::as_str);
     observer.0.observe(&method, path, response.status(), started.elapsed());
@@ -55,7 +57,8 @@ fn log(method: &Method, path: &str, response: &Response, context: &RequestContex
     let status = response.status();
     let detail = problem.map_or("", Problem::detail);
     let (request_id, trace_id) = (context.request_id(), context.trace);
-    if status.is_server_error() {
+    // 503 is refusal, not failure: metrics count it, and an outage may bring thousands a second.
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         let trace_id = trace_id.trace_id();
         tracing::warn!(%method, path, status = status.as_u16(), request_id, trace_id, detail, "request failed");
     } else if tracing::enabled!(tracing::Level::DEBUG) {

@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::event::FieldError;
 
@@ -145,19 +146,29 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The JSON of a problem.
-#[derive(Serialize)]
+/// The JSON of a problem (RFC 9457). Some kinds have further members.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemBody<'a> {
+    /// The kind's stable name.
+    #[schema(format = "uri", example = "urn:purchase:invalid-input")]
     r#type: String,
+    /// The kind in words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What is wrong with this request.
     detail: &'a str,
     /// The same text as `detail`, for clients that read this name.
     error: &'a str,
+    /// Names the request in logs.
     request_id: &'a str,
+    /// Every bad field at once.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
     errors: &'a [FieldError],
     #[serde(flatten)]
+    #[schema(ignore)]
     members: &'a Map<String, Value>,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -52,8 +52,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             tokio::time::sleep(ACCEPT_BACKOFF).await;
             continue;
         };
-        let router = router.clone();
-        let service = hyper::service::service_fn(move |request| call(router.clone(), request));
+        let (router, ending) = (router.clone(), shutdown.clone());
+        let service = hyper::service::service_fn(move |request| call(router.clone(), request, ending.is_draining()));
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             // Errors here are a peer's broken connection or timeout; the peer knows, and nobody else cares.
@@ -80,6 +80,11 @@ async fn accept(
     Ok((stream, slot))
 }
 
-async fn call(mut router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    router.call(request).await
+async fn call(mut router: Router, request: Request<Incoming>, draining: bool) -> Result<Response<Body>, Infallible> {
+    let mut response = router.call(request).await?;
+    if draining {
+        // Callers that keep connections open go elsewhere before the listener closes.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }

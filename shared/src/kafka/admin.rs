@@ -113,7 +113,8 @@ impl TopicAdmin {
     pub fn incarnation(&self) -> Result<String, KafkaError> {
         let client = self.client.inner();
         let topic = &self.config.topic;
-        let topic_id = sys::topic_id(client, topic, TIMEOUT).map_err(KafkaError::Admin)?;
+        let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
+        let topic_id = sys::topic_id(client, topic, metadata.orig_broker_id(), TIMEOUT).map_err(KafkaError::Admin)?;
         let topic_id = topic_id.ok_or_else(|| KafkaError::MissingTopic(topic.clone()))?;
         let cluster_id =
             client.fetch_cluster_id(TIMEOUT).ok_or_else(|| KafkaError::Admin("no cluster id".to_owned()))?;

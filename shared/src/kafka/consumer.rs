@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::str;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +85,12 @@ pub enum Polled<'a> {
 /// A record as polled, borrowed from the client.
 pub struct ConsumedRecord<'a>(BorrowedMessage<'a>);
 
+impl<'a> ConsumedRecord<'a> {
+    pub(super) fn new(message: BorrowedMessage<'a>) -> Self {
+        Self(message)
+    }
+}
+
 impl ConsumedRecord<'_> {
     /// The partition.
     pub fn partition(&self) -> i32 {
@@ -161,7 +168,7 @@ impl RecordConsumer {
                 .set("heartbeat.interval.ms", (options.session_timeout.as_millis() / 5).clamp(100, 2000).to_string()),
             GroupProtocol::Consumer => client.set("group.protocol", "consumer"),
         };
-        let context = Context { metrics, rebalances: Mutex::default() };
+        let context = Context { metrics, rebalances: Mutex::default(), leaving: AtomicBool::new(false) };
         let client = BaseConsumer::from_config_and_context(&client, context)?;
         client.subscribe(&[&config.topic])?;
         Ok(Self { topic: config.topic.clone(), client })
@@ -253,6 +260,17 @@ impl RecordConsumer {
         }
     }
 
+    /// Prepares to leave the group: from now on rebalances answer themselves. `unanswered` are partitions that the
+    /// group gave and that were not taken over. The group is left when the last owner drops the consumer.
+    pub fn leave(&self, unanswered: &[i32]) {
+        self.client.context().leaving.store(true, Ordering::Relaxed);
+        if !unanswered.is_empty() {
+            // librdkafka cannot leave while it waits for an answer; nothing of it will be read.
+            let offsets: Vec<_> = unanswered.iter().map(|partition| (*partition, 0)).collect();
+            let _ = self.assign(&offsets);
+        }
+    }
+
     /// The first and the next offset of each partition on the broker, by two requests for all of them. Blocks.
     ///
     /// # Errors
@@ -307,6 +325,7 @@ impl RecordConsumer {
 struct Context {
     metrics: Arc<ClientMetrics>,
     rebalances: Mutex<VecDeque<Polled<'static>>>,
+    leaving: AtomicBool,
 }
 
 impl Context {
@@ -334,7 +353,17 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     /// Only takes note: the polling thread answers, outside of the callback.
-    fn rebalance(&self, _: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.leaving.load(Ordering::Relaxed) {
+            let _ = match (code, consumer.rebalance_protocol()) {
+                (RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, RebalanceProtocol::Cooperative) => {
+                    consumer.incremental_assign(list)
+                }
+                (_, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(list),
+                _ => consumer.unassign(),
+            };
+            return;
+        }
         let partitions = list.elements().iter().map(TopicPartitionListElem::partition).collect();
         let event = match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Polled::Assigned(partitions),

@@ -7,6 +7,7 @@ mod partitioner;
 mod producer;
 mod stats;
 mod sys;
+mod topic_reader;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,6 +17,7 @@ pub use self::consumer::{ConsumedRecord, ConsumerOptions, GroupProtocol, Partiti
 pub use self::in_process::{InProcessBroker, ProduceFault};
 pub use self::producer::{Delivery, OutgoingRecord, ProducerOptions, PublishError, RecordProducer};
 pub use self::stats::ClientMetrics;
+pub use self::topic_reader::read_topic;
 use crate::config::KafkaConfig;
 
 /// How often librdkafka reports its statistics.

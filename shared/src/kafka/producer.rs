@@ -258,11 +258,9 @@ impl ClientContext for Context {
     fn error(&self, error: ClientError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => self.die(reason),
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.metrics.set_connected(false);
-                tracing::warn!(reason, "kafka is unreachable");
-            }
-            _ => tracing::warn!(%error, reason, "kafka producer error"),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.metrics.set_connected(false),
+            // librdkafka's own log line tells the same, and repeats it less often.
+            _ => tracing::debug!(%error, reason, "kafka producer error"),
         }
     }
 }

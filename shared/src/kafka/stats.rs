@@ -55,9 +55,14 @@ impl ClientMetrics {
         self.connected.load(Ordering::Relaxed)
     }
 
+    /// Takes note, and logs only what has changed: librdkafka repeats itself several times a second.
     pub(super) fn set_connected(&self, connected: bool) {
-        self.connected.store(connected, Ordering::Relaxed);
         self.broker_connected.set(i64::from(connected));
+        match (self.connected.swap(connected, Ordering::Relaxed), connected) {
+            (false, true) => tracing::info!("kafka is reachable"),
+            (true, false) => tracing::warn!("kafka is unreachable"),
+            _ => {}
+        }
     }
 
     pub(super) fn update(&self, statistics: &Statistics) {

@@ -16,10 +16,11 @@ pub(super) fn never_persisted(message: &BorrowedMessage<'_>) -> bool {
     status == sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
-/// The id that the cluster gave to this incarnation of `topic`; `Ok(None)` when there is no such topic.
+/// The id that the cluster gave to this incarnation of `topic`, asked of `broker`; nothing when there is no such topic.
 pub(super) fn topic_id<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
+    broker: i32,
     timeout: Duration,
 ) -> Result<Option<String>, String> {
     let name = CString::new(topic).map_err(|_| "the topic's name has a NUL".to_owned())?;
@@ -33,6 +34,8 @@ pub(super) fn topic_id<C: ClientContext>(
         let options =
             sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
+        // Any broker knows; left to itself the client would wait for the controller, which may be away.
+        sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
         sys::rd_kafka_DescribeTopics(client, topics, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, millis.saturating_add(1000));
         let result = if event.is_null() { Err("no answer in time".to_owned()) } else { described_id(event) };

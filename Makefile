@@ -1,0 +1,74 @@
+# Every command that people and CI use. `make` explains them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# The services as they are released; benchmarks and real-stack tests use these.
+SERVICES := -p web-server -p management-api -p embedded -p stack
+
+.PHONY: help
+help: ## Explain every target
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: ## Run the whole pipeline in one process, nothing to install (DATA_DIR=./data)
+	$(CARGO) build --release --locked -p embedded
+	exec target/release/embedded
+
+.PHONY: build
+build: ## Build the release binaries
+	$(CARGO) build --release --locked $(SERVICES)
+
+.PHONY: test
+test: format lint docs unit ## Everything that needs only Rust: format, lints, docs, unit and integration tests
+
+.PHONY: format
+format: ## Check the formatting
+	$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## Clippy, warnings denied
+	$(CARGO) clippy --workspace --all-targets --features stack/real-stack --locked -- -D warnings
+
+.PHONY: docs
+docs: ## Build the API docs, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+
+.PHONY: unit
+unit: ## Unit and integration tests on the in-process broker and SQLite
+	$(CARGO) build --locked $(SERVICES)
+	$(CARGO) test --workspace --locked
+
+.PHONY: test-stack
+test-stack: build ## End-to-end and fault tests on real Kafka and PostgreSQL (needs Java and Maven)
+	$(CARGO) test --release --locked -p stack --features real-stack -- --test-threads=1
+
+.PHONY: test-tls
+test-tls: ## Check that the services build with TLS (needs OpenSSL's headers)
+	$(CARGO) clippy --locked --features web-server/tls,management-api/tls -p web-server -p management-api -- -D warnings
+
+.PHONY: bench
+bench: build ## Benchmarks on a real stack of its own; writes deployment/stack/bench/
+	target/release/stack bench
+
+.PHONY: stack-up
+stack-up: build ## Start Kafka, PostgreSQL and two replicas of each service here (BROKERS=3 for three brokers)
+	target/release/stack up
+
+.PHONY: stack-down
+stack-down: ## Stop what stack-up started, and nothing else
+	target/release/stack down
+
+.PHONY: stack-status
+stack-status: ## Show ports, lag and readiness of the stack
+	target/release/stack status
+
+.PHONY: audit
+audit: ## Licences, sources and advisories of all dependencies (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo-deny check
+
+.PHONY: fix
+fix: ## Format the code
+	$(CARGO) fmt --all

@@ -1,0 +1,124 @@
+//! Broker, database and both services in one process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use management_api::app::{BuildError, Service};
+use management_api::ingest::Progress;
+use shared::config::BadSettings;
+use shared::kafka::{InProcessBroker, KafkaError};
+use shared::shutdown::Shutdown;
+use tokio::net::TcpListener;
+
+use crate::settings::{EmbeddedConfig, PARTITIONS, ServiceConfigs};
+
+/// Records that may wait for the database. The in-process broker drops the oldest ones of a full partition
+/// without a word, so purchases are refused long before that.
+const LAG_MAX: i64 = 2_000;
+
+/// Why the pipeline cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Bad settings.
+    #[error(transparent)]
+    Settings(#[from] BadSettings),
+    /// The in-process broker cannot be made.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A service cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A port is taken, or the folder cannot be made.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// How it went wrong.
+        error: io::Error,
+    },
+}
+
+/// The pipeline, listening and ready to run.
+pub struct Pipeline {
+    broker: InProcessBroker,
+    configs: ServiceConfigs,
+    service: Service,
+    web: TcpListener,
+    management: TcpListener,
+}
+
+impl Pipeline {
+    /// Starts the broker and opens both ports.
+    ///
+    /// # Errors
+    /// When a setting is bad, a port is taken, or the data folder cannot be made.
+    pub async fn start(config: &EmbeddedConfig) -> Result<Self, StartError> {
+        let data_dir = config.data_dir.display();
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|error| StartError::Io { what: format!("cannot make the folder {data_dir}"), error })?;
+        let web = listen(config.web_address, "WEB_LISTEN_ADDRESS").await?;
+        let management = listen(config.management_address, "MANAGEMENT_LISTEN_ADDRESS").await?;
+        let broker = InProcessBroker::start(1)?;
+        let mut configs = ServiceConfigs::read(config, &broker.bootstrap_servers(), local(&management)?)?;
+        for topic in [&configs.web.kafka.topic, &configs.web.kafka.dead_letter_topic] {
+            broker.create_topic(topic, PARTITIONS)?;
+        }
+        let service = Service::build(configs.management.clone())?;
+        // The broker forgets when the process ends: only a committed purchase may be acknowledged.
+        configs.web.always_wait = true;
+        let progress = service.progress();
+        configs.web.admission = Some(Arc::new(move || admit(&progress)));
+        Ok(Self { broker, configs, service, web, management })
+    }
+
+    /// Where web-server, management-api and the broker listen.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn addresses(&self) -> Result<(SocketAddr, SocketAddr, String), StartError> {
+        Ok((local(&self.web)?, local(&self.management)?, self.broker.bootstrap_servers()))
+    }
+
+    /// The log's settings.
+    pub fn start_log(&self) {
+        self.configs.web.log.start();
+    }
+
+    /// Runs until SIGTERM or SIGINT. Gives whether everything ended in good order.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to.
+    pub async fn run(self) -> Result<bool, StartError> {
+        let Self { broker, configs, service, web, management } = self;
+        let (accepting, recording) = (Shutdown::new(), Shutdown::new());
+        let signals = accepting.on_signals(configs.web.drain_delay);
+        tokio::spawn(signals.map_err(|error| StartError::Io { what: "signals".to_owned(), error })?);
+        let recorder = tokio::spawn(service.run(management, recording.clone()));
+        let served = web_server::run(configs.web, web, accepting).await;
+        if let Err(error) = &served {
+            tracing::error!(%error, "web-server ended");
+        }
+        // Recording ends last: requests that wait for it have had their answers by now.
+        recording.stop();
+        let recorded = recorder.await.unwrap_or(false);
+        drop(broker);
+        Ok(served.is_ok() && recorded)
+    }
+}
+
+fn admit(progress: &Progress) -> Result<(), String> {
+    progress.check_consumer()?;
+    progress.check_database()?;
+    let lag = progress.total_lag();
+    if lag > LAG_MAX { Err(format!("{lag} purchases wait for the database")) } else { Ok(()) }
+}
+
+async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| StartError::Io { what: format!("cannot listen on {address} ({setting})"), error })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|error| StartError::Io { what: "listener".to_owned(), error })
+}

@@ -1,0 +1,178 @@
+//! `POST /buy` under load.
+
+use std::{process::Command, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Section,
+    row::{Row, Target, Unit},
+    spread::{float, mebibytes, micros_each, millis},
+    world::World,
+    wrk::{self, WrkPlan, WrkReport},
+};
+use crate::{
+    Load, LoadPlan, Result, Service, StackError, error::Doing, http, load::Pace, load::Purchases, ports::free_port,
+    process::{Lifetime, Process},
+};
+
+/// The purchase of the autoscaling guide.
+pub const BODY: &str = r#"{"username":"test","userid":"loadtest","price":10}"#;
+
+/// Rounds of A and B, their order turned in every other one.
+const ROUNDS: usize = 5;
+const SECONDS: u64 = 8;
+/// Connections are opened and code is warm before a measurement begins.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+const OPEN_LOOP_PER_SECOND: f64 = 5_000.0;
+const OPEN_LOOP_SECONDS: u64 = 20;
+const OPEN_LOOP_REPEATS: usize = 3;
+/// Connections of the open loop: so many answers may be outstanding before a slow server delays the sender.
+pub const OPEN_LOOP_CONNECTIONS: usize = 128;
+
+/// The handler without Kafka, in a process of its own.
+struct BaselineServer {
+    address: String,
+    process: Process,
+}
+
+/// One round at one server.
+struct Round {
+    load: WrkReport,
+    cpu: Duration,
+    broker_cpu: Duration,
+    rss_bytes: u64,
+}
+
+/// The rounds of one server.
+#[derive(Default)]
+struct Rounds(Vec<Round>);
+
+/// web-server beside the handler without Kafka, in turns.
+pub async fn closed_loop(world: &mut World) -> Result<Vec<Row>> {
+    let web = world.web_server("bench-buy", None).await?;
+    let baseline = BaselineServer::start(world).await?;
+    let mut rows = Vec::new();
+    for connections in [64, 512] {
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for number in 0..world.size.repeats(ROUNDS) {
+            if number % 2 == 0 {
+                theirs.0.push(baseline.round(world, connections).await?);
+                ours.0.push(web_round(world, &web, connections).await?);
+            } else {
+                ours.0.push(web_round(world, &web, connections).await?);
+                theirs.0.push(baseline.round(world, connections).await?);
+            }
+        }
+        rows.extend(compare(connections, &ours, &theirs));
+    }
+    Ok(rows)
+}
+
+fn compare(connections: usize, ours: &Rounds, theirs: &Rounds) -> Vec<Row> {
+    const NAME: &str = "handler without Kafka";
+    let own = |what: &str, unit, value: fn(&Round) -> f64| {
+        let what = format!("/buy, closed loop, {connections} connections: {what}");
+        Row::new(Section::Buy, what, unit, &ours.0.iter().map(value).collect::<Vec<_>>())
+    };
+    let row = |what: &str, unit, value: fn(&Round) -> f64| {
+        own(what, unit, value).beside(NAME, &theirs.0.iter().map(value).collect::<Vec<_>>())
+    };
+    vec![
+        row("requests", Unit::PerSecond, |round| round.load.per_second()).target(Target::RatioAtLeast(0.36)),
+        row("CPU of web-server a request", Unit::Micros, |round| micros_each(round.cpu, round.load.requests))
+            .target(Target::RatioAtMost(2.2)),
+        row("p50", Unit::Millis, |round| round.load.p50 / 1e3),
+        row("p99", Unit::Millis, |round| round.load.p99 / 1e3).target(Target::AtMost(7.0)),
+        row("p99.9", Unit::Millis, |round| round.load.p999 / 1e3),
+        own("CPU of Kafka a purchase", Unit::Micros, |round| micros_each(round.broker_cpu, round.load.requests))
+            .target(Target::AtMost(6.0)),
+        row("RSS of web-server", Unit::Mebibytes, |round| mebibytes(round.rss_bytes)).target(Target::AtMost(40.0)),
+    ]
+}
+
+async fn web_round(world: &World, web: &Service, connections: usize) -> Result<Round> {
+    let mut plan = WrkPlan { address: web.address(), body: BODY, connections, time: WARM_UP };
+    wrk::run(world.folder(), &plan).await?.all_good()?;
+    plan.time = world.size.time(SECONDS);
+    let (cpu, broker_cpu) = (web.cpu_time(), world.kafka.cpu_time());
+    let load = wrk::run(world.folder(), &plan).await?.all_good()?;
+    Ok(Round {
+        load,
+        cpu: web.cpu_time() - cpu,
+        broker_cpu: world.kafka.cpu_time() - broker_cpu,
+        rss_bytes: web.rss_bytes(),
+    })
+}
+
+impl BaselineServer {
+    async fn start(world: &World) -> Result<Self> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let mut command = Command::new(std::env::current_exe().doing("finding this program's own file")?);
+        command.args(["baseline-server", "--listen", &address]);
+        let log = world.folder().join("baseline-server.log");
+        let process = Process::spawn("baseline-server", command, &log, Lifetime::WithParent)?;
+        let end = Instant::now() + Duration::from_secs(10);
+        // Any answer will do: it has no other path.
+        while http::get(&address, "/livez", Duration::from_secs(1)).await.is_err() {
+            if Instant::now() >= end {
+                return Err(process.failure("does not answer"));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(Self { address, process })
+    }
+
+    async fn round(&self, world: &World, connections: usize) -> Result<Round> {
+        let mut plan = WrkPlan { address: self.address.clone(), body: BODY, connections, time: WARM_UP };
+        wrk::run(world.folder(), &plan).await?.all_good()?;
+        plan.time = world.size.time(SECONDS);
+        let cpu = self.process.id().cpu_time();
+        let load = wrk::run(world.folder(), &plan).await?.all_good()?;
+        let cpu = self.process.id().cpu_time() - cpu;
+        Ok(Round { load, cpu, broker_cpu: Duration::ZERO, rss_bytes: self.process.id().rss_bytes() })
+    }
+}
+
+/// A fixed rate, whatever the server does; latencies count from the moment a purchase was due.
+pub async fn open_loop(world: &mut World) -> Result<Vec<Row>> {
+    let web = world.web_server("bench-open-loop", None).await?;
+    let (mut p50, mut p99, mut p999, mut errors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..world.size.repeats(OPEN_LOOP_REPEATS) {
+        let plan = open_loop_plan(&web, OPEN_LOOP_PER_SECOND, world.size.time(OPEN_LOOP_SECONDS));
+        let mut report = Load::run(plan).await;
+        p50.push(millis(report.latencies.quantile(500)));
+        p99.push(millis(report.latencies.quantile(990)));
+        p999.push(millis(report.latencies.quantile(999)));
+        errors.push(float(report.given_up));
+    }
+    let row = |what: &str, unit, values: &[f64]| {
+        Row::new(Section::OpenLoop, format!("/buy, open loop, 5,000 purchases/s: {what}"), unit, values)
+    };
+    Ok(vec![
+        row("p50", Unit::Millis, &p50),
+        row("p99", Unit::Millis, &p99).target(Target::AtMost(10.0)),
+        row("p99.9", Unit::Millis, &p999).target(Target::AtMost(30.0)),
+        row("errors", Unit::Count, &errors).target(Target::AtMost(0.0)),
+    ])
+}
+
+/// The same purchase at a rate for a time.
+pub fn open_loop_plan(web: &Service, per_second: f64, time: Duration) -> LoadPlan {
+    LoadPlan {
+        pace: Pace::PerSecond(per_second),
+        purchases: Purchases::Same { body: BODY.to_owned() },
+        time_max: Some(time),
+        ..LoadPlan::new(vec![web.address()], OPEN_LOOP_CONNECTIONS)
+    }
+}
+
+/// Refuses a load with errors where its figures would mean nothing.
+pub fn all_acknowledged(report: &crate::load::LoadReport) -> Result<()> {
+    if report.given_up == 0 {
+        return Ok(());
+    }
+    let (statuses, failures) = (&report.statuses, &report.failures);
+    Err(StackError::Refused(format!("{} purchases not acknowledged: {statuses:?} {failures:?}", report.given_up)))
+}

@@ -1,0 +1,118 @@
+//! The stack that is measured: one broker, one PostgreSQL, and services started as each part needs them.
+
+use std::{fmt, fs, path::Path, time::Duration};
+
+use super::Size;
+use crate::{
+    KafkaCluster, Postgres, Result, RunFolder, Service,
+    process::ProcessId,
+    service::{Program, ServicePlan},
+};
+
+/// How long a service may take to be ready.
+const READY_DEADLINE: Duration = Duration::from_mins(1);
+
+/// Partitions of every topic.
+pub const PARTITIONS: i32 = 10;
+
+/// The stack of one run. Everything in it ends with this program.
+pub struct World {
+    // Dropped in this order: nothing may write into the folder when it is removed.
+    /// The broker.
+    pub kafka: KafkaCluster,
+    /// The database server.
+    pub postgres: Postgres,
+    folder: RunFolder,
+    /// How much to do.
+    pub size: Size,
+}
+
+impl World {
+    /// Starts Kafka and PostgreSQL.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn start(size: Size) -> Result<Self> {
+        let folder = RunFolder::new("bench")?;
+        let kafka = KafkaCluster::start(&folder.subfolder("kafka")?, 1).await?;
+        let postgres = Postgres::start(&folder.subfolder("postgres")?).await?;
+        Ok(Self { kafka, postgres, folder, size })
+    }
+
+    /// Where logs and scripts go.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Settings that make a service use this topic.
+    fn with_kafka(&self, plan: ServicePlan, topic: &str) -> ServicePlan {
+        plan.with("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers())
+            .with("KAFKA_TOPIC", topic)
+            .with("KAFKA_DEAD_LETTER_TOPIC", format!("{topic}.dead-letter"))
+            .with("KAFKA_TOPIC_PARTITIONS", PARTITIONS)
+            .with("DRAIN_DELAY_MS", 0)
+    }
+
+    /// A web-server that publishes to `topic` and reads from `management`.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn web_server_plan(&self, topic: &str, management: Option<&Service>) -> Result<ServicePlan> {
+        let plan = self.with_kafka(ServicePlan::new(Program::WebServer, "web-server")?, topic);
+        Ok(match management {
+            Some(management) => plan.with("CUSTOMER_MGMT_API_URL", management.base_url()),
+            None => plan,
+        })
+    }
+
+    /// A management-api that records `topic` into `database`.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn management_api_plan(&self, topic: &str, database: &str) -> Result<ServicePlan> {
+        let plan = self.with_kafka(ServicePlan::new(Program::ManagementApi, "management-api")?, topic);
+        // Each measurement reads the topic from its beginning, so each is a group of its own.
+        Ok(plan
+            .with("KAFKA_CONSUMER_GROUP", format!("{topic}-{database}"))
+            .with("DATABASE_URL", self.postgres.database_url_of(database)))
+    }
+
+    /// Starts a web-server and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn web_server(&self, topic: &str, management: Option<&Service>) -> Result<Service> {
+        self.start_ready(self.web_server_plan(topic, management)?).await
+    }
+
+    /// Starts a management-api on a database that is made when there is none, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn management_api(&self, topic: &str, database: &str) -> Result<Service> {
+        self.postgres.create_database(database).await?;
+        self.start_ready(self.management_api_plan(topic, database)?).await
+    }
+
+    async fn start_ready(&self, plan: ServicePlan) -> Result<Service> {
+        let mut service = Service::start(self.folder(), plan)?;
+        service.wait_ready(READY_DEADLINE).await?;
+        Ok(service)
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("World").field("folder", &self.folder.path()).finish_non_exhaustive()
+    }
+}
+
+/// The most memory that a process has had so far, in bytes (`VmHWM`); zero if it is gone.
+pub fn peak_rss_bytes(process: Option<ProcessId>) -> u64 {
+    let read = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", process?.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    read().unwrap_or(0) * 1024
+}

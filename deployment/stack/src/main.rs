@@ -1,0 +1,144 @@
+//! `stack up`, `stack down`, `stack status`: real Kafka, PostgreSQL and both services on this machine. `stack bench`: how
+//! fast they are.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use stack::{
+    Result,
+    bench::{self, baseline_server},
+    error::Doing,
+    local::{self, Options},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+
+/// As in the services: the baseline server is measured beside web-server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Real Apache Kafka and PostgreSQL on this machine, without Docker, and both services on top of them.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where data, logs and state are kept [default: .stack in the workspace]
+    #[arg(long, env = "STACK_DIR", global = true)]
+    directory: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Start what does not run yet, in the background, and return when all of it is ready
+    Up {
+        #[command(flatten)]
+        options: Options,
+        /// Stay, and stop everything on Ctrl-C
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Stop what `up` started
+    Down {
+        /// Remove data and logs too
+        #[arg(long)]
+        delete_data: bool,
+    },
+    /// Show every process, its port and readiness, and how far recording is behind
+    Status,
+    /// Measure everything on a stack of its own, print one table and save it (takes about half an hour)
+    Bench(bench::Options),
+    /// The handler without Kafka that the benchmark measures web-server against
+    #[command(hide = true)]
+    BaselineServer {
+        /// Where to listen
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = runtime(&arguments.action).and_then(|runtime| runtime.block_on(run(arguments)));
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("stack: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The baseline server gets the runtime that web-server has; for all else one thread is enough, and leaves the cores alone.
+fn runtime(action: &Action) -> Result<Runtime> {
+    let mut builder = match action {
+        Action::BaselineServer { .. } => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    builder.enable_all().build().doing("starting the runtime")
+}
+
+/// Does it; false when it could be done and the answer is no.
+async fn run(arguments: Arguments) -> Result<bool> {
+    let folder = arguments.directory.unwrap_or_else(local::default_folder);
+    match arguments.action {
+        Action::Up { options, foreground } => {
+            if foreground {
+                return up_in_foreground(&folder, &options).await;
+            }
+            local::up(&folder, &options).await?;
+            show(&local::status(&folder).await?.0);
+            Ok(true)
+        }
+        Action::Down { delete_data } => local::down(&folder, delete_data).await.map(|()| true),
+        Action::Status => {
+            let (table, all_ready) = local::status(&folder).await?;
+            show(&table);
+            Ok(all_ready)
+        }
+        Action::Bench(options) => bench::run(&options).await,
+        Action::BaselineServer { listen } => {
+            baseline_server::serve(listen).await.doing(format!("serving at {listen}")).map(|()| true)
+        }
+    }
+}
+
+/// Stops what it started however it ends, also when the stack does not come up.
+async fn up_in_foreground(folder: &Path, options: &Options) -> Result<bool> {
+    let up = async {
+        local::up(folder, options).await?;
+        show(&local::status(folder).await?.0);
+        eprintln!("Ctrl-C stops the stack");
+        std::future::pending().await
+    };
+    let result = tokio::select! {
+        result = up => result,
+        () = wait_for_the_end_signal() => Ok(true),
+    };
+    local::down(folder, false).await?;
+    result
+}
+
+fn show(text: &str) {
+    // A reader that went away (`stack status | head -1`) is no error.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+async fn wait_for_the_end_signal() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}

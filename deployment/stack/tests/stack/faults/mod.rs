@@ -1,0 +1,10 @@
+//! Faults under load. Each test keeps a ledger of what its clients were told, and compares it with the SQL table.
+
+mod brokers;
+mod frozen;
+mod kafka_away;
+mod killed;
+mod new_topics;
+mod postgres_away;
+mod rebalances;
+mod rolling;

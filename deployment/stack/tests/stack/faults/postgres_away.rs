@@ -1,0 +1,53 @@
+//! PostgreSQL is killed and comes back.
+
+use std::time::Duration;
+
+use shared::testing::{eventually, read_all};
+use stack::Load;
+use tokio::time::{Instant, sleep};
+
+use crate::deployment::Plan;
+use crate::infra::infra_alone;
+
+/// How long PostgreSQL is away.
+const AWAY: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_killed_for_15_s_delays_recording_and_nothing_else() {
+    let mut infra = infra_alone().await;
+    let stack = Plan::new("postgres_away").start(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    let ids: Vec<_> = stack.api.iter().map(stack::Service::process_id).collect();
+    let load = Load::start(stack.load(400.0));
+    let progress = load.progress().clone();
+    eventually("purchases are accepted", async || (progress.acknowledged() > 500).then_some(())).await;
+
+    infra.postgres.kill_9();
+    let killed = Instant::now();
+    eventually("the lag is seen to grow", async || (stack.lag().await > 400.0).then_some(())).await;
+    let lag = stack.lag().await;
+    eventually("it goes on growing", async || (stack.lag().await > lag + 400.0).then_some(())).await;
+    for api in &stack.api {
+        let health = api.get("/readyz").await.expect("it answers");
+        assert_eq!(health.status, 503);
+        assert!(health.body.contains("database"), "{}", health.body);
+        assert_eq!(api.get("/livez").await.expect("it answers").status, 200);
+        let read = api.get("/users/u/purchases").await.expect("it answers in time");
+        assert_eq!(read.status, 503, "{}", read.body);
+    }
+    let read = stack.web[0].get("/getAllUserBuys/u?timeout=1000").await.expect("it answers in time");
+    assert_eq!(read.status, 503, "{}", read.body);
+    assert_eq!(stack.web[0].get("/readyz").await.expect("it answers").status, 200, "accepting goes on");
+    sleep(AWAY.saturating_sub(killed.elapsed())).await;
+    assert!(read_all(&stack.kafka, &stack.kafka.dead_letter_topic).await.is_empty(), "nothing is dead-lettered");
+    infra.postgres.start_again().await.expect("it starts");
+    let back = Instant::now();
+    stack.wait_assigned(1).await;
+    eventually("the backlog is recorded", async || (stack.lag().await < 400.0).then_some(())).await;
+    eprintln!("caught up {:?} after PostgreSQL was back", back.elapsed());
+
+    let report = load.stop().await;
+    assert_eq!((report.given_up, report.failures.len()), (0, 0), "{:?}", report.failures);
+    assert_eq!(report.statuses.keys().collect::<Vec<_>>(), [&202], "accepting goes on");
+    stack.assert_exact(&infra.postgres, &report.ledger).await;
+    assert!(stack.api.iter().map(stack::Service::process_id).eq(ids), "nothing was restarted");
+}

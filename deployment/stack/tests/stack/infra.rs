@@ -1,0 +1,91 @@
+//! One Kafka broker and one PostgreSQL server for all tests that leave them as they were. One test at a time has them.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use stack::process::at_exit;
+use stack::{KafkaCluster, Postgres, RunFolder};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::deployment::Deployment;
+
+static SHARED: Mutex<Option<Infra>> = Mutex::const_new(None);
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// What the services need, running.
+pub struct Infra {
+    /// Both services, for the cases that need none of their own.
+    pub pipeline: Option<Deployment>,
+    pub kafka: KafkaCluster,
+    pub postgres: Postgres,
+    // Last: its files are removed when nothing runs in it any more.
+    pub folder: RunFolder,
+}
+
+/// The right to use it, and to stop and start its parts.
+pub struct Guard(MutexGuard<'static, Option<Infra>>);
+
+/// Kafka and PostgreSQL, as a failed test may have left them, started again.
+pub async fn infra() -> Guard {
+    let mut shared = SHARED.lock().await;
+    match shared.as_mut() {
+        Some(infra) => {
+            infra.kafka.start_all().await.expect("Kafka starts");
+            infra.postgres.start_again().await.expect("PostgreSQL starts");
+        }
+        None => {
+            at_exit(end);
+            *shared = Some(Infra::start(1).await);
+        }
+    }
+    Guard(shared)
+}
+
+/// The same without anything else on top: for tests that look at what single processes do.
+pub async fn infra_alone() -> Guard {
+    let mut guard = infra().await;
+    guard.pipeline = None;
+    guard
+}
+
+impl Infra {
+    pub async fn start(brokers: usize) -> Self {
+        let folder = RunFolder::new("stack").expect("a folder");
+        let kafka = folder.subfolder("kafka").expect("a folder");
+        let postgres = folder.subfolder("postgres").expect("a folder");
+        let (kafka, postgres) = tokio::join!(KafkaCluster::start(&kafka, brokers), Postgres::start(&postgres));
+        Self { pipeline: None, kafka: kafka.expect("Kafka starts"), postgres: postgres.expect("PostgreSQL starts"), folder }
+    }
+}
+
+impl Deref for Guard {
+    type Target = Infra;
+
+    fn deref(&self) -> &Infra {
+        self.0.as_ref().expect("started")
+    }
+}
+
+impl DerefMut for Guard {
+    fn deref_mut(&mut self) -> &mut Infra {
+        self.0.as_mut().expect("started")
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            FAILED.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+extern "C" fn end() {
+    if let Ok(mut shared) = SHARED.try_lock()
+        && let Some(infra) = shared.take()
+        && FAILED.load(Ordering::Relaxed)
+    {
+        infra.folder.keep();
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests on real Kafka and PostgreSQL: `cargo test -p stack --features real-stack --release -- --test-threads=1`.
+
+#[path = "../e2e/cases/mod.rs"]
+mod cases;
+mod deployment;
+#[path = "../e2e/doors.rs"]
+mod doors;
+mod faults;
+mod harness;
+mod infra;
+mod pipeline;
+mod settings;

@@ -1,0 +1,180 @@
+//! Wires the service together and runs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use shared::config::{PartitionBy, Secret};
+use shared::health::Readiness;
+use shared::http::serve;
+use shared::kafka::{ClientMetrics, KafkaError, ProducerOptions, RecordProducer, TopicAdmin};
+use shared::metrics::{HttpMetrics, new_registry};
+use shared::shutdown::Shutdown;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::dead_letters::DeadLetters;
+use crate::ingest::{Ingest, Progress};
+use crate::metrics::IngestMetrics;
+use crate::routes::{self, ROUTES};
+use crate::store::{self, Store};
+use crate::waiters::Waiters;
+
+/// How often the database is looked at.
+const DATABASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct App {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Who waits for a purchase.
+    pub waiters: Arc<Waiters>,
+    /// What callers must present.
+    pub token: Option<Secret<String>>,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// Whether the service can do its work.
+    pub readiness: Readiness,
+    /// HTTP metrics.
+    pub http_metrics: Arc<HttpMetrics>,
+    /// All metrics.
+    pub registry: Registry,
+}
+
+/// Why the service cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Kafka's settings are not taken.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A metric's name is taken or malformed.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The service, built and not yet running.
+pub struct Service {
+    config: Config,
+    app: App,
+    ingest: Ingest,
+    producer: Arc<RecordProducer>,
+}
+
+impl Service {
+    /// Builds every part. Nothing is connected yet: Kafka and the database may be away.
+    ///
+    /// # Errors
+    /// When a setting is not taken by the part that it is for.
+    pub fn build(config: Config) -> Result<Self, BuildError> {
+        let store = store::connect(&config.store);
+        Self::build_on(store, config)
+    }
+
+    /// Builds every part on a database of the caller's.
+    ///
+    /// # Errors
+    /// As [`Service::build`].
+    pub fn build_on(store: Arc<dyn Store>, config: Config) -> Result<Self, BuildError> {
+        let registry = new_registry();
+        let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.metrics_http_prefix, ROUTES)?);
+        let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes)?);
+        let waiters = Waiters::new(Arc::clone(&store));
+        let producer = dead_letter_producer(&config, &registry)?;
+        let progress = Progress::new(Arc::clone(&metrics));
+        let (consumer, database) = (Arc::clone(&progress), Arc::clone(&progress));
+        let readiness = Readiness::default()
+            .with("consumer", move || consumer.check_consumer())
+            .with("database", move || database.check_database());
+        let app = App {
+            store: Arc::clone(&store),
+            waiters: Arc::clone(&waiters),
+            token: config.token.clone(),
+            body_timeout: config.body_timeout,
+            readiness,
+            http_metrics,
+            registry: registry.clone(),
+        };
+        let ingest = Ingest {
+            config: config.ingest.clone(),
+            kafka: config.kafka.clone(),
+            store,
+            dead_letters: Arc::new(DeadLetters::new(&config.kafka, Arc::clone(&producer), Arc::clone(&metrics))),
+            waiters,
+            admin: TopicAdmin::new(&config.kafka, "management-api")?,
+            progress,
+            metrics,
+            client_metrics: Arc::new(ClientMetrics::register(&registry, "consumer")?),
+        };
+        Ok(Self { config, app, ingest, producer })
+    }
+
+    /// How far the record path is.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.ingest.progress)
+    }
+
+    /// Serves and records until `shutdown` says stop. Gives whether everything ended in good order.
+    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> bool {
+        let Self { config, app, ingest, producer } = self;
+        let draining = shutdown.clone();
+        let app = App {
+            readiness: app
+                .readiness
+                .with("shutdown", move || if draining.is_draining() { Err("draining".to_owned()) } else { Ok(()) }),
+            ..app
+        };
+        let store = Arc::clone(&app.store);
+        let waiters = tokio::spawn(Arc::clone(&app.waiters).run(shutdown.clone()));
+        let database = tokio::spawn(watch_database(
+            Arc::clone(&store),
+            Arc::clone(&ingest.progress),
+            Arc::clone(&ingest.metrics),
+            shutdown.clone(),
+        ));
+        let recording = tokio::spawn(ingest.run(shutdown.clone()));
+        let cut_off = serve(listener, routes::router(app), config.server, &shutdown).await;
+        let recorded = recording.await.is_ok();
+        waiters.abort();
+        database.abort();
+        let left = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(5))).await.unwrap_or(0);
+        store.close().await;
+        if cut_off > 0 || left > 0 || !recorded {
+            tracing::error!(connections = cut_off, dead_letters = left, "not everything ended in time");
+        }
+        cut_off == 0 && left == 0 && recorded
+    }
+}
+
+/// A producer for dead letters; they are few.
+///
+/// # Errors
+/// When Kafka's settings are not taken.
+pub fn dead_letter_producer(config: &Config, registry: &Registry) -> Result<Arc<RecordProducer>, KafkaError> {
+    let options = ProducerOptions {
+        partition_by: PartitionBy::Userid,
+        linger: Duration::from_millis(5),
+        message_timeout: Duration::from_secs(10),
+        queue_records: 10_000,
+        queue_kib: 16_384,
+    };
+    RecordProducer::new(&config.kafka, "management-api", options, registry)
+}
+
+async fn watch_database(
+    store: Arc<dyn Store>,
+    progress: Arc<Progress>,
+    metrics: Arc<IngestMetrics>,
+    shutdown: Shutdown,
+) {
+    while !shutdown.is_stopped() {
+        let reached = store.check().await;
+        if let Err(error) = &reached {
+            tracing::debug!(%error, "the database does not answer");
+        }
+        progress.set_reachable(reached.is_ok());
+        metrics.set_connections(store.connections());
+        tokio::time::sleep(DATABASE_INTERVAL).await;
+    }
+}

@@ -1,0 +1,258 @@
+//! Records on their way from Kafka to one transaction.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::event::{Poison, PoisonReason, Purchase, RecordPosition, Timestamp, decode_record};
+use shared::kafka::ConsumedRecord;
+
+use crate::dead_letters::{ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC};
+use crate::store::{Batch, OffsetMove, Row};
+
+/// Decoded records of one lane, with the bytes they came from in case one must become a dead letter.
+#[derive(Default)]
+pub struct PendingBatch {
+    /// What the store is to write; its rows stand in the order of arrival.
+    pub batch: Batch,
+    /// Where each row came from, index by index.
+    origins: Vec<Origin>,
+    /// Records that can never be stored.
+    pub poison: Vec<PoisonRecord>,
+    /// Keys and values of all records, one after the other.
+    payloads: Vec<u8>,
+    /// Rows that stood in the batch before, with the same content.
+    pub repeats: usize,
+    /// When the first record was polled.
+    pub began: Option<Instant>,
+    /// Each partition's oldest record time in the batch, in milliseconds since 1970.
+    oldest_ms: HashMap<i32, i64>,
+}
+
+/// Where a record stood in Kafka, and its bytes in the batch's payloads.
+#[derive(Clone, Debug)]
+struct Origin {
+    partition: i32,
+    offset: i64,
+    sent_at: Timestamp,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+}
+
+/// A record for the dead-letter topic, bytes untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoisonRecord {
+    /// Its partition in the topic of purchases.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// The key, if any.
+    pub key: Option<Vec<u8>>,
+    /// The value, if any.
+    pub value: Option<Vec<u8>>,
+    /// Why it cannot be stored.
+    pub poison: Poison,
+}
+
+impl PendingBatch {
+    /// An empty batch of this incarnation of the topic.
+    #[must_use]
+    pub fn new(incarnation: Arc<str>) -> Self {
+        Self { batch: Batch { incarnation, ..Batch::default() }, ..Self::default() }
+    }
+
+    /// Decodes a record and adds it. `expected` is the partition's next offset before this batch.
+    pub fn push(&mut self, topic: &str, record: &ConsumedRecord<'_>, expected: i64) {
+        let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or_else(Timestamp::now);
+        let origin = Origin {
+            partition: record.partition(),
+            offset: record.offset(),
+            sent_at,
+            key: record.key().map(|key| self.keep(key)),
+            value: record.value().map(|value| self.keep(value)),
+        };
+        let decoded = match original_position(record) {
+            // A dead letter sent back keeps its first position, so that sent twice it is still one purchase.
+            Some((topic, partition, offset)) => {
+                decode_record(record.value(), RecordPosition { topic, partition, offset }, sent_at)
+            }
+            None => {
+                let position = RecordPosition { topic, partition: origin.partition, offset: origin.offset };
+                decode_record(record.value(), position, sent_at)
+            }
+        };
+        self.began.get_or_insert_with(Instant::now);
+        self.oldest_ms.entry(origin.partition).or_insert(sent_at.millis());
+        self.advance(origin.partition, expected, origin.offset + 1);
+        match decoded {
+            Ok(purchase) => {
+                self.batch.rows.push(Row { partition: origin.partition, purchase });
+                self.origins.push(origin);
+            }
+            Err(poison) => self.condemn(&origin, poison),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.payloads.len();
+        self.payloads.extend_from_slice(bytes);
+        start..self.payloads.len()
+    }
+
+    fn advance(&mut self, partition: i32, expected: i64, next: i64) {
+        match self.batch.moves.iter_mut().find(|step| step.partition == partition) {
+            Some(step) => step.next = next,
+            None => self.batch.moves.push(OffsetMove { partition, expected, next }),
+        }
+    }
+
+    fn condemn(&mut self, origin: &Origin, poison: Poison) {
+        let bytes = |range: &Option<Range<usize>>| range.clone().map(|range| self.payloads[range].to_vec());
+        self.poison.push(PoisonRecord {
+            partition: origin.partition,
+            offset: origin.offset,
+            key: bytes(&origin.key),
+            value: bytes(&origin.value),
+            poison,
+        });
+    }
+
+    /// Whether nothing was read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.moves.is_empty()
+    }
+
+    /// Records read, of any kind.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.rows.len() + self.poison.len()
+    }
+
+    /// Bytes held for keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.payloads.len()
+    }
+
+    /// The time of the oldest record of a partition, in milliseconds since 1970.
+    #[must_use]
+    pub fn oldest_ms(&self, partition: i32) -> Option<i64> {
+        self.oldest_ms.get(&partition).copied()
+    }
+
+    /// When each row's record was sent, for the delay from there to the commit.
+    pub fn sent_at(&self) -> impl Iterator<Item = Timestamp> {
+        self.origins.iter().map(|origin| origin.sent_at)
+    }
+
+    /// Leaves each id once in the batch: a repeat with the same content is dropped, another is a conflict.
+    pub fn deduplicate(&mut self) {
+        let mut first: HashMap<uuid::Uuid, usize> = HashMap::with_capacity(self.batch.rows.len());
+        let mut repeats = Vec::new();
+        let mut conflicts = Vec::new();
+        for (index, row) in self.batch.rows.iter().enumerate() {
+            let before = *first.entry(row.purchase.purchase_id).or_insert(index);
+            if before != index {
+                let same = self.batch.rows[before].purchase.same_content(&row.purchase);
+                if same { repeats.push(index) } else { conflicts.push(index) }
+            }
+        }
+        self.repeats += repeats.len();
+        for index in &conflicts {
+            self.condemn_row(*index, conflict());
+        }
+        repeats.append(&mut conflicts);
+        self.remove(&mut repeats);
+    }
+
+    /// Turns rows whose id is stored with other content into dead letters.
+    pub fn condemn_conflicts(&mut self, mut indexes: Vec<usize>) {
+        for index in &indexes {
+            self.condemn_row(*index, conflict());
+        }
+        self.remove(&mut indexes);
+    }
+
+    /// Turns the batch's one row into a dead letter, because the database refuses it.
+    pub fn condemn_rejected(&mut self, error: String) {
+        for index in 0..self.batch.rows.len() {
+            self.condemn_row(index, Poison { reason: PoisonReason::RejectedByStore, error: error.clone() });
+        }
+        self.batch.rows.clear();
+        self.origins.clear();
+    }
+
+    fn condemn_row(&mut self, index: usize, poison: Poison) {
+        let origin = self.origins[index].clone();
+        self.condemn(&origin, poison);
+    }
+
+    fn remove(&mut self, indexes: &mut [usize]) {
+        if indexes.is_empty() {
+            return;
+        }
+        indexes.sort_unstable();
+        let mut index = 0;
+        let mut keep = || {
+            index += 1;
+            indexes.binary_search(&(index - 1)).is_err()
+        };
+        self.batch.rows.retain(|_| keep());
+        index = 0;
+        let mut keep = || {
+            index += 1;
+            indexes.binary_search(&(index - 1)).is_err()
+        };
+        self.origins.retain(|_| keep());
+    }
+
+    /// Cuts the batch in two by the order of arrival; the first moves each partition as far as its own rows go.
+    #[must_use]
+    pub fn split(mut self) -> (Self, Self) {
+        let middle = self.batch.rows.len() / 2;
+        let mut second = Self::new(Arc::clone(&self.batch.incarnation));
+        second.batch.rows = self.batch.rows.split_off(middle);
+        second.origins = self.origins.split_off(middle);
+        second.payloads.clone_from(&self.payloads);
+        let mut moves = Vec::new();
+        for step in std::mem::take(&mut self.batch.moves) {
+            // Everything of a partition up to the first row of the second half is done with the first half.
+            let cut = second.origins.iter().find(|origin| origin.partition == step.partition);
+            let cut = cut.map_or(step.next, |origin| origin.offset);
+            if cut > step.expected {
+                moves.push(OffsetMove { next: cut, ..step });
+            }
+            if step.next > cut {
+                second.batch.moves.push(OffsetMove { expected: cut.max(step.expected), ..step });
+            }
+        }
+        self.batch.moves = moves;
+        (self, second)
+    }
+
+    /// The purchases of the batch.
+    pub fn purchases(&self) -> impl Iterator<Item = &Purchase> {
+        self.batch.rows.iter().map(|row| &row.purchase)
+    }
+
+    /// The partitions of the batch.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<i32> {
+        self.batch.moves.iter().map(|step| step.partition).collect()
+    }
+}
+
+fn conflict() -> Poison {
+    Poison {
+        reason: PoisonReason::Conflict,
+        error: "the purchase_id is recorded with another userid, username or price".to_owned(),
+    }
+}
+
+fn original_position<'a>(record: &'a ConsumedRecord<'_>) -> Option<(&'a str, i32, i64)> {
+    let topic = record.header(ORIGINAL_TOPIC)?;
+    let partition = record.header(ORIGINAL_PARTITION)?.parse().ok()?;
+    Some((topic, partition, record.header(ORIGINAL_OFFSET)?.parse().ok()?))
+}

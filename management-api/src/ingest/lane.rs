@@ -1,0 +1,116 @@
+//! A lane commits one batch after the other: dead letters out, then rows, totals and offsets in one transaction.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Ingest;
+use super::batch::PendingBatch;
+use crate::backoff::Backoff;
+use crate::store::{RecordError, Recorded};
+
+/// What became of a batch.
+pub(super) enum Outcome {
+    /// Committed: the partitions' next offsets.
+    Committed(Vec<(i32, i64)>),
+    /// Another consumer has moved these partitions: read their offsets again.
+    Fenced,
+    /// Given up because the lane was told to stop; nothing of it counts.
+    Abandoned,
+}
+
+/// A lane's word to the reader.
+pub(super) struct Report {
+    /// Which lane.
+    pub lane: usize,
+    /// What became of its batch.
+    pub outcome: Outcome,
+}
+
+/// Commits what the reader hands over, until it hangs up or `cancel` is called.
+pub(super) async fn run(
+    lane: usize,
+    ingest: Arc<Ingest>,
+    mut batches: mpsc::Receiver<PendingBatch>,
+    reports: SyncSender<Report>,
+    cancel: CancellationToken,
+) {
+    while let Some(batch) = batches.recv().await {
+        let outcome = tokio::select! {
+            outcome = commit(&ingest, batch) => outcome,
+            () = cancel.cancelled() => Outcome::Abandoned,
+        };
+        if reports.send(Report { lane, outcome }).is_err() {
+            return;
+        }
+    }
+}
+
+async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
+    tokio::time::sleep(ingest.config.batch_delay).await;
+    batch.deduplicate();
+    let mut committed = Vec::new();
+    // The rest of a batch that was cut to find a row that the database refuses; usually just the batch.
+    let mut parts = vec![batch];
+    while let Some(mut part) = parts.pop() {
+        // A dead letter is confirmed before its offset moves.
+        ingest.dead_letters.publish_all(&std::mem::take(&mut part.poison)).await;
+        let started = Instant::now();
+        match record(ingest, &part).await {
+            Ok(recorded) => {
+                finish(ingest, &part, &recorded, started.elapsed());
+                committed.extend(part.batch.moves.iter().map(|step| (step.partition, step.next)));
+            }
+            Err(Refusal::Fenced) => return Outcome::Fenced,
+            Err(Refusal::Conflict(indexes)) => {
+                part.condemn_conflicts(indexes);
+                parts.push(part);
+            }
+            Err(Refusal::Rejected(error)) if part.batch.rows.len() <= 1 => {
+                part.condemn_rejected(error);
+                parts.push(part);
+            }
+            Err(Refusal::Rejected(_)) => {
+                let (first, second) = part.split();
+                parts.push(second);
+                parts.push(first);
+            }
+        }
+    }
+    Outcome::Committed(committed)
+}
+
+/// Why a batch cannot be recorded as it is, however often it is tried.
+enum Refusal {
+    Fenced,
+    Conflict(Vec<usize>),
+    Rejected(String),
+}
+
+/// Records a batch, trying for ever while the database is away.
+async fn record(ingest: &Ingest, batch: &PendingBatch) -> Result<Recorded, Refusal> {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    loop {
+        let result = ingest.store.record(&batch.batch).await;
+        let unavailable = matches!(result, Err(RecordError::Unavailable(_)));
+        ingest.progress.set_writable(!unavailable);
+        let error = match result {
+            Ok(recorded) => return Ok(recorded),
+            Err(RecordError::Fenced) => return Err(Refusal::Fenced),
+            Err(RecordError::Conflict(indexes)) => return Err(Refusal::Conflict(indexes)),
+            Err(RecordError::Rejected(error)) => return Err(Refusal::Rejected(error)),
+            Err(RecordError::Unavailable(error)) => error.to_string(),
+        };
+        ingest.metrics.error(batch.len());
+        tracing::warn!(error, records = batch.len(), "batch not recorded, trying again");
+        backoff.sleep().await;
+    }
+}
+
+fn finish(ingest: &Ingest, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
+    ingest.waiters.wake(batch.purchases(), recorded);
+    ingest.metrics.recorded(batch, recorded, transaction);
+}

@@ -1,0 +1,109 @@
+//! Where partitions go on: from the database, held against what the broker has.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use shared::kafka::RecordConsumer;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Ingest;
+
+/// How long the brokers may take to tell their offsets.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// The pause before the next try.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// The answer to one request.
+pub(super) struct Loaded {
+    /// Which request; an older one no longer counts.
+    pub request: u64,
+    /// The life of the topic that the offsets belong to.
+    pub incarnation: Arc<str>,
+    /// Where each partition goes on.
+    pub starts: Vec<Start>,
+}
+
+/// Where a partition goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    /// The partition.
+    pub partition: i32,
+    /// What the database holds.
+    pub stored: i64,
+    /// The first offset to read: the stored one, unless the broker does not have it.
+    pub from: i64,
+}
+
+/// Finds out in the background where `partitions` go on, trying until it succeeds or is cancelled.
+pub(super) fn request(
+    request: u64,
+    ingest: &Arc<Ingest>,
+    consumer: &Arc<RecordConsumer>,
+    partitions: Vec<i32>,
+    (answer, cancel): (Sender<Loaded>, CancellationToken),
+) {
+    let (ingest, consumer) = (Arc::clone(ingest), Arc::clone(consumer));
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        while !cancel.is_cancelled() {
+            match load(&ingest, &consumer, &runtime, &partitions) {
+                Ok((incarnation, starts)) => {
+                    let _ = answer.send(Loaded { request, incarnation, starts });
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(error, "offsets not known yet");
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    });
+}
+
+fn load(
+    ingest: &Ingest,
+    consumer: &RecordConsumer,
+    runtime: &Handle,
+    partitions: &[i32],
+) -> Result<(Arc<str>, Vec<Start>), String> {
+    let incarnation: Arc<str> = ingest.admin.incarnation().map_err(|error| error.to_string())?.into();
+    let stored = runtime.block_on(ingest.store.next_offsets(&incarnation, partitions));
+    let stored = stored.map_err(|error| error.to_string())?;
+    let marks = consumer.watermarks(partitions, TIMEOUT).map_err(|error| error.to_string())?;
+    let starts = marks.into_iter().map(|(partition, low, high)| {
+        let stored = stored.iter().find(|offset| offset.partition == partition).map_or(0, |offset| offset.next_offset);
+        start(partition, stored, low, high)
+    });
+    Ok((incarnation, starts.collect()))
+}
+
+fn start(partition: i32, stored: i64, low: i64, high: i64) -> Start {
+    let from = if stored < low {
+        if stored > 0 {
+            tracing::error!(partition, stored, low, "records were deleted from kafka before they were recorded");
+        }
+        low
+    } else if stored > high {
+        // The log was cut behind our back. Reading all of it again is safe: what is recorded is not recorded twice.
+        tracing::error!(partition, stored, high, "the stored offset is past the end of the partition, reading it all");
+        low
+    } else {
+        stored
+    };
+    Start { partition, stored, from }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_goes_on_where_the_database_says_unless_the_broker_does_not_have_it() {
+        assert_eq!(start(0, 5, 0, 9).from, 5);
+        assert_eq!(start(0, 9, 0, 9).from, 9);
+        assert_eq!(start(0, 0, 4, 9).from, 4, "expired before the first read");
+        assert_eq!(start(0, 12, 4, 9).from, 4, "past the end is noticed, not obeyed");
+    }
+}

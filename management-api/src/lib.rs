@@ -1,0 +1,14 @@
+//! The management-api: records every purchase exactly once and serves it back. In reading order:
+
+pub mod app;
+pub mod command;
+pub mod config;
+pub mod routes;
+
+pub mod dead_letters;
+pub mod ingest;
+pub mod store;
+pub mod waiters;
+
+mod backoff;
+pub mod metrics;

@@ -1,0 +1,16 @@
+//! The management-api: settings, log, build, run.
+
+use std::process::ExitCode;
+
+use management_api::command::{self, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match command::parse() {
+        Command::Serve(config) => command::serve(*config),
+        Command::ListDeadLetters(config) => command::list_dead_letters(&config),
+        Command::Redrive(config, selection) => command::redrive(&config, selection),
+    }
+}

@@ -1,0 +1,61 @@
+//! The read API and what web-server needs besides.
+
+mod health;
+mod openapi;
+mod purchases;
+mod token;
+mod wait;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use shared::http::{Observer, Problem, method_not_allowed, not_found, observe};
+use shared::metrics::RouteSeries;
+
+use crate::app::App;
+use crate::store::StoreError;
+
+/// Every route with the status of its success, for metrics that are there from the start.
+pub const ROUTES: &[RouteSeries] = &[
+    ("GET", "/users/{userid}/purchases", 200),
+    ("GET", "/purchases", 200),
+    ("GET", "/purchases/{purchase_id}", 200),
+    ("POST", "/internal/purchases/wait", 200),
+    ("GET", "/openapi.json", 200),
+    ("GET", "/livez", 200),
+    ("GET", "/readyz", 200),
+    ("GET", "/health", 200),
+    ("GET", "/metrics", 200),
+];
+
+/// The whole HTTP interface.
+pub fn router(app: App) -> Router {
+    let guarded = Router::new()
+        .route("/users/{userid}/purchases", get(purchases::list_user_purchases))
+        .route("/purchases", get(purchases::list_purchases))
+        .route("/purchases/{purchase_id}", get(purchases::find_purchase))
+        .route("/internal/purchases/wait", post(wait::wait_for_purchases))
+        .route("/openapi.json", get(openapi::document))
+        .route_layer(from_fn_with_state(app.clone(), token::require));
+    let observer = Observer(app.http_metrics.clone());
+    guarded
+        .merge(health::router())
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(observer, observe))
+        .layer(from_fn(no_sniff))
+        .with_state(app)
+}
+
+async fn no_sniff(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let mut response = next.run(request).await;
+    let value = http::HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, value);
+    response
+}
+
+/// What a caller is told when the database fails; the log has the rest.
+fn unavailable(error: &StoreError) -> Problem {
+    tracing::warn!(%error, "a read failed");
+    Problem::unavailable("the database does not answer, try again", 1)
+}

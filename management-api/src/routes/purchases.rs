@@ -1,0 +1,71 @@
+//! Reading purchases back.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use http::{HeaderMap, Uri};
+use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases};
+use shared::http::{Problem, Query, kinds, parse_wait};
+use uuid::Uuid;
+
+use super::unavailable;
+use crate::app::App;
+use crate::store::{Cursor, PageQuery};
+
+/// The most purchases in one answer.
+const LIMIT_MAX: u32 = 1000;
+/// How many purchases a page has when the caller does not say.
+const PAGE_LIMIT: u32 = 100;
+
+/// `GET /users/{userid}/purchases`: the newest purchases of a user, with count and total of all of them.
+pub(super) async fn list_user_purchases(
+    State(app): State<App>,
+    userid: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Json<UserPurchases>, Problem> {
+    let Path(userid) = userid.map_err(|_| bad_path("userid"))?;
+    let mut query = Query::new(&uri);
+    let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
+    query.finish()?;
+    let purchases = app.store.list_user_purchases(&userid, limit).await;
+    purchases.map(Json).map_err(|error| unavailable(&error))
+}
+
+/// `GET /purchases`: a page of all purchases, or of one user's, newest first.
+pub(super) async fn list_purchases(State(app): State<App>, uri: Uri) -> Result<Json<PurchasePage>, Problem> {
+    let mut query = Query::new(&uri);
+    let limit = query.number("limit", PAGE_LIMIT, 1..=LIMIT_MAX);
+    let userid = query.text("userid");
+    let cursor = query.text("cursor").and_then(|text| match Cursor::parse(&text) {
+        Ok(cursor) => Some(cursor),
+        Err(error) => {
+            query.refuse(FieldError::new("cursor", error.to_string()));
+            None
+        }
+    });
+    query.finish()?;
+    let page = app.store.list_purchases(&PageQuery { userid, limit, cursor }).await;
+    page.map(Json).map_err(|error| unavailable(&error))
+}
+
+/// `GET /purchases/{purchase_id}`: one purchase; with `Prefer: wait` as soon as it is recorded.
+pub(super) async fn find_purchase(
+    State(app): State<App>,
+    purchase_id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Json<Purchase>, Problem> {
+    let wait = parse_wait(&headers).map_err(|error| Problem::invalid(vec![error]))?.unwrap_or_default();
+    let not_recorded = || Problem::new(kinds::NOT_FOUND, "no purchase with this id is recorded");
+    let id = purchase_id.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok()).ok_or_else(not_recorded)?;
+    let mut found = app.store.find_purchases(&[id]).await.map_err(|error| unavailable(&error))?;
+    if found.is_empty() && wait > Duration::ZERO {
+        found = app.waiters.wait(&[id], wait).await;
+    }
+    found.pop().map(Json).ok_or_else(not_recorded)
+}
+
+fn bad_path(field: &'static str) -> Problem {
+    Problem::invalid(vec![FieldError::new(field, "must be UTF-8")])
+}

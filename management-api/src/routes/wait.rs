@@ -1,0 +1,60 @@
+//! Waiting for purchases on behalf of buyers.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use shared::event::{FieldError, Purchase};
+use shared::http::{BodyLimits, Problem, WAIT_MAX, kinds, read_json_body};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::App;
+
+/// The most purchases to wait for at once: a whole batch.
+const IDS_MAX: usize = 500;
+/// Room for as many ids.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Which purchases, and how long.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct WaitRequest {
+    /// 1 to 500 ids.
+    purchase_ids: Vec<Uuid>,
+    /// At most 30,000.
+    wait_ms: u64,
+}
+
+/// Those that are recorded by now.
+#[derive(Debug, Serialize)]
+pub(super) struct WaitAnswer {
+    /// In no particular order.
+    purchases: Vec<Purchase>,
+}
+
+/// `POST /internal/purchases/wait`: answers as soon as all are recorded, or with those that are when time is up.
+pub(super) async fn wait_for_purchases(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<WaitAnswer>, Problem> {
+    let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
+    let body = read_json_body(&headers, body, limits).await?;
+    let request: WaitRequest =
+        serde_json::from_slice(&body).map_err(|error| Problem::new(kinds::INVALID_INPUT, error.to_string()))?;
+    let wait = Duration::from_millis(request.wait_ms);
+    let mut errors = Vec::new();
+    if !(1..=IDS_MAX).contains(&request.purchase_ids.len()) {
+        errors.push(FieldError::new("purchase_ids", "must be 1 to 500 ids"));
+    }
+    if wait > WAIT_MAX {
+        errors.push(FieldError::new("wait_ms", "must be at most 30000"));
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    Ok(Json(WaitAnswer { purchases: app.waiters.wait(&request.purchase_ids, wait).await }))
+}

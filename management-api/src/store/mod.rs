@@ -1,0 +1,174 @@
+//! The database: one trait, PostgreSQL and SQLite behind it. SQL stands nowhere else.
+
+mod config;
+mod cursor;
+mod pending;
+mod postgres;
+mod sqlite;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
+use uuid::Uuid;
+
+use self::config::Backend;
+pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
+pub use self::cursor::{Cursor, InvalidCursor};
+
+/// The most purchases in one answer.
+const PAGE_MAX: u32 = 1000;
+/// Years 0001 to 9999, in milliseconds since 1970: the times that RFC 3339 can write and every database hold.
+const STORABLE_MILLIS: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+/// The store that `config` names. Nothing is connected yet: the database may be away, now and at any later time.
+#[must_use]
+pub fn connect(config: &StoreConfig) -> Arc<dyn Store> {
+    match &config.url.0 {
+        Backend::Postgres(options) => Arc::new(postgres::PostgresStore::new(options, config)),
+        Backend::Sqlite(options) => Arc::new(sqlite::SqliteStore::new(options, config)),
+    }
+}
+
+/// What the service needs of a database. Every method is safe to repeat after an error.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Brings the tables up to date, and makes the database's file where it is one. Several replicas may do so at once.
+    async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Writes rows, per-user totals and next offsets in one transaction, or nothing at all.
+    ///
+    /// # Errors
+    /// See [`RecordError`]; whatever it is, the database is as it was before.
+    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError>;
+
+    /// The next offset to record of each partition of this incarnation of the topic; 0 where none was stored yet.
+    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError>;
+
+    /// The stored purchases among `ids`, in no particular order. Serves waiters, whatever replica recorded.
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError>;
+
+    /// A user's newest purchases with the exact count and total of all of them, from one snapshot.
+    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError>;
+
+    /// One page of purchases, newest first; stable while rows arrive.
+    async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError>;
+
+    /// Whether the database answers.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// How many connections the pool holds now.
+    fn connections(&self) -> Connections;
+
+    /// Closes every connection.
+    async fn close(&self);
+}
+
+/// Decoded records of several partitions with the offsets that move with them.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Which topic, in which life: stored offsets of another incarnation mean nothing.
+    pub incarnation: Arc<str>,
+    /// One for each partition in the batch.
+    pub moves: Vec<OffsetMove>,
+    /// The purchases, each id once.
+    pub rows: Vec<Row>,
+}
+
+/// A partition's step from one next offset to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetMove {
+    /// The partition.
+    pub partition: i32,
+    /// What the database must hold now; anything else means that someone else owns the partition.
+    pub expected: i64,
+    /// What it holds afterwards: the last offset of the batch + 1.
+    pub next: i64,
+}
+
+/// A purchase and the partition it came from, by which totals are kept apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The Kafka partition.
+    pub partition: i32,
+    /// What to store.
+    pub purchase: Purchase,
+}
+
+/// A partition and its next offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionOffset {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset not yet recorded.
+    pub next_offset: i64,
+}
+
+/// What a committed batch changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Rows that were new.
+    pub inserted: usize,
+    /// Rows whose id was stored before, with the same content.
+    pub duplicates: usize,
+    /// The commit's time, stored with each new row.
+    pub recorded_at: Timestamp,
+}
+
+/// Which page of purchases.
+#[derive(Clone, Debug, Default)]
+pub struct PageQuery {
+    /// Only this user's.
+    pub userid: Option<String>,
+    /// At most so many, 1 to 1000.
+    pub limit: u32,
+    /// After this position.
+    pub cursor: Option<Cursor>,
+}
+
+/// Connections of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Open and unused.
+    pub idle: u32,
+    /// In use.
+    pub used: u32,
+}
+
+/// Why a batch was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// An expected offset was not there: another replica owns the partition now. Drop the batch, read the offsets again.
+    #[error("another consumer has moved the offsets")]
+    Fenced,
+    /// These rows (indexes into `Batch::rows`) carry an id that is stored with other content.
+    #[error("{} purchases use an id that is stored with other content", .0.len())]
+    Conflict(Vec<usize>),
+    /// The database refuses some row of the batch for what it holds; bisect to find it.
+    #[error("the database refuses a row: {0}")]
+    Rejected(String),
+    /// The database is away, full, or too slow: try again.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+}
+
+/// The database did not do what was asked; a repeat may succeed. The text is for logs, never for callers.
+#[derive(Debug, thiserror::Error)]
+#[error("database: {0}")]
+pub struct StoreError(pub String);
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A page from its purchases and the one after them, if there is one.
+fn page(mut purchases: Vec<Purchase>, limit: u32) -> PurchasePage {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = purchases.len() > limit;
+    purchases.truncate(limit);
+    let next_cursor = purchases.last().filter(|_| more).map(|last| Cursor::after(last).to_string());
+    PurchasePage { purchases, next_cursor }
+}

@@ -1,0 +1,71 @@
+//! The rows of a batch on their way into the database, the same for every database.
+
+use std::collections::HashMap;
+
+use shared::event::Purchase;
+use uuid::Uuid;
+
+use super::{Batch, RecordError, Row, STORABLE_MILLIS};
+
+/// The rows still to be inserted, each with its index in the batch. By ascending id: replicas that insert the same ids
+/// then wait for each other in one order, and never in a circle.
+pub(super) struct PendingRows<'a>(Vec<(usize, &'a Row)>);
+
+impl<'a> PendingRows<'a> {
+    /// All rows of a batch.
+    ///
+    /// # Errors
+    /// `Rejected` when some row is none that can be stored and read back, or an id stands twice in the batch.
+    pub(super) fn new(batch: &'a Batch) -> Result<Self, RecordError> {
+        let mut rows: Vec<(usize, &Row)> = batch.rows.iter().enumerate().collect();
+        rows.sort_unstable_by_key(|(_, row)| row.purchase.purchase_id);
+        if rows.windows(2).any(|pair| pair[0].1.purchase.purchase_id == pair[1].1.purchase.purchase_id) {
+            return Err(RecordError::Rejected("an id stands twice in the batch".to_owned()));
+        }
+        rows.iter().try_for_each(|(_, row)| check(&row.purchase))?;
+        Ok(Self(rows))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Row> {
+        self.0.iter().map(|(_, row)| *row)
+    }
+
+    pub(super) fn ids(&self) -> Vec<Uuid> {
+        self.iter().map(|row| row.purchase.purchase_id).collect()
+    }
+
+    /// Drops what is among `stored`: those rows are duplicates. The first recorded stays as it is.
+    ///
+    /// # Errors
+    /// `Conflict` when an id is stored with other content.
+    pub(super) fn remove_stored(&mut self, stored: &[Purchase]) -> Result<(), RecordError> {
+        let stored: HashMap<Uuid, &Purchase> = stored.iter().map(|purchase| (purchase.purchase_id, purchase)).collect();
+        let mut conflicts = Vec::new();
+        self.0.retain(|(index, row)| match stored.get(&row.purchase.purchase_id) {
+            None => true,
+            Some(first) => {
+                if !first.same_content(&row.purchase) {
+                    conflicts.push(*index);
+                }
+                false
+            }
+        });
+        conflicts.sort_unstable();
+        if conflicts.is_empty() { Ok(()) } else { Err(RecordError::Conflict(conflicts)) }
+    }
+}
+
+/// The decoder of records refuses most of this before; the store does not take its word for it.
+fn check(purchase: &Purchase) -> Result<(), RecordError> {
+    if purchase.userid.contains('\0') || purchase.username.contains('\0') {
+        return Err(RecordError::Rejected("a name has a NUL character".to_owned()));
+    }
+    if !STORABLE_MILLIS.contains(&purchase.timestamp.millis()) {
+        return Err(RecordError::Rejected("the timestamp is not within the years 0001 to 9999".to_owned()));
+    }
+    Ok(())
+}

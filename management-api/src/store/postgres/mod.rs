@@ -1,0 +1,116 @@
+//! PostgreSQL 15 and later.
+
+mod frozen;
+mod read;
+mod record;
+mod session;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::event::{Purchase, PurchasePage, UserPurchases};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{Connection as _, SqlSafeStr as _};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreConfig, StoreError};
+
+/// How long one statement may take until its answer is here. The server itself gives up earlier; past this, it does not
+/// answer at all, or the network does not.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(13);
+/// The same for the question whether the database answers.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for a migration.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(70);
+/// How long closing waits for what still runs.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Purchases in PostgreSQL. Recording has connections of its own, so that no crowd of readers holds it up.
+pub(super) struct PostgresStore {
+    options: PgConnectOptions,
+    recording: PgPool,
+    reading: PgPool,
+}
+
+impl PostgresStore {
+    pub(super) fn new(options: &PgConnectOptions, config: &StoreConfig) -> Self {
+        let options = session::name(options);
+        Self {
+            recording: session::pool(config.record_connections, config.acquire_timeout)
+                .connect_lazy_with(options.clone()),
+            reading: session::pool(config.read_connections, config.acquire_timeout).connect_lazy_with(options.clone()),
+            options,
+        }
+    }
+
+    async fn run_migrations(&self) -> Result<(), StoreError> {
+        // Its own connection: what a frozen process would hold ends with the session's time limits.
+        let mut connection = session::connect_to_migrate(&self.options).await?;
+        migrator().run_direct(None, &mut connection, false).await.map_err(|error| StoreError(error.to_string()))?;
+        Ok(connection.close().await?)
+    }
+}
+
+fn migrator() -> Migrator {
+    let purchases = include_str!("../../../migrations/postgres/0001_purchases.sql");
+    let purchases = Migration::new(1, "purchases".into(), MigrationType::Simple, purchases.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![purchases]);
+    // While a new release rolls out, and after a roll-back, old replicas start on newer tables.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// Ends the wait for an answer that does not come. The connection goes back to its pool, which closes it unless it answers.
+async fn answer<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let late = |_| sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"));
+    timeout(ANSWER_TIMEOUT, work).await.map_err(late)?
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let migrated = timeout(MIGRATION_TIMEOUT, self.run_migrations()).await;
+        migrated.map_err(|_| StoreError("no answer in time".to_owned()))?
+    }
+
+    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
+        record::record(&self.recording, batch).await
+    }
+
+    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
+        Ok(record::next_offsets(&self.recording, incarnation, partitions).await?)
+    }
+
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        read::find_purchases(&self.reading, ids).await
+    }
+
+    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
+        read::list_user_purchases(&self.reading, userid, limit).await
+    }
+
+    async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
+        read::list_purchases(&self.reading, query).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let work = sqlx::query("SELECT 1").execute(&self.reading);
+        let answered = timeout(CHECK_TIMEOUT, work).await.map_err(|_| StoreError("no answer in time".to_owned()))?;
+        answered?;
+        Ok(())
+    }
+
+    fn connections(&self) -> Connections {
+        let size = self.recording.size() + self.reading.size();
+        let idle = u32::try_from(self.recording.num_idle() + self.reading.num_idle()).unwrap_or(u32::MAX);
+        Connections { idle, used: size.saturating_sub(idle) }
+    }
+
+    async fn close(&self) {
+        let closed = async { tokio::join!(self.recording.close(), self.reading.close()) };
+        // What still runs ends with the process.
+        let _ = timeout(CLOSE_TIMEOUT, closed).await;
+    }
+}

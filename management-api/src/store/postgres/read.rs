@@ -1,0 +1,106 @@
+//! Reading purchases back.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
+use shared::price::{Amount, Price};
+use sqlx::FromRow;
+use sqlx::Row as _;
+use sqlx::postgres::{PgPool, PgRow};
+use uuid::Uuid;
+
+use super::answer;
+use crate::store::{PAGE_MAX, PageQuery, StoreError, page};
+
+const FIND: &str = "
+    SELECT purchase_id, userid, username, price, purchased_at, recorded_at
+    FROM purchases WHERE purchase_id = ANY ($1)";
+
+/// One statement, and so one snapshot: count and total are those of the very moment of the list. A user without purchases
+/// is one row with nothing but a count of 0. The order is the index's: NULLS LAST is what tells it from the other one.
+const LIST_OF_USER: &str = "
+    SELECT purchase_count, total_spent, purchase_id, userid, username, price, purchased_at, recorded_at
+    FROM (
+        SELECT coalesce(sum(purchase_count), 0)::bigint AS purchase_count, coalesce(sum(total_spent), 0) AS total_spent
+        FROM user_totals WHERE userid = $1
+    ) AS total
+    LEFT JOIN LATERAL (
+        SELECT purchase_id, userid, username, price, purchased_at, recorded_at
+        FROM purchases WHERE userid = $1
+        ORDER BY purchased_at DESC NULLS LAST, purchase_id DESC NULLS LAST LIMIT $2
+    ) AS newest ON true
+    ORDER BY purchased_at DESC, purchase_id DESC";
+
+const PAGE: &str = "
+    SELECT purchase_id, userid, username, price, purchased_at, recorded_at FROM purchases
+    WHERE (purchased_at, purchase_id) < (coalesce($1, 'infinity'), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    ORDER BY purchased_at DESC, purchase_id DESC LIMIT $3";
+
+const PAGE_OF_USER: &str = "
+    SELECT purchase_id, userid, username, price, purchased_at, recorded_at FROM purchases
+    WHERE userid = $4
+        AND (purchased_at, purchase_id) < (coalesce($1, 'infinity'), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    ORDER BY purchased_at DESC NULLS LAST, purchase_id DESC NULLS LAST LIMIT $3";
+
+pub(super) async fn find_purchases(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+    let rows: Vec<StoredPurchase> = answer(sqlx::query_as(FIND).bind(ids).fetch_all(pool)).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+pub(super) async fn list_user_purchases(pool: &PgPool, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
+    let mut found =
+        UserPurchases { userid: userid.to_owned(), purchases: Vec::new(), count: 0, total_spent: Amount::default() };
+    if cannot_be_stored(userid) {
+        return Ok(found);
+    }
+    let query = sqlx::query(LIST_OF_USER).bind(userid).bind(i64::from(limit.clamp(1, PAGE_MAX)));
+    for row in answer(query.fetch_all(pool)).await? {
+        let count: i64 = row.try_get("purchase_count")?;
+        found.count = count.unsigned_abs();
+        found.total_spent = Amount::new(row.try_get("total_spent")?);
+        if row.try_get::<Option<Uuid>, _>("purchase_id")?.is_some() {
+            found.purchases.push(StoredPurchase::from_row(&row)?.0);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) async fn list_purchases(pool: &PgPool, query: &PageQuery) -> Result<PurchasePage, StoreError> {
+    if query.userid.as_deref().is_some_and(cannot_be_stored) {
+        return Ok(page(Vec::new(), query.limit));
+    }
+    let limit = query.limit.clamp(1, PAGE_MAX);
+    let statement = sqlx::query_as(if query.userid.is_some() { PAGE_OF_USER } else { PAGE })
+        .bind(query.cursor.map(|cursor| cursor.timestamp.datetime()))
+        .bind(query.cursor.map(|cursor| cursor.purchase_id))
+        // One more than asked for tells whether there is a next page.
+        .bind(i64::from(limit) + 1);
+    let statement = match &query.userid {
+        Some(userid) => statement.bind(userid),
+        None => statement,
+    };
+    let rows: Vec<StoredPurchase> = answer(statement.fetch_all(pool)).await?;
+    Ok(page(rows.into_iter().map(|row| row.0).collect(), limit))
+}
+
+/// PostgreSQL's text has no NUL; asked for one, it answers with an error.
+fn cannot_be_stored(userid: &str) -> bool {
+    userid.contains('\0')
+}
+
+struct StoredPurchase(Purchase);
+
+impl<'r> FromRow<'r, PgRow> for StoredPurchase {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let price = Price::new(row.try_get::<Decimal, _>("price")?);
+        let time = |column| row.try_get::<DateTime<Utc>, _>(column).map(Timestamp::new);
+        Ok(Self(Purchase {
+            purchase_id: row.try_get("purchase_id")?,
+            userid: row.try_get("userid")?,
+            username: row.try_get("username")?,
+            price: price.map_err(|error| sqlx::Error::Decode(error.into()))?,
+            timestamp: time("purchased_at")?,
+            recorded_at: Some(time("recorded_at")?),
+        }))
+    }
+}

@@ -1,0 +1,114 @@
+//! SQLite: one file, for one process.
+
+mod read;
+mod record;
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::event::{Purchase, PurchasePage, UserPurchases};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, SqlSafeStr as _, Sqlite};
+use uuid::Uuid;
+
+use super::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreConfig, StoreError};
+
+/// How long a statement waits for another process that writes to the same file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Takes the lock for writing at once: a transaction that began as a reader could fail when it comes to write.
+const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
+
+/// Purchases in an SQLite file. There is one writer at a time, so recording has one connection.
+pub(super) struct SqliteStore {
+    file: Box<Path>,
+    writing: SqlitePool,
+    reading: SqlitePool,
+}
+
+impl SqliteStore {
+    pub(super) fn new(options: &SqliteConnectOptions, config: &StoreConfig) -> Self {
+        let options = options.clone().busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
+        let writer = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged purchase survives a power cut, not just the end of this process.
+            .synchronous(SqliteSynchronous::Full)
+            // Cuts the log back after the rare long one.
+            .pragma("journal_size_limit", "67108864")
+            .pragma("temp_store", "MEMORY");
+        let reader = options.create_if_missing(false).pragma("query_only", "ON").pragma("temp_store", "MEMORY");
+        let pool = |connections| {
+            PoolOptions::<Sqlite>::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
+        };
+        Self {
+            file: writer.get_filename().into(),
+            writing: pool(1).connect_lazy_with(writer),
+            reading: pool(config.read_connections).connect_lazy_with(reader),
+        }
+    }
+}
+
+fn migrator() -> Migrator {
+    let purchases = include_str!("../../../migrations/sqlite/0001_purchases.sql");
+    let purchases = Migration::new(1, "purchases".into(), MigrationType::Simple, purchases.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![purchases]);
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        if let Some(folder) = self.file.parent() {
+            tokio::fs::create_dir_all(folder).await.map_err(|error| StoreError(error.to_string()))?;
+        }
+        // sqlx has no lock for SQLite; the file's own keeps other processes out until the commit.
+        let mut transaction = self.writing.begin_with(BEGIN_WRITING).await?;
+        let migrated = migrator().run_direct(None, &mut *transaction, false).await;
+        migrated.map_err(|error| StoreError(error.to_string()))?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
+        record::record(&self.writing, batch).await
+    }
+
+    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
+        let mut connection = self.writing.acquire().await?;
+        Ok(record::next_offsets(&mut connection, incarnation, partitions).await?)
+    }
+
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        let mut connection = self.reading.acquire().await?;
+        Ok(read::find_purchases(&mut connection, ids).await?)
+    }
+
+    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
+        Ok(read::list_user_purchases(&self.reading, userid, limit).await?)
+    }
+
+    async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
+        Ok(read::list_purchases(&self.reading, query).await?)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&self.reading).await?;
+        Ok(())
+    }
+
+    fn connections(&self) -> Connections {
+        let size = self.writing.size() + self.reading.size();
+        let idle = u32::try_from(self.writing.num_idle() + self.reading.num_idle()).unwrap_or(u32::MAX);
+        Connections { idle, used: size.saturating_sub(idle) }
+    }
+
+    async fn close(&self) {
+        // The readers first: the last connection to close folds the log into the file.
+        self.reading.close().await;
+        self.writing.close().await;
+    }
+}

@@ -1,0 +1,125 @@
+//! Recording: one transaction a batch, many rows a statement.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use shared::event::Timestamp;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+
+use super::{BEGIN_WRITING, read};
+use crate::store::pending::PendingRows;
+use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, StoreError};
+
+const MOVE_OFFSET: &str = "
+    UPDATE consumer_offsets SET next_offset = ?3
+    WHERE topic_incarnation = ?1 AND kafka_partition = ?2 AND next_offset = ?4";
+
+const FIRST_OFFSET: &str = "INSERT INTO consumer_offsets VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+
+/// A partition without a row yet is at 0.
+const NEXT_OFFSETS: &str = "
+    SELECT given.value, coalesce(next_offset, 0)
+    FROM json_each(?2) AS given
+    LEFT JOIN consumer_offsets ON topic_incarnation = ?1 AND kafka_partition = given.value";
+
+const INSERT: &str = "
+    INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, recorded_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2 FROM json_each(?1)";
+
+const TOTALS: &str = "
+    SELECT userid, kafka_partition, purchase_count, total_spent
+    FROM json_each(?1) JOIN user_totals ON userid = value ->> 0 AND kafka_partition = value ->> 1";
+
+const REPLACE_TOTALS: &str = "
+    REPLACE INTO user_totals (userid, kafka_partition, purchase_count, total_spent)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1)";
+
+pub(super) async fn record(pool: &SqlitePool, batch: &Batch) -> Result<Recorded, RecordError> {
+    let mut rows = PendingRows::new(batch)?;
+    let mut transaction = pool.begin_with(BEGIN_WRITING).await.map_err(refusal)?;
+    for step in &batch.moves {
+        if !move_offset(&mut transaction, &batch.incarnation, step).await.map_err(refusal)? {
+            return Err(RecordError::Fenced);
+        }
+    }
+    rows.remove_stored(&read::find_purchases(&mut transaction, &rows.ids()).await.map_err(refusal)?)?;
+    let recorded_at = Timestamp::now();
+    insert(&mut transaction, &rows, recorded_at).await.map_err(refusal)?;
+    add_totals(&mut transaction, &rows).await.map_err(refusal)?;
+    transaction.commit().await.map_err(refusal)?;
+    Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at })
+}
+
+pub(super) async fn next_offsets(
+    connection: &mut SqliteConnection,
+    incarnation: &str,
+    partitions: &[i32],
+) -> Result<Vec<PartitionOffset>, sqlx::Error> {
+    let query = sqlx::query_as(NEXT_OFFSETS).bind(incarnation).bind(json!(partitions).to_string());
+    let offsets: Vec<(i32, i64)> = query.fetch_all(connection).await?;
+    Ok(offsets.into_iter().map(|(partition, next_offset)| PartitionOffset { partition, next_offset }).collect())
+}
+
+fn refusal(error: sqlx::Error) -> RecordError {
+    // The low byte is the result code proper: too big, constraint, mismatch.
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    match code.map(|code| code & 0xff) {
+        Some(18..=20) => RecordError::Rejected(error.to_string()),
+        _ => StoreError::from(error).into(),
+    }
+}
+
+/// Whether the partition was where it was expected to be.
+async fn move_offset(
+    connection: &mut SqliteConnection,
+    incarnation: &str,
+    step: &OffsetMove,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query(MOVE_OFFSET).bind(incarnation).bind(step.partition).bind(step.next).bind(step.expected);
+    let mut moved = query.execute(&mut *connection).await?.rows_affected();
+    if moved == 0 && step.expected == 0 {
+        let query = sqlx::query(FIRST_OFFSET).bind(incarnation).bind(step.partition).bind(step.next);
+        moved = query.execute(connection).await?.rows_affected();
+    }
+    Ok(moved == 1)
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    rows: &PendingRows<'_>,
+    recorded_at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let values = rows.iter().map(|row| {
+        let purchase = &row.purchase;
+        let (price, timestamp) = (purchase.price.to_string(), purchase.timestamp.to_string());
+        json!([purchase.purchase_id, purchase.userid, purchase.username, price, timestamp])
+    });
+    let values = values.collect::<Value>().to_string();
+    sqlx::query(INSERT).bind(values).bind(recorded_at.to_string()).execute(connection).await?;
+    Ok(())
+}
+
+/// Adds the rows to the totals here and not in SQL: SQLite would add floats.
+async fn add_totals(connection: &mut SqliteConnection, rows: &PendingRows<'_>) -> Result<(), sqlx::Error> {
+    let mut totals: BTreeMap<(String, i32), (i64, Decimal)> = BTreeMap::new();
+    for row in rows.iter() {
+        let (count, total) = totals.entry((row.purchase.userid.clone(), row.partition)).or_default();
+        *count += 1;
+        *total = read::add(*total, row.purchase.price.decimal())?;
+    }
+    let keys: Vec<&(String, i32)> = totals.keys().collect();
+    let query = sqlx::query_as(TOTALS).bind(json!(keys).to_string());
+    let stored: Vec<(String, i32, i64, String)> = query.fetch_all(&mut *connection).await?;
+    for (userid, partition, stored_count, stored_total) in stored {
+        let (count, total) = totals.entry((userid, partition)).or_default();
+        *count += stored_count;
+        *total = read::add(*total, read::decimal(&stored_total)?)?;
+    }
+    let values = totals
+        .into_iter()
+        .map(|((userid, partition), (count, total))| json!([userid, partition, count, total.normalize().to_string()]));
+    let values = values.collect::<Value>().to_string();
+    sqlx::query(REPLACE_TOTALS).bind(values).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The service through its front door, on the in-process broker; and the contract of its database.
+
+mod harness;
+mod memory_store;
+mod record_path;

@@ -1,0 +1,133 @@
+//! A database in memory that fails when a test says so.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use management_api::store::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreError};
+use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
+use shared::price::Amount;
+use uuid::Uuid;
+
+/// Keeps the rules of a store, without SQL.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    /// Every call fails.
+    pub away: AtomicBool,
+    /// How many attempts to record have failed.
+    pub failed: AtomicUsize,
+    /// Rows of this userid are refused.
+    pub refuses: Mutex<Option<String>>,
+}
+
+#[derive(Default)]
+struct State {
+    rows: HashMap<Uuid, Purchase>,
+    offsets: HashMap<(String, i32), i64>,
+}
+
+impl MemoryStore {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Moves an offset as another consumer would.
+    pub fn steal(&self, partition: i32, next: i64) {
+        for ((_, other), offset) in &mut self.state.lock().unwrap().offsets {
+            if *other == partition {
+                *offset = next;
+            }
+        }
+    }
+
+    /// What is recorded of a partition.
+    pub fn next_offset(&self, partition: i32) -> i64 {
+        let state = self.state.lock().unwrap();
+        state.offsets.iter().find(|((_, other), _)| *other == partition).map_or(0, |(_, offset)| *offset)
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::Relaxed) { Err(StoreError("away".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.reach()
+    }
+
+    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
+        if let Err(error) = self.reach() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            return Err(error.into());
+        }
+        let mut state = self.state.lock().unwrap();
+        let key = |partition: i32| (batch.incarnation.to_string(), partition);
+        let held = |partition: i32| state.offsets.get(&key(partition)).copied().unwrap_or(0);
+        if batch.moves.iter().any(|step| held(step.partition) != step.expected) {
+            return Err(RecordError::Fenced);
+        }
+        let refused = self.refuses.lock().unwrap().clone();
+        if batch.rows.iter().any(|row| Some(&row.purchase.userid) == refused.as_ref()) {
+            return Err(RecordError::Rejected("a test refuses this user".to_owned()));
+        }
+        let stored = |index: &usize| state.rows.get(&batch.rows[*index].purchase.purchase_id);
+        let known: Vec<usize> = (0..batch.rows.len()).filter(|index| stored(index).is_some()).collect();
+        let differs =
+            |index: &&usize| !stored(index).is_some_and(|row| row.same_content(&batch.rows[**index].purchase));
+        let conflicts: Vec<usize> = known.iter().filter(differs).copied().collect();
+        if !conflicts.is_empty() {
+            return Err(RecordError::Conflict(conflicts));
+        }
+        let recorded_at = Timestamp::now();
+        for row in &batch.rows {
+            let stored = Purchase { recorded_at: Some(recorded_at), ..row.purchase.clone() };
+            state.rows.entry(stored.purchase_id).or_insert(stored);
+        }
+        for step in &batch.moves {
+            state.offsets.insert(key(step.partition), step.next);
+        }
+        Ok(Recorded { inserted: batch.rows.len() - known.len(), duplicates: known.len(), recorded_at })
+    }
+
+    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
+        self.reach()?;
+        let state = self.state.lock().unwrap();
+        let held = |partition: i32| state.offsets.get(&(incarnation.to_owned(), partition)).copied().unwrap_or(0);
+        Ok(partitions.iter().map(|p| PartitionOffset { partition: *p, next_offset: held(*p) }).collect())
+    }
+
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        self.reach()?;
+        let state = self.state.lock().unwrap();
+        Ok(ids.iter().filter_map(|id| state.rows.get(id).cloned()).collect())
+    }
+
+    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
+        self.reach()?;
+        let mut purchases: Vec<Purchase> =
+            self.state.lock().unwrap().rows.values().filter(|row| row.userid == userid).cloned().collect();
+        purchases.sort_by_key(|row| std::cmp::Reverse((row.timestamp, row.purchase_id)));
+        let total = purchases.iter().map(|row| row.price.decimal()).sum();
+        let count = purchases.len() as u64;
+        purchases.truncate(limit as usize);
+        Ok(UserPurchases { userid: userid.to_owned(), purchases, count, total_spent: Amount::new(total) })
+    }
+
+    async fn list_purchases(&self, _: &PageQuery) -> Result<PurchasePage, StoreError> {
+        Err(StoreError("not part of these tests".to_owned()))
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.reach()
+    }
+
+    fn connections(&self) -> Connections {
+        Connections { idle: 0, used: 0 }
+    }
+
+    async fn close(&self) {}
+}

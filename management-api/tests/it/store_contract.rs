@@ -1,0 +1,12 @@
+//! What every database must do, run on SQLite always and on PostgreSQL when `TEST_DATABASE_URL` names one
+//! (`postgres://USER:PASSWORD@HOST:PORT/DATABASE`, a user who may create databases: each case has its own).
+
+mod databases;
+mod fixtures;
+mod proxy;
+
+mod availability;
+mod fencing;
+mod reading;
+mod recording;
+mod replicas;

@@ -1,0 +1,201 @@
+//! What tests of several crates need: waiting for a condition, a small HTTP client, raw records.
+
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use prometheus::Registry;
+use serde_json::Value;
+
+use crate::config::{KafkaConfig, PartitionBy, Settings};
+use crate::kafka::{Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordProducer, read_topic};
+
+/// How long a condition may take to come true.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until `probe` gives something, asking every few milliseconds.
+///
+/// # Panics
+/// When [`DEADLINE`] has passed.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An HTTP client for one test.
+#[derive(Clone)]
+pub struct HttpClient(Client<HttpConnector, Body>);
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Default for HttpClient {
+    fn default() -> Self {
+        Self(Client::builder(TokioExecutor::new()).build_http())
+    }
+}
+
+impl HttpClient {
+    /// `GET url`.
+    pub async fn get(&self, url: &str) -> Answer {
+        self.send(Request::get(url).body(Body::empty())).await
+    }
+
+    /// `POST url` with a JSON body.
+    pub async fn post_json(&self, url: &str, body: impl Into<Body>) -> Answer {
+        self.send(Request::post(url).header("content-type", "application/json").body(body.into())).await
+    }
+
+    /// Any method with headers.
+    pub async fn request(&self, method: Method, url: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let request = Request::builder().method(method).uri(url);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.send(request.body(body.into())).await
+    }
+
+    /// # Panics
+    /// When there is no whole answer.
+    async fn send(&self, request: http::Result<Request<Body>>) -> Answer {
+        let response = self.0.request(request.expect("a well-formed request")).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header's text; empty when it is absent.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The value of a metric's line that begins with `series`.
+    #[must_use]
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.text();
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit_once(' ')?.1.parse().ok()
+    }
+}
+
+/// Kafka's settings for a broker, all others at their defaults.
+#[must_use]
+pub fn kafka_config(bootstrap_servers: &str) -> KafkaConfig {
+    KafkaConfig::read(&mut Settings::from_pairs([("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers)]))
+}
+
+/// A producer of raw records, as another system would send them.
+pub struct RawProducer(std::sync::Arc<RecordProducer>);
+
+impl RawProducer {
+    /// Connects to the brokers of `config`.
+    ///
+    /// # Panics
+    /// When the settings are not taken.
+    #[must_use]
+    pub fn new(config: &KafkaConfig) -> Self {
+        let options = ProducerOptions {
+            partition_by: PartitionBy::Balanced,
+            linger: Duration::ZERO,
+            message_timeout: DEADLINE,
+            queue_records: 1_000_000,
+            queue_kib: 1_048_576,
+        };
+        Self(RecordProducer::new(config, "test", options, &Registry::new()).expect("a producer"))
+    }
+
+    /// Sends one record and gives its partition and offset.
+    ///
+    /// # Panics
+    /// When it is not delivered.
+    pub async fn send(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) -> (i32, i64) {
+        let record = OutgoingRecord { topic, partition: Some(partition), key, value, headers: &[], timestamp_ms: None };
+        match self.0.publish(&record).expect("the producer takes it").await {
+            Ok(Delivery::Delivered { partition, offset }) => (partition, offset),
+            other => panic!("not delivered: {other:?}"),
+        }
+    }
+}
+
+/// A record read back whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// The key, if any.
+    pub key: Option<Vec<u8>>,
+    /// The value, if any.
+    pub value: Option<Vec<u8>>,
+    /// Names and bytes of the headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl RawRecord {
+    /// A header's text; empty when it is absent.
+    #[must_use]
+    pub fn header(&self, name: &str) -> String {
+        let found = self.headers.iter().find(|(header, _)| header == name);
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    }
+}
+
+/// Every record that a topic has now.
+///
+/// # Panics
+/// When it cannot be read.
+pub async fn read_all(config: &KafkaConfig, topic: &str) -> Vec<RawRecord> {
+    let (config, topic) = (config.clone(), topic.to_owned());
+    let read = move || {
+        let mut records = Vec::new();
+        read_topic::<KafkaError>(&config, &topic, |record| {
+            records.push(RawRecord {
+                partition: record.partition(),
+                offset: record.offset(),
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.value().map(<[u8]>::to_vec),
+                headers: record.headers(),
+            });
+            Ok(())
+        })
+        .expect("a readable topic");
+        records
+    };
+    tokio::task::spawn_blocking(read).await.expect("no panic")
+}

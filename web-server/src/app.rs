@@ -1,0 +1,185 @@
+//! What the routes share, and the run from the first request to the last record.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use shared::health::Readiness;
+use shared::http::{Observer, Problem};
+use shared::kafka::{KafkaError, TopicAdmin};
+use shared::shutdown::Shutdown;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::in_flight::{InFlightLimit, Slot};
+use crate::management_client::ManagementClient;
+use crate::metrics::{Metrics, Refusal};
+use crate::publisher::{KafkaPublisher, PurchasePublisher};
+use crate::routes;
+
+/// When a refused caller may come again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What handlers get.
+pub type AppState = Arc<App>;
+
+/// What the routes share.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The way to Kafka.
+    pub publisher: Arc<dyn PurchasePublisher>,
+    /// The way to management-api.
+    pub management: ManagementClient,
+    /// What `/readyz` asks.
+    pub readiness: Readiness,
+    /// What is counted, and what `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// How far the end has come.
+    pub shutdown: Shutdown,
+    purchases_in_flight: InFlightLimit,
+    batches_in_flight: InFlightLimit,
+}
+
+/// Why the service has not ended well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The listener or the signals failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The port cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The Kafka client cannot be built.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The metrics cannot be registered.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+    /// The time to drain was too short.
+    #[error("{connections} connections and {purchases} purchases were left when the time to drain was over")]
+    LeftBehind {
+        /// Connections cut off with a request running.
+        connections: usize,
+        /// Purchases neither delivered nor given up.
+        purchases: usize,
+    },
+}
+
+/// Opens the listener for [`run`].
+///
+/// # Errors
+/// When the port cannot be had.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })
+}
+
+/// Serves on `listener` until `shutdown` says stop, ends what is running, and empties the producer.
+///
+/// # Errors
+/// When Kafka's settings are not taken, or something was left behind at the end.
+pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
+    let metrics = Metrics::new(&config.metrics_http_prefix)?;
+    let publisher = KafkaPublisher::build(&config, Arc::clone(&metrics))?;
+    let admin = TopicAdmin::new(&config.kafka, "web-server-admin")?;
+    tokio::spawn(Arc::clone(&publisher).ensure_topics(admin, shutdown.clone()));
+    App::new(config, publisher, metrics, shutdown).serve(listener).await
+}
+
+impl App {
+    /// Brings the parts together; the publisher may be a fake.
+    pub fn new(
+        config: Config,
+        publisher: Arc<dyn PurchasePublisher>,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+    ) -> AppState {
+        let (kafka, draining) = (Arc::clone(&publisher), shutdown.clone());
+        Arc::new(Self {
+            readiness: Readiness::default().with("kafka", move || kafka.check()).with("draining", move || {
+                if draining.is_draining() { Err("the service is ending".to_owned()) } else { Ok(()) }
+            }),
+            management: ManagementClient::start(&config.management, Arc::clone(&metrics), &shutdown),
+            purchases_in_flight: InFlightLimit::new(config.in_flight_max),
+            batches_in_flight: InFlightLimit::new(config.batches_in_flight_max),
+            config,
+            publisher,
+            metrics,
+            shutdown,
+        })
+    }
+
+    /// Serves until the shutdown says stop.
+    ///
+    /// # Errors
+    /// When something was left behind.
+    pub async fn serve(self: AppState, listener: TcpListener) -> Result<(), RunError> {
+        tracing::info!(address = %listener.local_addr()?, "listening");
+        let limits = self.config.server;
+        let connections = shared::http::serve(listener, self.router(), limits, &self.shutdown).await;
+        let (publisher, timeout) = (Arc::clone(&self.publisher), self.config.flush_timeout);
+        let flush = tokio::task::spawn_blocking(move || publisher.flush(timeout));
+        let purchases = flush.await.unwrap_or(0);
+        if connections > 0 || purchases > 0 {
+            return Err(RunError::LeftBehind { connections, purchases });
+        }
+        tracing::info!("ended with nothing left");
+        Ok(())
+    }
+
+    fn router(self: &AppState) -> Router {
+        routes::router(Arc::clone(self), Observer(Arc::clone(&self.metrics.http)))
+    }
+
+    /// Lets a purchase request in, or refuses it before its body is read.
+    ///
+    /// # Errors
+    /// 503 when too many are in flight or the service is ending.
+    pub fn admit_purchase(&self) -> Result<Slot<'_>, Problem> {
+        self.admit(&self.purchases_in_flight)
+    }
+
+    /// Lets a batch in, or refuses it before its body is read.
+    ///
+    /// # Errors
+    /// 503 when too many are in flight or the service is ending.
+    pub fn admit_batch(&self) -> Result<Slot<'_>, Problem> {
+        self.admit(&self.batches_in_flight)
+    }
+
+    fn admit<'a>(&self, limit: &'a InFlightLimit) -> Result<Slot<'a>, Problem> {
+        // Only a request that comes after the listener has closed, on a connection not yet ended.
+        if self.shutdown.is_stopped() {
+            return Err(self.refuse(Refusal::Draining));
+        }
+        limit.enter().ok_or_else(|| self.refuse(Refusal::InFlight))
+    }
+
+    /// Asks, before anything is sent, whether what comes after Kafka can take purchases.
+    ///
+    /// # Errors
+    /// 503 when it cannot.
+    pub fn check_admission(&self) -> Result<(), Problem> {
+        let Some(Err(reason)) = self.config.admission.as_ref().map(|check| check()) else { return Ok(()) };
+        tracing::debug!(reason, "purchase refused");
+        Err(self.refuse(Refusal::Shedding))
+    }
+
+    /// Counts a refused request and makes its answer.
+    pub fn refuse(&self, reason: Refusal) -> Problem {
+        self.metrics.refused(reason);
+        Problem::unavailable(reason.advice(), RETRY_AFTER_SECONDS)
+    }
+
+    /// How long a caller who asked for `wait` is kept waiting for the record; nothing for not at all.
+    pub fn recording_wait(&self, wait: Option<Duration>) -> Option<Duration> {
+        let asked = wait.filter(|wait| !wait.is_zero());
+        if self.config.always_wait { Some(asked.unwrap_or(self.config.publish_deadline)) } else { asked }
+    }
+}

@@ -1,0 +1,213 @@
+//! Every setting of web-server, and every limit it keeps.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shared::config::{KafkaConfig, Secret, Settings};
+use shared::health::Check;
+use shared::http::{BodyLimits, ServerLimits};
+use shared::kafka::ProducerOptions;
+use shared::telemetry::LogConfig;
+
+use crate::management_client::ReplicaUrl;
+
+/// The largest body of `POST /buy`, inclusive.
+const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
+/// The largest body of `POST /buy/batch`, inclusive.
+const BATCH_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The least time between librdkafka giving a record up and the answer's deadline.
+const PUBLISH_MARGIN_MIN: Duration = Duration::from_millis(200);
+
+/// The configuration of one web-server.
+#[derive(Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen_address: SocketAddr,
+    /// Kafka and its topics.
+    pub kafka: KafkaConfig,
+    /// How purchases are batched on their way to Kafka.
+    pub producer: ProducerOptions,
+    /// How long a caller waits for the delivery report at most.
+    pub publish_deadline: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// Write requests handled at once; more are refused.
+    pub in_flight_max: usize,
+    /// Batches handled at once; each may hold 8 MiB.
+    pub batches_in_flight_max: usize,
+    /// Limits of the listener.
+    pub server: ServerLimits,
+    /// From the first sign of the end to the last accepted request.
+    pub drain_delay: Duration,
+    /// How long the producer may take to empty its queue at the end.
+    pub flush_timeout: Duration,
+    /// Where reads go.
+    pub management: ManagementConfig,
+    /// Stands before the three names `http_request_*`.
+    pub metrics_http_prefix: String,
+    /// The log.
+    pub log: LogConfig,
+    /// Whether a 2xx is only ever 201: for a broker that keeps records in memory only (embedded mode, not a setting).
+    pub always_wait: bool,
+    /// Asked before a purchase is sent; an error refuses it with 503 (embedded mode, not a setting).
+    pub admission: Option<Check>,
+}
+
+/// How to reach management-api.
+#[derive(Clone)]
+pub struct ManagementConfig {
+    /// Each name's every address is a replica.
+    pub urls: Vec<ReplicaUrl>,
+    /// The bearer token, when the replicas want one.
+    pub token: Option<Secret<String>>,
+    /// Requests to all replicas at once; more wait for their turn within their deadline.
+    pub in_flight_max: usize,
+}
+
+impl Config {
+    /// Reads every setting; mistakes are kept in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        let listen_address = settings.parsed("LISTEN_ADDRESS", "0.0.0.0:8080", "address and port to listen on");
+        let kafka = KafkaConfig::read(settings);
+        let publish_deadline = settings.millis(
+            "PUBLISH_DEADLINE_MS",
+            10_000,
+            1_000..=300_000,
+            "ms until a purchase without a delivery report is answered with 504",
+        );
+        Self {
+            listen_address,
+            kafka,
+            producer: read_producer(settings, publish_deadline),
+            publish_deadline,
+            body_timeout: settings.millis(
+                "REQUEST_BODY_TIMEOUT_MS",
+                10_000,
+                100..=300_000,
+                "ms that a request's body may take",
+            ),
+            in_flight_max: settings.size("IN_FLIGHT_MAX", 4096, 1..=1_000_000, "purchase requests handled at once"),
+            batches_in_flight_max: settings.size(
+                "BATCHES_IN_FLIGHT_MAX",
+                32,
+                1..=10_000,
+                "batch requests handled at once, up to 8 MiB each",
+            ),
+            server: read_server_limits(settings),
+            drain_delay: settings.millis(
+                "DRAIN_DELAY_MS",
+                5_000,
+                0..=600_000,
+                "ms from SIGTERM (not ready) to the end of accepting",
+            ),
+            flush_timeout: settings.millis(
+                "FLUSH_TIMEOUT_MS",
+                3_000,
+                0..=600_000,
+                "ms for the producer to empty its queue at the end",
+            ),
+            management: ManagementConfig::read(settings),
+            metrics_http_prefix: read_metrics_prefix(settings),
+            log: LogConfig::read(settings),
+            always_wait: false,
+            admission: None,
+        }
+    }
+
+    /// The limits of `POST /buy`'s body.
+    pub fn buy_body(&self) -> BodyLimits {
+        BodyLimits { bytes: BUY_BODY_BYTES_MAX, timeout: self.body_timeout }
+    }
+
+    /// The limits of `POST /buy/batch`'s body.
+    pub fn batch_body(&self) -> BodyLimits {
+        BodyLimits { bytes: BATCH_BODY_BYTES_MAX, timeout: self.body_timeout }
+    }
+}
+
+impl ManagementConfig {
+    fn read(settings: &mut Settings) -> Self {
+        let text = settings.text(
+            "CUSTOMER_MGMT_API_URL",
+            "http://127.0.0.1:8081",
+            "URLs of management-api, comma-separated; each name's every address is a replica",
+        );
+        let mut urls = Vec::new();
+        for url in text.split(',') {
+            match ReplicaUrl::parse(url.trim()) {
+                Ok(url) => urls.push(url),
+                Err(message) => settings.mistake("CUSTOMER_MGMT_API_URL", message),
+            }
+        }
+        Self {
+            urls,
+            token: settings.secret("MANAGEMENT_API_TOKEN", "bearer token towards management-api (secret)"),
+            in_flight_max: settings.size(
+                "MANAGEMENT_IN_FLIGHT_MAX",
+                1024,
+                1..=1_000_000,
+                "requests to management-api at once; more wait for their turn",
+            ),
+        }
+    }
+}
+
+fn read_producer(settings: &mut Settings, publish_deadline: Duration) -> ProducerOptions {
+    let linger_us = settings.number(
+        "KAFKA_PRODUCER_LINGER_US",
+        500,
+        0..=1_000_000,
+        "µs that a batch waits for more records before it is sent",
+    );
+    ProducerOptions {
+        partition_by: settings.parsed(
+            "KAFKA_PARTITION_BY",
+            "balanced",
+            "balanced (biggest batches) or userid (one user in one partition)",
+        ),
+        linger: Duration::from_micros(linger_us),
+        // A report normally comes before the caller's deadline, so that 504 stays for what is truly unknown.
+        message_timeout: publish_deadline.saturating_sub((publish_deadline / 10).max(PUBLISH_MARGIN_MIN)),
+        queue_records: settings.size(
+            "KAFKA_PRODUCER_QUEUE_RECORDS",
+            50_000,
+            1..=10_000_000,
+            "records held for Kafka at most; more are refused",
+        ),
+        queue_kib: settings.size(
+            "KAFKA_PRODUCER_QUEUE_KIB",
+            65_536,
+            1..=2_097_151,
+            "KiB of records held for Kafka at most; more are refused",
+        ),
+    }
+}
+
+fn read_server_limits(settings: &mut Settings) -> ServerLimits {
+    ServerLimits {
+        connections: settings.size("CONNECTIONS_MAX", 10_000, 1..=1_000_000, "connections held at once"),
+        header_timeout: settings.millis(
+            "REQUEST_HEADER_TIMEOUT_MS",
+            30_000,
+            100..=600_000,
+            "ms until an idle or slow connection is closed",
+        ),
+        drain_timeout: settings.millis(
+            "DRAIN_TIMEOUT_MS",
+            15_000,
+            0..=600_000,
+            "ms for running requests to end after the drain delay",
+        ),
+    }
+}
+
+fn read_metrics_prefix(settings: &mut Settings) -> String {
+    let help = "stands before http_request_total and its two companions, for example flask_";
+    let prefix = settings.optional("METRICS_HTTP_PREFIX", help).unwrap_or_default();
+    let valid =
+        |(index, byte): (usize, u8)| byte.is_ascii_alphabetic() || byte == b'_' || (index > 0 && byte.is_ascii_digit());
+    if !prefix.bytes().enumerate().all(valid) {
+        settings.mistake("METRICS_HTTP_PREFIX", "must be letters, digits and _, and not begin with a digit");
+    }
+    prefix
+}

@@ -1,0 +1,131 @@
+//! One request to one replica.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use shared::http::RequestContext;
+
+use super::replicas::Replica;
+use crate::metrics::ManagementOutcome;
+
+/// The largest answer that is read: a thousand purchases with the longest names have room.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The pooled connections to all replicas.
+pub type Connections = Client<HttpConnector, Full<Bytes>>;
+
+/// What a call asks of management-api.
+pub struct Call<'a> {
+    /// GET or POST.
+    pub method: Method,
+    /// Path and query, escaped.
+    pub target: String,
+    /// JSON to send, if any.
+    pub body: Bytes,
+    /// Seconds to wait, passed on as `Prefer`.
+    pub wait: Option<Duration>,
+    /// The request that this call serves.
+    pub context: &'a RequestContext,
+}
+
+/// A replica's answer.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The body as it came.
+    pub body: Bytes,
+}
+
+/// Why an attempt has no answer. Its text goes to callers: no host, no internals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No answer in so long a time.
+    Timeout(Duration),
+    /// No connection.
+    Unreachable,
+    /// The connection broke, or the answer is larger than it may be.
+    Broken,
+    /// A status that settles nothing.
+    Status(StatusCode),
+}
+
+impl Failure {
+    /// The failure as a metric's label.
+    pub fn outcome(self) -> ManagementOutcome {
+        match self {
+            Self::Timeout(_) => ManagementOutcome::Timeout,
+            Self::Unreachable => ManagementOutcome::Unavailable,
+            Self::Broken | Self::Status(_) => ManagementOutcome::Error,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(time) => write!(f, "no answer in {} ms", time.as_millis()),
+            Self::Unreachable => f.write_str("not reachable"),
+            Self::Broken => f.write_str("the answer broke off"),
+            Self::Status(status) => write!(f, "answered with status {}", status.as_u16()),
+        }
+    }
+}
+
+/// Asks one replica, until `deadline`.
+pub async fn attempt(
+    connections: &Connections,
+    replica: &Replica,
+    call: &Call<'_>,
+    token: Option<&HeaderValue>,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let time = deadline.saturating_duration_since(Instant::now());
+    let request = call.request(replica, token).map_err(|_| Failure::Broken)?;
+    tokio::time::timeout(time, exchange(connections, request)).await.unwrap_or(Err(Failure::Timeout(time)))
+}
+
+async fn exchange(connections: &Connections, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    let response = connections
+        .request(request)
+        .await
+        .map_err(|error| if error.is_connect() { Failure::Unreachable } else { Failure::Broken })?;
+    let status = response.status();
+    let settles = matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
+    if !settles {
+        return Err(Failure::Status(status));
+    }
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|_| Failure::Broken)?;
+    Ok(Answer { status, body: body.to_bytes() })
+}
+
+impl Call<'_> {
+    fn request(&self, replica: &Replica, token: Option<&HeaderValue>) -> http::Result<Request<Full<Bytes>>> {
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(replica.address.to_string())
+            .path_and_query(format!("{}{}", replica.base, self.target))
+            .build()?;
+        let mut request = Request::builder()
+            .method(&self.method)
+            .uri(uri)
+            .header(HOST, &replica.authority)
+            .header(ACCEPT, "application/json")
+            .header("x-request-id", &self.context.request_id)
+            .header("traceparent", self.context.trace.to_string());
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        if let Some(wait) = self.wait {
+            request = request.header("prefer", format!("wait={}", wait.as_secs()));
+        }
+        if !self.body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::new(self.body.clone()))
+    }
+}

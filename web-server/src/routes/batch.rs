@@ -1,0 +1,162 @@
+//! `POST /buy/batch`: up to 500 purchases, each with its own outcome.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use shared::event::{FieldError, Purchase};
+use shared::http::{Problem, ProblemBody, read_json_body};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::intake::{Intake, Taken, parse_purchase};
+use super::openapi::BuyProblems;
+use super::schemas::{BatchRequest, BuyHeaders};
+use crate::app::AppState;
+
+/// The most purchases of one batch.
+const ITEMS_MAX: usize = 500;
+
+/// The outcome of each item, in the order of the batch.
+#[derive(Serialize, ToSchema)]
+pub struct BatchAnswer<'a> {
+    results: Vec<ItemResult<'a>>,
+}
+
+/// The outcome of one item.
+#[derive(Serialize, ToSchema)]
+pub struct ItemResult<'a> {
+    /// The item's place in the batch, from 0.
+    index: usize,
+    /// The HTTP status that the item alone would have had.
+    status: u16,
+    /// With a 2xx status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    purchase_id: Option<Uuid>,
+    /// With any other status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<ProblemBody<'a>>,
+}
+
+/// Buys a batch: each item has its own outcome, and `Prefer: wait` holds for all of them.
+#[utoipa::path(
+    post, path = "/buy/batch", tag = "buying",
+    params(BuyHeaders),
+    request_body(content = BatchRequest, description = "At most 8 MiB. A header `Idempotency-Key: K` stands for \
+        `K:INDEX` on each item without its own"),
+    responses(
+        (status = 202, description = "All were accepted", body = BatchAnswer),
+        (status = 201, description = "All were recorded", body = BatchAnswer),
+        (status = 207, description = "Outcomes differ, or none is good: see each item", body = BatchAnswer),
+        BuyProblems,
+    )
+)]
+pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let _slot = app.admit_batch()?;
+    let (mut parts, body) = request.into_parts();
+    let mut errors = Vec::new();
+    let intake = Intake::new(&app, &mut parts, &mut errors);
+    let body = read_json_body(&parts.headers, body, app.config.batch_body()).await?;
+    let items = parse_items(&body, errors)?;
+    app.check_admission()?;
+    // All are handed to the producer before the first delivery report is awaited.
+    let published = join_all(items.iter().enumerate().map(|(index, item)| publish_item(&intake, index, item))).await;
+    let taken = settle_all(&intake, published).await;
+    Ok(answer(&taken, intake.context.request_id()))
+}
+
+async fn publish_item(intake: &Intake<'_>, index: usize, item: &RawValue) -> Result<Purchase, Problem> {
+    let purchase = parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
+        let own = fields.idempotency_key(errors);
+        own.or_else(|| intake.key.as_ref().map(|key| key.for_item(index)))
+    })?;
+    intake.publish(&purchase).await?;
+    Ok(purchase)
+}
+
+async fn settle_all(
+    intake: &Intake<'_>,
+    published: Vec<Result<Purchase, Problem>>,
+) -> Vec<Result<(Uuid, Taken), Problem>> {
+    let purchase_ids: Vec<Uuid> = published.iter().flatten().map(|purchase| purchase.purchase_id).collect();
+    let stored = intake.recorded(&purchase_ids).await.into_iter().map(|stored| (stored.purchase_id, stored));
+    let stored: HashMap<Uuid, Purchase> = stored.collect();
+    let settle = |purchase: Purchase| {
+        // Two items may have one key: both are answered with the one stored purchase.
+        let taken = intake.settle(&purchase, stored.get(&purchase.purchase_id).cloned())?;
+        Ok((purchase.purchase_id, taken))
+    };
+    published.into_iter().map(|item| item.and_then(settle)).collect()
+}
+
+fn answer(taken: &[Result<(Uuid, Taken), Problem>], request_id: &str) -> Response {
+    let results: Vec<_> =
+        taken.iter().enumerate().map(|(index, item)| ItemResult::new(index, item, request_id)).collect();
+    let all = |status: StatusCode| results.iter().all(|result| result.status == status.as_u16());
+    let status = [StatusCode::ACCEPTED, StatusCode::CREATED].into_iter().find(|status| all(*status));
+    let status = status.unwrap_or(StatusCode::MULTI_STATUS);
+    let body = serde_json::to_vec(&BatchAnswer { results }).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+impl<'a> ItemResult<'a> {
+    fn new(index: usize, item: &'a Result<(Uuid, Taken), Problem>, request_id: &'a str) -> Self {
+        let (status, purchase_id, error) = match item {
+            Ok((id, Taken::Accepted)) => (StatusCode::ACCEPTED, Some(*id), None),
+            Ok((id, Taken::Recorded(_))) => (StatusCode::CREATED, Some(*id), None),
+            Err(problem) => (problem.status(), None, Some(problem.body(request_id))),
+        };
+        Self { index, status: status.as_u16(), purchase_id, error }
+    }
+}
+
+fn parse_items(body: &[u8], mut errors: Vec<FieldError>) -> Result<Vec<&RawValue>, Problem> {
+    match serde_json::from_slice::<Items>(body) {
+        Ok(Items(items)) if errors.is_empty() => return Ok(items),
+        Ok(_) => {}
+        Err(error) if error.classify() == Category::Data => {
+            errors.push(FieldError::new("body", format!("must be an array of 1 to {ITEMS_MAX} purchases: {error}")));
+        }
+        Err(error) => errors.push(FieldError::new("body", format!("is not valid JSON: {error}"))),
+    }
+    Err(Problem::invalid(errors))
+}
+
+/// The items as they came. Reading stops at the first one too many.
+struct Items<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Items<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            if items.len() == ITEMS_MAX {
+                return Err(A::Error::custom("there are more"));
+            }
+            items.push(item);
+        }
+        if items.is_empty() { Err(A::Error::custom("there are none")) } else { Ok(Items(items)) }
+    }
+}

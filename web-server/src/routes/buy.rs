@@ -1,0 +1,85 @@
+//! `POST /buy`: one purchase.
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use shared::event::Purchase;
+use shared::http::{Problem, read_json_body};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::intake::{Intake, Taken, parse_purchase};
+use super::openapi::BuyProblems;
+use super::schemas::{BuyHeaders, BuyRequest};
+use crate::app::AppState;
+use crate::publisher::Receipt;
+
+/// What the buyer is told.
+#[derive(Serialize, ToSchema)]
+pub struct BuyAnswer<'a> {
+    /// `accepted`: in Kafka; `recorded`: in the database.
+    #[schema(example = "accepted")]
+    status: &'static str,
+    /// The same for people.
+    message: &'static str,
+    purchase_id: Uuid,
+    /// The purchase; when recorded, the stored one.
+    data: &'a Purchase,
+    receipt: KafkaReceipt<'a>,
+}
+
+/// Where Kafka has the purchase.
+#[derive(Serialize, ToSchema)]
+pub struct KafkaReceipt<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+/// Buys: 202 once Kafka has the purchase, 201 once the database has it.
+#[utoipa::path(
+    post, path = "/buy", tag = "buying",
+    params(BuyHeaders),
+    request_body(content = BuyRequest, description = "At most 16 KiB"),
+    responses(
+        (status = 202, description = "Every in-sync replica of Kafka has it", body = BuyAnswer,
+            headers(("Location" = String, description = "Where the purchase can be read once it is recorded"))),
+        (status = 201, description = "The database has it", body = BuyAnswer,
+            headers(("Location" = String, description = "Where the purchase can be read"))),
+        BuyProblems,
+        (status = 422, description = "The idempotency key already stands for other content (told to who waits)"),
+        (status = 504, description = "Sent, and nobody knows: it may still be stored. `purchase_id` names it; \
+            repeating with the same Idempotency-Key is safe"),
+    )
+)]
+pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let _slot = app.admit_purchase()?;
+    let (mut parts, body) = request.into_parts();
+    let mut errors = Vec::new();
+    let intake = Intake::new(&app, &mut parts, &mut errors);
+    let body = read_json_body(&parts.headers, body, app.config.buy_body()).await?;
+    let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
+    app.check_admission()?;
+    let receipt = intake.publish(&purchase).await?;
+    let stored = intake.recorded(&[purchase.purchase_id]).await.pop();
+    let taken = intake.settle(&purchase, stored)?;
+    Ok(answer(&app.config.kafka.topic, &purchase, receipt, &taken))
+}
+
+fn answer(topic: &str, purchase: &Purchase, receipt: Receipt, taken: &Taken) -> Response {
+    let (code, status, message, data) = match taken {
+        Taken::Accepted => (StatusCode::ACCEPTED, "accepted", "purchase accepted", purchase),
+        Taken::Recorded(stored) => (StatusCode::CREATED, "recorded", "purchase recorded", stored),
+    };
+    let receipt = KafkaReceipt { topic, partition: receipt.partition, offset: receipt.offset };
+    let purchase_id = purchase.purchase_id;
+    let body = serde_json::to_vec(&BuyAnswer { status, message, purchase_id, data, receipt }).unwrap_or_default();
+    let mut response = (code, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(location) = HeaderValue::try_from(format!("/purchases/{purchase_id}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}

@@ -1,0 +1,167 @@
+//! What one purchase and a batch of them have in common, from the parsed body to the stored row.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use http::request::Parts;
+use shared::event::{
+    FieldError, IdempotencyKey, Malformed, Purchase, PurchaseFields, Timestamp, encode_record, new_purchase_id,
+    purchase_id_for_key,
+};
+use shared::http::{Problem, RequestContext, kinds, parse_wait};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::publisher::{NotPublished, PurchaseRecord, Receipt};
+
+/// When a caller whose purchase failed may try again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// A request that brings purchases.
+pub struct Intake<'a> {
+    app: &'a App,
+    started: Instant,
+    /// Names the request.
+    pub context: RequestContext,
+    /// The header `Idempotency-Key`.
+    pub key: Option<IdempotencyKey>,
+    wait: Option<Duration>,
+}
+
+/// What became of a purchase that was taken.
+pub enum Taken {
+    /// It is in Kafka.
+    Accepted,
+    /// It is in the database: this is the stored one, maybe of an earlier request with the same key.
+    Recorded(Purchase),
+}
+
+impl<'a> Intake<'a> {
+    /// Begins with a request's head; complaints about its headers go to `errors`.
+    pub fn new(app: &'a App, parts: &mut Parts, errors: &mut Vec<FieldError>) -> Self {
+        let context = parts.extensions.remove::<RequestContext>();
+        let wait = parse_wait(&parts.headers).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
+        Self {
+            app,
+            started: Instant::now(),
+            context: context.unwrap_or_else(|| RequestContext::from_headers(&parts.headers)),
+            key: idempotency_key(&parts.headers, errors),
+            wait: app.recording_wait(wait),
+        }
+    }
+
+    /// Publishes a purchase.
+    ///
+    /// # Errors
+    /// 503 when it is certainly not in Kafka, 504 when nobody knows.
+    pub async fn publish(&self, purchase: &Purchase) -> Result<Receipt, Problem> {
+        let value = encode_record(purchase);
+        let record = PurchaseRecord { purchase, value: &value, trace: self.context.trace };
+        self.app.publisher.publish(record).await.map_err(|error| match error {
+            NotPublished::Refused(reason) => self.app.refuse(reason),
+            NotPublished::Failed(_) => Problem::unavailable(
+                "Kafka did not take the purchase; it is not stored: try again",
+                RETRY_AFTER_SECONDS,
+            ),
+            NotPublished::Unknown(_) => outcome_unknown(purchase.purchase_id, "Kafka has not confirmed it in time"),
+        })
+    }
+
+    /// Waits, as far as the caller wants to, until the published purchases are recorded; gives those that are.
+    pub async fn recorded(&self, purchase_ids: &[Uuid]) -> Vec<Purchase> {
+        let Some(wait) = self.wait else { return Vec::new() };
+        let remaining = wait.saturating_sub(self.started.elapsed());
+        if remaining.is_zero() || purchase_ids.is_empty() {
+            return Vec::new();
+        }
+        let waiting = self.app.management.wait(purchase_ids, remaining, &self.context);
+        if self.app.config.always_wait {
+            return waiting.await;
+        }
+        tokio::select! {
+            purchases = waiting => purchases,
+            // A server that ends does not make its callers wait: "accepted" is true already.
+            () = self.app.shutdown.stopped() => Vec::new(),
+        }
+    }
+
+    /// What to tell of a published purchase whose row, if there is one by now, is `stored`.
+    ///
+    /// # Errors
+    /// 422 when the id stands for other content; 504 when only a stored purchase may be confirmed and it is not.
+    pub fn settle(&self, purchase: &Purchase, stored: Option<Purchase>) -> Result<Taken, Problem> {
+        match stored {
+            Some(stored) if stored.same_content(purchase) => Ok(Taken::Recorded(stored)),
+            Some(_) => Err(Problem::new(
+                kinds::KEY_CONFLICT,
+                "this idempotency key already stands for a purchase with other content",
+            )),
+            None if self.app.config.always_wait => {
+                Err(outcome_unknown(purchase.purchase_id, "it is not recorded in time"))
+            }
+            None => Ok(Taken::Accepted),
+        }
+    }
+}
+
+/// Reads one purchase from a JSON object. `key` may look at the fields; complaints so far are in `errors`.
+///
+/// # Errors
+/// 400 with every bad field.
+pub fn parse_purchase(
+    json: &[u8],
+    mut errors: Vec<FieldError>,
+    key: impl FnOnce(&PurchaseFields<'_>, &mut Vec<FieldError>) -> Option<IdempotencyKey>,
+) -> Result<Purchase, Problem> {
+    let fields = match PurchaseFields::parse(json) {
+        Ok(fields) => fields,
+        Err(malformed) => {
+            errors.push(body_error(&malformed));
+            return Err(Problem::invalid(errors));
+        }
+    };
+    let username = fields.username(&mut errors);
+    let userid = fields.userid(&mut errors);
+    let price = fields.price(&mut errors);
+    let key = key(&fields, &mut errors);
+    match (username, userid, price) {
+        (Some(username), Some(userid), Some(price)) if errors.is_empty() => Ok(Purchase {
+            purchase_id: key.map_or_else(new_purchase_id, |key| purchase_id_for_key(&userid, &key)),
+            userid,
+            username,
+            price,
+            timestamp: Timestamp::now(),
+            recorded_at: None,
+        }),
+        _ => Err(Problem::invalid(errors)),
+    }
+}
+
+fn body_error(malformed: &Malformed) -> FieldError {
+    let message = match malformed {
+        Malformed::NotJson(_) => format!("is {malformed}"),
+        Malformed::NotAnObject(_) => format!("must be a JSON object with each name once: {malformed}"),
+    };
+    FieldError::new("body", message)
+}
+
+fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<FieldError>) -> Option<IdempotencyKey> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let first = values.next()?;
+    let parsed = match first.to_str().map(IdempotencyKey::parse) {
+        Ok(Ok(key)) if values.next().is_none() => Ok(key),
+        Ok(Ok(_)) => Err("is given twice".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("must be 1 to 255 visible ASCII characters".to_owned()),
+    };
+    parsed.map_err(|message| errors.push(FieldError::new("Idempotency-Key", message))).ok()
+}
+
+fn outcome_unknown(purchase_id: Uuid, reason: &str) -> Problem {
+    let advice = "it may still be stored; repeating it with the same Idempotency-Key is safe";
+    Problem::new(kinds::OUTCOME_UNKNOWN, format!("the purchase was sent, but {reason}: {advice}"))
+        .with("purchase_id", purchase_id.to_string())
+}

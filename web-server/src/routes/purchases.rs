@@ -1,0 +1,126 @@
+//! Reads, answered by management-api; its JSON is passed on as it came, with every digit.
+
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
+use shared::http::{Problem, Query, RequestContext, kinds, parse_wait};
+use uuid::Uuid;
+
+use super::openapi::ReadProblems;
+use super::schemas::{LimitParameter, PageParameters, PreferHeader, TimeoutParameter};
+use crate::app::AppState;
+use crate::metrics::Refusal;
+
+/// Default and limits of `timeout`, in milliseconds.
+const TIMEOUT_MS: (u32, std::ops::RangeInclusive<u32>) = (2_000, 50..=30_000);
+/// The most purchases of one answer.
+const LIMIT_MAX: u32 = 1_000;
+
+/// A user's purchases, newest first, with the count and sum of all of them.
+#[utoipa::path(
+    get, path = "/getAllUserBuys/{userid}", tag = "reading",
+    params(("userid" = String, Path, min_length = 1, max_length = 256), LimitParameter, TimeoutParameter),
+    responses((status = 200, description = "Also for a user without purchases", body = UserPurchases), ReadProblems)
+)]
+pub async fn list_user_purchases(
+    State(app): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mut query = Query::new(request.uri());
+    let userid = match path {
+        Ok(Path(userid)) => userid,
+        Err(_) => return Err(Problem::invalid(vec![FieldError::new("userid", "must be UTF-8")])),
+    };
+    check_userid(&userid, &mut query);
+    let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
+    let timeout = timeout(&mut query);
+    query.finish()?;
+    let target = format!("/users/{}/purchases?limit={limit}", escape(&userid));
+    app.management.get(target, timeout, &context(&request)).await.map(json)
+}
+
+/// A page of purchases, newest first; stable while new ones arrive.
+#[utoipa::path(
+    get, path = "/purchases", tag = "reading",
+    params(PageParameters, TimeoutParameter),
+    responses((status = 200, description = "One page", body = PurchasePage), ReadProblems)
+)]
+pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let mut query = Query::new(request.uri());
+    let mut target = format!("/purchases?limit={}", query.number("limit", 100, 1..=LIMIT_MAX));
+    if let Some(userid) = query.text("userid") {
+        check_userid(&userid, &mut query);
+        target = format!("{target}&userid={}", escape(&userid));
+    }
+    if let Some(cursor) = query.text("cursor") {
+        target = format!("{target}&cursor={}", escape(&cursor));
+    }
+    let timeout = timeout(&mut query);
+    query.finish()?;
+    app.management.get(target, timeout, &context(&request)).await.map(json)
+}
+
+/// One purchase; with `Prefer: wait` as soon as it is recorded.
+#[utoipa::path(
+    get, path = "/purchases/{purchase_id}", tag = "reading",
+    params(("purchase_id" = Uuid, Path), PreferHeader, TimeoutParameter),
+    responses(
+        (status = 200, description = "Recorded", body = Purchase),
+        ReadProblems,
+        (status = 404, description = "Not recorded (yet), unknown, or no UUID"),
+    )
+)]
+pub async fn find_purchase(
+    State(app): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mut query = Query::new(request.uri());
+    let timeout = timeout(&mut query);
+    let wait = parse_wait(request.headers()).unwrap_or_else(|error| {
+        query.refuse(error);
+        None
+    });
+    query.finish()?;
+    let purchase_id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
+    let Some(purchase_id) = purchase_id else { return Err(Problem::new(kinds::NOT_FOUND, "no such purchase")) };
+    let (target, context) = (format!("/purchases/{purchase_id}"), context(&request));
+    match wait.filter(|wait| !wait.is_zero()) {
+        None => app.management.get(target, timeout, &context).await.map(json),
+        Some(wait) => tokio::select! {
+            found = app.management.get_waiting(target, wait, &context) => found.map(json),
+            () = app.shutdown.stopped() => Err(app.refuse(Refusal::Draining)),
+        },
+    }
+}
+
+fn check_userid(userid: &str, query: &mut Query) {
+    if let Err(message) = check_name(userid) {
+        query.refuse(FieldError::new("userid", message));
+    }
+}
+
+fn timeout(query: &mut Query) -> Duration {
+    let (default, range) = TIMEOUT_MS;
+    Duration::from_millis(query.number("timeout", default, range).into())
+}
+
+fn escape(text: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
+}
+
+fn context(request: &Request) -> RequestContext {
+    let context = request.extensions().get::<RequestContext>().cloned();
+    context.unwrap_or_else(|| RequestContext::from_headers(request.headers()))
+}
+
+fn json(body: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}

@@ -1,0 +1,105 @@
+//! What callers send, for the API description only: the code reads raw JSON, to name every bad field at once.
+#![expect(dead_code, reason = "descriptions: nothing is ever made of these types")]
+
+use shared::price::Price;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+/// One purchase. Unknown fields are ignored, duplicate names refused.
+#[derive(ToSchema)]
+pub struct BuyRequest {
+    /// Any script; not only white space, no control characters.
+    #[schema(min_length = 1, max_length = 256, pattern = r"\S", example = "test")]
+    username: String,
+    /// Any script; not only white space, no control characters.
+    #[schema(min_length = 1, max_length = 256, pattern = r"\S", example = "loadtest")]
+    userid: String,
+    /// Greater than 0, at most 15 integer and 4 fraction digits; exact. A number in any notation whose value fits, or
+    /// a string of plain digits with an optional fraction.
+    #[schema(example = 10)]
+    price: PriceInput,
+}
+
+/// An item of a batch.
+#[derive(ToSchema)]
+pub struct BatchItem {
+    #[serde(flatten)]
+    purchase: BuyRequest,
+    /// The same key and userid always give the same purchase, stored once.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    idempotency_key: Option<String>,
+}
+
+/// Up to 500 purchases.
+#[derive(ToSchema)]
+#[schema(min_items = 1, max_items = 500)]
+pub struct BatchRequest(Vec<BatchItem>);
+
+/// A price as callers may write it.
+pub struct PriceInput;
+
+impl ToSchema for PriceInput {}
+
+impl PartialSchema for PriceInput {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(r"^(?!0+(\.0+)?$)(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$"));
+        OneOfBuilder::new().item(Price::schema()).item(text).into()
+    }
+}
+
+/// The headers of purchase requests.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct BuyHeaders {
+    /// The same key and userid always give the same `purchase_id`, stored once however often it is sent.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
+    idempotency_key: Option<String>,
+    /// Seconds to wait for the purchase to be recorded, 0 to 30; other preferences are ignored.
+    #[param(rename = "Prefer", pattern = "^wait=([12]?[0-9]|30)$", example = "wait=5", nullable = false)]
+    prefer: Option<String>,
+}
+
+/// Waiting for what is not there yet.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct PreferHeader {
+    /// Seconds to wait for the purchase to be recorded, 0 to 30; sets the deadline instead of `timeout`.
+    #[param(rename = "Prefer", pattern = "^wait=([12]?[0-9]|30)$", example = "wait=5", nullable = false)]
+    prefer: Option<String>,
+}
+
+/// How many.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct LimitParameter {
+    /// The most purchases of the answer.
+    #[param(minimum = 1, maximum = 1000, default = 1000, nullable = false)]
+    limit: Option<u32>,
+}
+
+/// How long.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct TimeoutParameter {
+    /// Milliseconds that the whole call may take.
+    #[param(minimum = 50, maximum = 30_000, default = 2_000, nullable = false)]
+    timeout: Option<u32>,
+}
+
+/// Which page.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PageParameters {
+    /// Only this user's purchases.
+    #[param(min_length = 1, max_length = 256, pattern = r"\S", nullable = false)]
+    userid: Option<String>,
+    /// The most purchases of the page.
+    #[param(minimum = 1, maximum = 1000, default = 100, nullable = false)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}

@@ -1,0 +1,101 @@
+//! Starts servers and their surroundings, and talks to them.
+
+mod broker;
+mod client;
+mod documented;
+mod management;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use shared::config::Settings;
+use shared::kafka::InProcessBroker;
+use shared::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use web_server::Config;
+use web_server::app::RunError;
+
+pub use self::broker::read_records;
+pub use self::client::{Answer, Client};
+pub use self::documented::DESCRIPTION;
+pub use self::management::{FakeAnswer, FakeManagement, Seen};
+
+/// How long anything in a test may take.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running web-server and what stands around it.
+pub struct Server {
+    pub client: Client,
+    pub broker: InProcessBroker,
+    pub management: FakeManagement,
+    pub shutdown: Shutdown,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl Server {
+    /// A server that is ready.
+    pub async fn start() -> Self {
+        Self::with(&[], |_| {}).await
+    }
+
+    /// A server that is ready, with these settings and changes.
+    pub async fn with(pairs: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Self {
+        let server = Self::unready(pairs, change).await;
+        server.until_ready().await;
+        server
+    }
+
+    /// A server as it is a moment after its start.
+    pub async fn unready(pairs: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Self {
+        let broker = InProcessBroker::start(1).unwrap();
+        broker.create_topic("purchases", 4).unwrap();
+        broker.create_topic("purchases.dead-letter", 1).unwrap();
+        let management = FakeManagement::start().await;
+        let bootstrap = broker.bootstrap_servers();
+        let mut config = config(&[("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())], pairs, &management);
+        change(&mut config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(listener.local_addr().unwrap());
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(web_server::run(config, listener, shutdown.clone()));
+        Self { client, broker, management, shutdown, running }
+    }
+
+    /// Waits for `/readyz` to say yes.
+    pub async fn until_ready(&self) {
+        eventually("ready", async || self.client.get("/readyz").await.status == 200).await;
+    }
+
+    /// The value of one line of `/metrics`, for example `up{a="b"}`.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.client.get("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
+    /// Waits for the end of the run.
+    pub async fn ended(self) -> Result<(), RunError> {
+        tokio::time::timeout(DEADLINE, self.running).await.expect("the server ends in time").unwrap()
+    }
+}
+
+/// The settings that tests share; `pairs` win.
+fn config(kafka: &[(&str, &str)], pairs: &[(&str, &str)], management: &FakeManagement) -> Config {
+    let url = format!("http://{}", management.address);
+    let base = [("CUSTOMER_MGMT_API_URL", url.as_str()), ("DRAIN_TIMEOUT_MS", "5000")];
+    let all = base.iter().chain(kafka).chain(pairs).copied();
+    let mut settings = Settings::from_pairs(all);
+    let config = Config::read(&mut settings);
+    settings.finish().unwrap();
+    config
+}
+
+/// Waits until `condition` holds; fails the test when it does not within [`DEADLINE`].
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

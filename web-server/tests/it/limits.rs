@@ -1,0 +1,143 @@
+//! Sizes, times and shapes of requests, and the answers that every path has in common.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{DEADLINE, Server, eventually};
+
+/// A purchase of exactly so many bytes.
+fn purchase_of(bytes: usize) -> String {
+    let shell = r#"{"username":"n","userid":"u","price":1,"note":""}"#.len();
+    format!(r#"{{"username":"n","userid":"u","price":1,"note":"{}"}}"#, "x".repeat(bytes - shell))
+}
+
+#[tokio::test]
+async fn body_limits_are_inclusive() {
+    let server = Server::start().await;
+    let (buy, batch) = (16 * 1024, 8 * 1024 * 1024);
+    assert_eq!(server.client.post("/buy", purchase_of(buy)).send().await.status, 202);
+    let answer = server.client.post("/buy", purchase_of(buy + 1)).send().await;
+    assert_eq!(answer.status, 413);
+    answer.problem("body-too-large");
+    assert_eq!(server.client.post("/buy/batch", format!("[{}]", purchase_of(batch - 2))).send().await.status, 202);
+    assert_eq!(server.client.post("/buy/batch", format!("[{}]", purchase_of(batch - 1))).send().await.status, 413);
+}
+
+#[tokio::test]
+async fn a_slow_body_is_408_and_does_not_hold_the_connection() {
+    let server = Server::with(&[("REQUEST_BODY_TIMEOUT_MS", "200")], |_| {}).await;
+    for path in ["/buy", "/buy/batch"] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
+        );
+        let answer = server.client.raw(head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains("urn:purchase:body-too-slow"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_or_endless_head_is_cut_off() {
+    let server = Server::with(&[("REQUEST_HEADER_TIMEOUT_MS", "300")], |_| {}).await;
+    let started = Instant::now();
+    server.client.raw(b"POST /buy HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+    server.client.raw(b"").await;
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let endless = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}", "y".repeat(70 * 1024));
+    let answer = server.client.raw(endless.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn only_json_is_taken() {
+    let server = Server::start().await;
+    let body = r#"{"username":"n","userid":"u","price":1}"#;
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "", "json"] {
+        let raw = format!(
+            "POST /buy HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = server.client.raw(raw.as_bytes()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 415 ") && answer.contains("urn:purchase:unsupported-media-type"),
+            "{answer}"
+        );
+    }
+    assert_eq!(server.client.request("POST", "/buy").send().await.status, 415);
+    assert_eq!(server.client.request("POST", "/buy/batch").send().await.status, 415);
+    let with_charset = server.client.request("POST", "/buy").header("content-type", "Application/JSON ; charset=utf-8");
+    assert_eq!(with_charset.send().await.status, 400, "the type is fine, the empty body is not");
+}
+
+#[tokio::test]
+async fn too_many_in_flight_are_refused_before_their_body_is_read() {
+    let settings = [("IN_FLIGHT_MAX", "1"), ("BATCHES_IN_FLIGHT_MAX", "1")];
+    let server = Server::with(&settings, |_| {}).await;
+    for (path, body) in [("/buy", r#"{"username":"n","userid":"u","price":1}"#), ("/buy/batch", "[]")] {
+        let mut slow = TcpStream::connect(server.client.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        slow.write_all(head.as_bytes()).await.unwrap();
+        eventually("the place is taken", async || server.client.post(path, body).send().await.status == 503).await;
+        server.client.post(path, body).send().await.problem("unavailable");
+        slow.write_all(body.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        slow.read_exact(&mut start).await.unwrap();
+        assert!(start.starts_with(b"HTTP/1.1 "));
+        eventually("the place is free", async || server.client.post(path, body).send().await.status != 503).await;
+    }
+    assert!(server.metric(r#"http_requests_refused_total{reason="in_flight"}"#).await.unwrap() >= 4.0);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems() {
+    let server = Server::start().await;
+    for path in
+        ["/", "/nowhere", "/buy/", "/getAllUserBuys", "/getAllUserBuys/", "/purchases/a/b", "/internal/purchases/wait"]
+    {
+        let answer = server.client.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        answer.problem("not-found");
+    }
+    for (method, path, allow) in [
+        ("GET", "/buy", "POST"),
+        ("DELETE", "/buy/batch", "POST"),
+        ("POST", "/purchases", "GET,HEAD"),
+        ("PUT", "/getAllUserBuys/u", "GET,HEAD"),
+        ("BREW", "/livez", "GET,HEAD"),
+    ] {
+        let answer = server.client.request(method, path).send().await;
+        assert_eq!((answer.status, answer.header("allow")), (405, allow), "{method} {path}");
+        answer.problem("method-not-allowed");
+    }
+    assert_eq!(server.client.request("HEAD", "/livez").send().await.status, 200);
+    let unmatched = server.metric(r#"http_request_total{method="GET",path="unmatched",status="404"}"#).await;
+    assert_eq!(unmatched, Some(7.0));
+    assert_eq!(server.metric(r#"http_request_total{method="other",path="/livez",status="405"}"#).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn every_answer_has_a_request_id_and_forbids_sniffing() {
+    let server = Server::start().await;
+    for path in ["/livez", "/readyz", "/metrics", "/nowhere", "/buy", "/purchases?limit=0"] {
+        let answer = server.client.request("GET", path).header("x-request-id", "Order-1_a.b").send().await;
+        assert_eq!(answer.header("x-request-id"), "Order-1_a.b", "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        let answer = server.client.request("GET", path).header("x-request-id", "not good").send().await;
+        assert_eq!(answer.header("x-request-id").len(), 32, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_their_turn() {
+    let server = Server::with(&[("CONNECTIONS_MAX", "2")], |_| {}).await;
+    let idle = TcpStream::connect(server.client.address).await.unwrap();
+    let waiting = TcpStream::connect(server.client.address).await.unwrap();
+    drop((idle, waiting));
+    let answer = tokio::time::timeout(DEADLINE, server.client.get("/livez")).await.unwrap();
+    assert_eq!(answer.status, 200);
+}

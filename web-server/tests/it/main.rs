@@ -1,0 +1,13 @@
+//! web-server through its front door: the real app on port 0, the in-process broker, a fake management-api.
+
+mod harness;
+
+mod batch;
+mod buy;
+mod command_line;
+mod faults;
+mod limits;
+mod openapi;
+mod operations;
+mod reads;
+mod waiting;
