@@ -101,10 +101,15 @@ impl App {
         shutdown: Shutdown,
     ) -> AppState {
         let (kafka, draining) = (Arc::clone(&publisher), shutdown.clone());
+        let mut readiness = Readiness::default().with("kafka", move || kafka.check()).with("draining", move || {
+            if draining.is_draining() { Err("the service is ending".to_owned()) } else { Ok(()) }
+        });
+        if let Some(admission) = config.admission.clone() {
+            // A server that would refuse every purchase is not ready for them.
+            readiness = readiness.with("recording", move || admission());
+        }
         Arc::new(Self {
-            readiness: Readiness::default().with("kafka", move || kafka.check()).with("draining", move || {
-                if draining.is_draining() { Err("the service is ending".to_owned()) } else { Ok(()) }
-            }),
+            readiness,
             management: ManagementClient::start(&config.management, Arc::clone(&metrics), &shutdown),
             purchases_in_flight: InFlightLimit::new(config.in_flight_max),
             batches_in_flight: InFlightLimit::new(config.batches_in_flight_max),

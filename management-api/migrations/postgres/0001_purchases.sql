@@ -44,16 +44,31 @@ CREATE TABLE consumer_offsets (
 
 -- Records one batch in one statement: all or nothing, and no row stays locked while a client that may be frozen is waited
 -- for. Both groups of arrays are columns; steps stand by partition and rows by id, so that sessions wait for each other in
--- one order and never in a circle. Errors: PUR01, a stored offset is not the expected one; PUR02 or a unique violation, some
--- id is stored already (the caller takes it out; looking first makes a plain INSERT possible, a quarter faster than
--- ON CONFLICT DO NOTHING).
+-- one order and never in a circle. Gives the time of recording, or NULL when some of the ids are stored already: then
+-- nothing is written, and the caller takes them out. (Looking first makes a plain INSERT possible, which is a quarter
+-- faster than ON CONFLICT DO NOTHING; an id that another replica stores in between is a unique violation.)
+-- Error PUR01: a stored offset is not the expected one.
 CREATE FUNCTION record_purchases(
     incarnation text, partitions integer[], expected_offsets bigint[], next_offsets bigint[],
     row_partitions integer[], ids uuid[], userids text[], usernames text[], prices numeric[], times timestamptz[]
 ) RETURNS timestamptz LANGUAGE plpgsql AS $$
 DECLARE
-    now_recorded timestamptz;
+    recording_time timestamptz;
 BEGIN
+    -- A caller that does not own the partitions any more must not even learn what is stored.
+    IF EXISTS (
+        SELECT FROM unnest(partitions, expected_offsets) AS step (kafka_partition, expected_offset)
+        LEFT JOIN consumer_offsets AS stored
+            ON stored.topic_incarnation = incarnation AND stored.kafka_partition = step.kafka_partition
+        WHERE coalesce(stored.next_offset, 0) <> step.expected_offset
+    ) THEN
+        RAISE EXCEPTION 'another consumer has moved the offsets' USING ERRCODE = 'PUR01';
+    END IF;
+    IF EXISTS (SELECT FROM purchases WHERE purchase_id = ANY (ids)) THEN
+        RETURN NULL;
+    END IF;
+
+    -- Now for good: whoever comes second waits here for the first one's commit, and then finds the offset moved.
     FOR step IN 1 .. cardinality(partitions) LOOP
         UPDATE consumer_offsets SET next_offset = next_offsets[step]
         WHERE topic_incarnation = incarnation AND kafka_partition = partitions[step]
@@ -63,18 +78,13 @@ BEGIN
             ON CONFLICT DO NOTHING;
         END IF;
         IF NOT FOUND THEN
-            RAISE EXCEPTION 'partition % has another offset than %', partitions[step], expected_offsets[step]
-            USING ERRCODE = 'PUR01';
+            RAISE EXCEPTION 'another consumer has just moved the offsets' USING ERRCODE = 'PUR01';
         END IF;
     END LOOP;
 
-    IF EXISTS (SELECT FROM purchases WHERE purchase_id = ANY (ids)) THEN
-        RAISE EXCEPTION 'some purchases are stored already' USING ERRCODE = 'PUR02';
-    END IF;
-
-    now_recorded := date_trunc('milliseconds', clock_timestamp());
+    recording_time := date_trunc('milliseconds', clock_timestamp());
     INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, recorded_at)
-    SELECT unnest(ids), unnest(userids), unnest(usernames), unnest(prices), unnest(times), now_recorded;
+    SELECT unnest(ids), unnest(userids), unnest(usernames), unnest(prices), unnest(times), recording_time;
 
     INSERT INTO user_totals AS total (userid, kafka_partition, purchase_count, total_spent)
     SELECT given.userid, given.kafka_partition, count(*), sum(given.price)
@@ -84,6 +94,6 @@ BEGIN
         purchase_count = total.purchase_count + excluded.purchase_count,
         total_spent = total.total_spent + excluded.total_spent;
 
-    RETURN now_recorded;
+    RETURN recording_time;
 END
 $$;

@@ -35,6 +35,8 @@ pub struct PendingBatch {
 struct Origin {
     partition: i32,
     offset: i64,
+    /// Partition and offset where it first stood: the same, unless it is a dead letter that was sent back.
+    first: (i32, i64),
     sent_at: Timestamp,
     key: Option<Range<usize>>,
     value: Option<Range<usize>>,
@@ -43,7 +45,7 @@ struct Origin {
 /// A record for the dead-letter topic, bytes untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoisonRecord {
-    /// Its partition in the topic of purchases.
+    /// Where it first stood in the topic of purchases: its partition. Sent back and set aside again, it keeps its name.
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
@@ -65,22 +67,18 @@ impl PendingBatch {
     /// Decodes a record and adds it. `expected` is the partition's next offset before this batch.
     pub fn push(&mut self, topic: &str, record: &ConsumedRecord<'_>, expected: i64) {
         let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or_else(Timestamp::now);
+        // A dead letter sent back keeps its first position, so that sent twice it is still one purchase.
+        let first = original_position(record).filter(|(first_topic, ..)| *first_topic == topic);
+        let (partition, offset) =
+            first.map_or((record.partition(), record.offset()), |(_, partition, offset)| (partition, offset));
+        let decoded = decode_record(record.value(), RecordPosition { topic, partition, offset }, sent_at);
         let origin = Origin {
             partition: record.partition(),
             offset: record.offset(),
+            first: (partition, offset),
             sent_at,
             key: record.key().map(|key| self.keep(key)),
             value: record.value().map(|value| self.keep(value)),
-        };
-        let decoded = match original_position(record) {
-            // A dead letter sent back keeps its first position, so that sent twice it is still one purchase.
-            Some((topic, partition, offset)) => {
-                decode_record(record.value(), RecordPosition { topic, partition, offset }, sent_at)
-            }
-            None => {
-                let position = RecordPosition { topic, partition: origin.partition, offset: origin.offset };
-                decode_record(record.value(), position, sent_at)
-            }
         };
         self.began.get_or_insert_with(Instant::now);
         self.oldest_ms.entry(origin.partition).or_insert(sent_at.millis());
@@ -110,8 +108,8 @@ impl PendingBatch {
     fn condemn(&mut self, origin: &Origin, poison: Poison) {
         let bytes = |range: &Option<Range<usize>>| range.clone().map(|range| self.payloads[range].to_vec());
         self.poison.push(PoisonRecord {
-            partition: origin.partition,
-            offset: origin.offset,
+            partition: origin.first.0,
+            offset: origin.first.1,
             key: bytes(&origin.key),
             value: bytes(&origin.value),
             poison,
@@ -176,9 +174,9 @@ impl PendingBatch {
     }
 
     /// Turns the batch's one row into a dead letter, because the database refuses it.
-    pub fn condemn_rejected(&mut self, error: String) {
+    pub fn condemn_rejected(&mut self, error: &str) {
         for index in 0..self.batch.rows.len() {
-            self.condemn_row(index, Poison { reason: PoisonReason::RejectedByStore, error: error.clone() });
+            self.condemn_row(index, Poison { reason: PoisonReason::RejectedByStore, error: error.to_owned() });
         }
         self.batch.rows.clear();
         self.origins.clear();

@@ -70,7 +70,7 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
                 parts.push(part);
             }
             Err(Refusal::Rejected(error)) if part.batch.rows.len() <= 1 => {
-                part.condemn_rejected(error);
+                part.condemn_rejected(&error);
                 parts.push(part);
             }
             Err(Refusal::Rejected(_)) => {

@@ -145,7 +145,7 @@ impl Reader {
         match consumer.poll(self.poll_timeout()) {
             Polled::Nothing => {}
             Polled::Record(record) => self.add(&record)?,
-            Polled::Assigned(partitions) => self.assigned(partitions),
+            Polled::Assigned(partitions) => self.assigned(partitions)?,
             Polled::Revoked(partitions) => self.revoked(&partitions)?,
             Polled::OffsetOutOfRange => self.reload()?,
             Polled::Trouble(error) => tracing::warn!(error, "kafka consumer trouble"),
@@ -264,11 +264,16 @@ impl Reader {
     }
 
     /// The group gives partitions: they are taken over once their offsets are known.
-    fn assigned(&mut self, partitions: Partitions) {
+    fn assigned(&mut self, partitions: Partitions) -> Result<(), KafkaError> {
         tracing::info!(?partitions, "partitions assigned");
         self.ingest.metrics.rebalance();
+        if partitions.is_empty() {
+            // Every round of the group is answered, also one that brings this member nothing: the others wait for it.
+            return self.consumer.assign(&[]);
+        }
         self.joining = partitions;
         self.load();
+        Ok(())
     }
 
     /// The group takes partitions: what was decoded of them is dropped, what is being committed may end.
@@ -335,6 +340,9 @@ impl Reader {
         let loading =
             self.partitions.iter().filter(|(_, position)| position.is_none()).map(|(partition, _)| *partition);
         let partitions: Partitions = loading.chain(self.joining.iter().copied()).collect();
+        if partitions.is_empty() {
+            return;
+        }
         let answer = (self.load.sender.clone(), self.cancel.clone());
         loader::request(self.load.number, &self.ingest, &self.consumer, partitions, answer);
     }

@@ -1,7 +1,7 @@
 //! The read API and what web-server needs besides.
 
 mod health;
-mod openapi;
+pub mod openapi;
 mod purchases;
 mod token;
 mod wait;

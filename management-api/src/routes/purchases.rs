@@ -10,6 +10,7 @@ use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases};
 use shared::http::{Problem, Query, kinds, parse_wait};
 use uuid::Uuid;
 
+use super::openapi::{ReadProblems, Unauthorized};
 use super::unavailable;
 use crate::app::App;
 use crate::store::{Cursor, PageQuery};
@@ -19,7 +20,18 @@ const LIMIT_MAX: u32 = 1000;
 /// How many purchases a page has when the caller does not say.
 const PAGE_LIMIT: u32 = 100;
 
-/// `GET /users/{userid}/purchases`: the newest purchases of a user, with count and total of all of them.
+/// The newest purchases of a user, with count and total of all of them.
+#[utoipa::path(
+    get, path = "/users/{userid}/purchases", tag = "reading", security(("token" = [])),
+    params(
+        ("userid" = String, Path),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Purchases of the answer, default 1000"),
+    ),
+    responses(
+        (status = 200, description = "Also for a user without purchases", body = UserPurchases),
+        ReadProblems, Unauthorized,
+    )
+)]
 pub(super) async fn list_user_purchases(
     State(app): State<App>,
     userid: Result<Path<String>, PathRejection>,
@@ -33,7 +45,16 @@ pub(super) async fn list_user_purchases(
     purchases.map(Json).map_err(|error| unavailable(&error))
 }
 
-/// `GET /purchases`: a page of all purchases, or of one user's, newest first.
+/// A page of all purchases, or of one user's, newest first.
+#[utoipa::path(
+    get, path = "/purchases", tag = "reading", security(("token" = [])),
+    params(
+        ("userid" = Option<String>, Query, description = "Only this user's purchases"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Purchases of the page, default 100"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = PurchasePage), ReadProblems, Unauthorized)
+)]
 pub(super) async fn list_purchases(State(app): State<App>, uri: Uri) -> Result<Json<PurchasePage>, Problem> {
     let mut query = Query::new(&uri);
     let limit = query.number("limit", PAGE_LIMIT, 1..=LIMIT_MAX);
@@ -50,7 +71,19 @@ pub(super) async fn list_purchases(State(app): State<App>, uri: Uri) -> Result<J
     page.map(Json).map_err(|error| unavailable(&error))
 }
 
-/// `GET /purchases/{purchase_id}`: one purchase; with `Prefer: wait` as soon as it is recorded.
+/// One purchase; with `Prefer: wait` as soon as it is recorded.
+#[utoipa::path(
+    get, path = "/purchases/{purchase_id}", tag = "reading", security(("token" = [])),
+    params(
+        ("purchase_id" = String, Path),
+        ("Prefer" = Option<String>, Header, pattern = "^wait=([12]?[0-9]|30)$", description = "`wait=SECONDS`, 0 to 30"),
+    ),
+    responses(
+        (status = 200, description = "The purchase", body = Purchase),
+        (status = 404, description = "Not recorded, unknown, or not a UUID"),
+        ReadProblems, Unauthorized,
+    )
+)]
 pub(super) async fn find_purchase(
     State(app): State<App>,
     purchase_id: Result<Path<String>, PathRejection>,

@@ -12,6 +12,7 @@ use shared::http::{BodyLimits, Problem, WAIT_MAX, kinds, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::openapi::Unauthorized;
 use crate::app::App;
 
 /// The most purchases to wait for at once: a whole batch.
@@ -23,19 +24,33 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct WaitRequest {
     /// 1 to 500 ids.
+    #[schema(min_items = 1, max_items = 500)]
     purchase_ids: Vec<Uuid>,
     /// At most 30,000.
+    #[schema(maximum = 30_000)]
     wait_ms: u64,
 }
 
 /// Those that are recorded by now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WaitAnswer {
     /// In no particular order.
     purchases: Vec<Purchase>,
 }
 
-/// `POST /internal/purchases/wait`: answers as soon as all are recorded, or with those that are when time is up.
+/// Waits for purchases: answers as soon as all are recorded, or with those that are when time is up.
+#[utoipa::path(
+    post, path = "/internal/purchases/wait", tag = "reading", security(("token" = [])),
+    request_body = WaitRequest,
+    responses(
+        (status = 200, description = "Those that are recorded", body = WaitAnswer),
+        (status = 400, description = "Not JSON, too many ids, or too long a wait"),
+        (status = 408, description = "The body was too slow"),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is not `application/json`"),
+        Unauthorized,
+    )
+)]
 pub(super) async fn wait_for_purchases(
     State(app): State<App>,
     headers: HeaderMap,

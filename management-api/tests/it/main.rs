@@ -1,5 +1,7 @@
 //! The service through its front door, on the in-process broker; and the contract of its database.
 
+mod doors;
 mod harness;
 mod memory_store;
 mod record_path;
+mod store_contract;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::{RawValue, to_raw_value};
+
 use super::{Malformed, Purchase, PurchaseFields, Timestamp, purchase_id_for_position};
 
 /// Where a record stands in Kafka.
@@ -51,15 +53,19 @@ pub struct Poison {
     pub error: String,
 }
 
-/// The record's value: JSON with the price's exact digits.
+/// The record's value as bytes.
+#[must_use]
+pub fn encode_record(purchase: &Purchase) -> Vec<u8> {
+    purchase_json(purchase).get().as_bytes().to_vec()
+}
+
+/// The record's value: JSON with the price's exact digits; it can stand in an answer too, written only once.
 ///
 /// # Panics
 /// Never: a purchase is always JSON, and memory takes every byte.
 #[must_use]
-pub fn encode_record(purchase: &Purchase) -> Vec<u8> {
-    let mut value = Vec::with_capacity(160 + purchase.userid.len() + purchase.username.len());
-    serde_json::to_writer(&mut value, purchase).expect("a purchase is always JSON, and a Vec takes every byte");
-    value
+pub fn purchase_json(purchase: &Purchase) -> Box<RawValue> {
+    to_raw_value(purchase).expect("a purchase is always JSON, and memory takes every byte")
 }
 
 /// The record's headers: CloudEvents 1.0, Kafka binary mode, and the W3C trace context.

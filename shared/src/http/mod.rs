@@ -2,6 +2,7 @@
 
 mod body;
 mod observe;
+mod openapi;
 mod prefer;
 mod problem;
 mod query;
@@ -10,6 +11,7 @@ mod server;
 
 pub use self::body::{BodyLimits, read_json_body};
 pub use self::observe::{Observer, observe};
+pub use self::openapi::CommonParts;
 pub use self::prefer::{WAIT_MAX, parse_wait};
 pub use self::problem::{Kind, Problem, ProblemBody, kinds, method_not_allowed, not_found};
 pub use self::query::Query;

@@ -196,7 +196,8 @@ impl Instance {
             .set("partitioner", "murmur2_random");
         let dead = Arc::new(AtomicBool::new(false));
         let context = Context {
-            partitioner: (options.partition_by == PartitionBy::Balanced).then(BalancedPartitioner::new),
+            partitioner: (options.partition_by == PartitionBy::Balanced)
+                .then(|| BalancedPartitioner::new(options.linger)),
             metrics: Arc::clone(metrics),
             dead: Arc::clone(&dead),
         };

@@ -11,14 +11,13 @@ use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
-use shared::event::{FieldError, Purchase};
+use shared::event::{FieldError, Purchase, purchase_json};
 use shared::http::{Problem, ProblemBody, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::intake::{Intake, Taken, parse_purchase};
-use super::openapi::BuyProblems;
-use super::schemas::{BatchRequest, BuyHeaders};
+use super::schemas::{BatchRequest, BuyHeaders, BuyProblems};
 use crate::app::AppState;
 
 /// The most purchases of one batch.
@@ -79,7 +78,7 @@ async fn publish_item(intake: &Intake<'_>, index: usize, item: &RawValue) -> Res
         let own = fields.idempotency_key(errors);
         own.or_else(|| intake.key.as_ref().map(|key| key.for_item(index)))
     })?;
-    intake.publish(&purchase).await?;
+    intake.publish(&purchase, &purchase_json(&purchase)).await?;
     Ok(purchase)
 }
 

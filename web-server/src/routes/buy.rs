@@ -4,16 +4,15 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use shared::event::Purchase;
+use serde_json::value::RawValue;
+use shared::event::{Purchase, purchase_json};
 use shared::http::{Problem, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::intake::{Intake, Taken, parse_purchase};
-use super::openapi::BuyProblems;
-use super::schemas::{BuyHeaders, BuyRequest};
+use super::schemas::{BuyHeaders, BuyProblems, BuyRequest};
 use crate::app::AppState;
-use crate::publisher::Receipt;
 
 /// What the buyer is told.
 #[derive(Serialize, ToSchema)]
@@ -25,7 +24,8 @@ pub struct BuyAnswer<'a> {
     message: &'static str,
     purchase_id: Uuid,
     /// The purchase; when recorded, the stored one.
-    data: &'a Purchase,
+    #[schema(value_type = Purchase)]
+    data: &'a RawValue,
     receipt: KafkaReceipt<'a>,
 }
 
@@ -61,24 +61,25 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     let body = read_json_body(&parts.headers, body, app.config.buy_body()).await?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
     app.check_admission()?;
-    let receipt = intake.publish(&purchase).await?;
-    let stored = intake.recorded(&[purchase.purchase_id]).await.pop();
-    let taken = intake.settle(&purchase, stored)?;
-    Ok(answer(&app.config.kafka.topic, &purchase, receipt, &taken))
+    let json = purchase_json(&purchase);
+    let receipt = intake.publish(&purchase, &json).await?;
+    let stored = intake.recorded(&[purchase.purchase_id]).await;
+    let stored = stored.into_iter().find(|stored| stored.purchase_id == purchase.purchase_id);
+    let (code, status, message, data) = match intake.settle(&purchase, stored)? {
+        Taken::Accepted => (StatusCode::ACCEPTED, "accepted", "purchase accepted", json),
+        Taken::Recorded(stored) => (StatusCode::CREATED, "recorded", "purchase recorded", purchase_json(&stored)),
+    };
+    let receipt = KafkaReceipt { topic: &app.config.kafka.topic, partition: receipt.partition, offset: receipt.offset };
+    let purchase_id = purchase.purchase_id;
+    Ok(answer(code, &BuyAnswer { status, message, purchase_id, data: &data, receipt }))
 }
 
-fn answer(topic: &str, purchase: &Purchase, receipt: Receipt, taken: &Taken) -> Response {
-    let (code, status, message, data) = match taken {
-        Taken::Accepted => (StatusCode::ACCEPTED, "accepted", "purchase accepted", purchase),
-        Taken::Recorded(stored) => (StatusCode::CREATED, "recorded", "purchase recorded", stored),
-    };
-    let receipt = KafkaReceipt { topic, partition: receipt.partition, offset: receipt.offset };
-    let purchase_id = purchase.purchase_id;
-    let body = serde_json::to_vec(&BuyAnswer { status, message, purchase_id, data, receipt }).unwrap_or_default();
+fn answer(code: StatusCode, answer: &BuyAnswer<'_>) -> Response {
+    let body = serde_json::to_vec(answer).unwrap_or_default();
     let mut response = (code, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Ok(location) = HeaderValue::try_from(format!("/purchases/{purchase_id}")) {
+    if let Ok(location) = HeaderValue::try_from(format!("/purchases/{}", answer.purchase_id)) {
         headers.insert(header::LOCATION, location);
     }
     response

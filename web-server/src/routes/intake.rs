@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::request::Parts;
+use serde_json::value::RawValue;
 use shared::event::{
-    FieldError, IdempotencyKey, Malformed, Purchase, PurchaseFields, Timestamp, encode_record, new_purchase_id,
-    purchase_id_for_key,
+    FieldError, IdempotencyKey, Malformed, Purchase, PurchaseFields, Timestamp, new_purchase_id, purchase_id_for_key,
 };
 use shared::http::{Problem, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
@@ -53,13 +53,12 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Publishes a purchase.
+    /// Publishes a purchase, whose JSON is `json`.
     ///
     /// # Errors
     /// 503 when it is certainly not in Kafka, 504 when nobody knows.
-    pub async fn publish(&self, purchase: &Purchase) -> Result<Receipt, Problem> {
-        let value = encode_record(purchase);
-        let record = PurchaseRecord { purchase, value: &value, trace: self.context.trace };
+    pub async fn publish(&self, purchase: &Purchase, json: &RawValue) -> Result<Receipt, Problem> {
+        let record = PurchaseRecord { purchase, value: json.get().as_bytes(), trace: self.context.trace };
         self.app.publisher.publish(record).await.map_err(|error| match error {
             NotPublished::Refused(reason) => self.app.refuse(reason),
             NotPublished::Failed(_) => Problem::unavailable(

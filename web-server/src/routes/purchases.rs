@@ -12,8 +12,7 @@ use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_nam
 use shared::http::{Problem, Query, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
-use super::openapi::ReadProblems;
-use super::schemas::{LimitParameter, PageParameters, PreferHeader, TimeoutParameter};
+use super::schemas::{LimitParameter, PageParameters, PreferHeader, ReadProblems, TimeoutParameter};
 use crate::app::AppState;
 use crate::metrics::Refusal;
 
@@ -34,9 +33,8 @@ pub async fn list_user_purchases(
     request: Request,
 ) -> Result<Response, Problem> {
     let mut query = Query::new(request.uri());
-    let userid = match path {
-        Ok(Path(userid)) => userid,
-        Err(_) => return Err(Problem::invalid(vec![FieldError::new("userid", "must be UTF-8")])),
+    let Ok(Path(userid)) = path else {
+        return Err(Problem::invalid(vec![FieldError::new("userid", "must be UTF-8")]));
     };
     check_userid(&userid, &mut query);
     let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);

@@ -1,10 +1,11 @@
-//! What callers send, for the API description only: the code reads raw JSON, to name every bad field at once.
+//! What callers send and what can go wrong, for the API description only: the code reads raw JSON, to name every bad
+//! field at once, and answers with a Problem.
 #![expect(dead_code, reason = "descriptions: nothing is ever made of these types")]
 
 use shared::price::Price;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
 /// One purchase. Unknown fields are ignored, duplicate names refused.
 #[derive(ToSchema)]
@@ -102,4 +103,35 @@ pub struct PageParameters {
     /// `next_cursor` of the page before.
     #[param(nullable = false)]
     cursor: Option<String>,
+}
+
+/// What can go wrong with every purchase request.
+#[derive(IntoResponses)]
+pub enum BuyProblems {
+    /// Not JSON, or fields, `Prefer` or `Idempotency-Key` that are missing, wrong or out of range: `errors` names them.
+    #[response(status = 400)]
+    InvalidInput,
+    /// The body was too slow.
+    #[response(status = 408)]
+    BodyTooSlow,
+    /// The body is too large.
+    #[response(status = 413)]
+    BodyTooLarge,
+    /// The body is not `application/json`.
+    #[response(status = 415)]
+    UnsupportedMediaType,
+    /// Refused before anything was sent, or certainly not stored: try again.
+    #[response(status = 503)]
+    Unavailable,
+}
+
+/// What can go wrong with every read.
+#[derive(IntoResponses)]
+pub enum ReadProblems {
+    /// Parameters that are out of range: `errors` names them.
+    #[response(status = 400)]
+    InvalidInput,
+    /// No replica of management-api answered in time: `detail` says how each attempt failed.
+    #[response(status = 503)]
+    Unavailable,
 }

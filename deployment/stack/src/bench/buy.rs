@@ -12,7 +12,12 @@ use super::{
     wrk::{self, WrkPlan, WrkReport},
 };
 use crate::{
-    Load, LoadPlan, Result, Service, StackError, error::Doing, http, load::Pace, load::Purchases, ports::free_port,
+    Load, LoadPlan, Result, Service, StackError,
+    error::Doing,
+    http,
+    load::Pace,
+    load::Purchases,
+    ports::free_port,
     process::{Lifetime, Process},
 };
 
@@ -100,8 +105,8 @@ async fn web_round(world: &World, web: &Service, connections: usize) -> Result<R
     let load = wrk::run(world.folder(), &plan).await?.all_good()?;
     Ok(Round {
         load,
-        cpu: web.cpu_time() - cpu,
-        broker_cpu: world.kafka.cpu_time() - broker_cpu,
+        cpu: web.cpu_time().saturating_sub(cpu),
+        broker_cpu: world.kafka.cpu_time().saturating_sub(broker_cpu),
         rss_bytes: web.rss_bytes(),
     })
 }
@@ -130,7 +135,7 @@ impl BaselineServer {
         plan.time = world.size.time(SECONDS);
         let cpu = self.process.id().cpu_time();
         let load = wrk::run(world.folder(), &plan).await?.all_good()?;
-        let cpu = self.process.id().cpu_time() - cpu;
+        let cpu = self.process.id().cpu_time().saturating_sub(cpu);
         Ok(Round { load, cpu, broker_cpu: Duration::ZERO, rss_bytes: self.process.id().rss_bytes() })
     }
 }

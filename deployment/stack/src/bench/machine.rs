@@ -28,9 +28,8 @@ pub struct Machine {
 impl Machine {
     /// This one, now.
     pub fn describe() -> Self {
-        let memory_kib = value_of("/proc/meminfo", "MemTotal").and_then(|text| {
-            text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok())
-        });
+        let memory_kib = value_of("/proc/meminfo", "MemTotal")
+            .and_then(|text| text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()));
         Self {
             date: Utc::now().format("%Y-%m-%d %H:%M UTC").to_string(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),

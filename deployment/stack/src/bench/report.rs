@@ -95,7 +95,8 @@ impl Report {
             text += "A quick trial: these figures mean little.\n\n";
         }
         let (minutes, end) = (self.seconds.div_ceil(60), &self.load_average_at_end);
-        let _ = writeln!(text, "{} The run took {minutes} minutes (load average at the end {end}).\n", self.machine.text());
+        let _ =
+            writeln!(text, "{} The run took {minutes} minutes (load average at the end {end}).\n", self.machine.text());
         text += "Measured: median (smallest–largest) of the repeats. Ratio: measured to baseline, the median of the rounds.\n\n";
         text += "| what | target | measured | baseline | ratio | reached |\n|---|---|---|---|---|---|\n";
         for row in &self.rows {

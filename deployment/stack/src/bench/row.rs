@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Section, spread::Spread};
+use super::{
+    Section,
+    spread::{Spread, float},
+};
 
 /// What a number counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -40,7 +43,7 @@ pub enum Target {
 #[derive(Debug, Clone, Serialize)]
 pub struct Baseline {
     /// What it is.
-    pub name: &'static str,
+    pub name: String,
     /// What was measured of it.
     pub measured: Spread,
     /// The median of the ratios of each round, ours to the baseline's.
@@ -88,10 +91,11 @@ impl Row {
 
     /// The baseline, measured in the same rounds.
     #[must_use]
-    pub fn beside(mut self, name: &'static str, values: &[f64]) -> Self {
+    pub fn beside(mut self, name: impl Into<String>, values: &[f64]) -> Self {
         // Round by round: what else the machine does in a minute weighs on both sides of a pair.
         let ratios: Vec<f64> = self.values.iter().zip(values).map(|(ours, theirs)| ours / theirs).collect();
-        self.baseline = Some(Baseline { name, measured: Spread::of(values), ratio: Spread::of(&ratios).median });
+        self.baseline =
+            Some(Baseline { name: name.into(), measured: Spread::of(values), ratio: Spread::of(&ratios).median });
         self
     }
 
@@ -175,6 +179,11 @@ impl Unit {
     }
 }
 
+/// A count for people: `1,000,000`.
+pub fn grouped(count: u64) -> String {
+    Digits(float(count)).to_string()
+}
+
 /// A number with three digits that count, and thousands set apart.
 struct Digits(f64);
 
@@ -187,7 +196,7 @@ impl fmt::Display for Digits {
             size if size < 100.0 => write!(formatter, "{value:.1}"),
             _ => {
                 let text = format!("{value:.0}");
-                for (index, digit) in text.chars().enumerate() {
+                for (index, digit) in text.char_indices() {
                     let rest = text.len() - index;
                     if index > 0 && rest.is_multiple_of(3) && !text[..index].ends_with('-') {
                         formatter.write_str(",")?;

@@ -2,9 +2,13 @@
 
 use std::{fmt, fs, path::Path, time::Duration};
 
-use super::Size;
+use tokio::time::{Instant, sleep};
+
+use super::{Size, spread::float};
 use crate::{
-    KafkaCluster, Postgres, Result, RunFolder, Service,
+    KafkaCluster, Postgres, Result, RunFolder, Service, StackError,
+    error::Doing,
+    metrics,
     process::ProcessId,
     service::{Program, ServicePlan},
 };
@@ -94,10 +98,63 @@ impl World {
         self.start_ready(self.management_api_plan(topic, database)?).await
     }
 
+    /// An empty database with management-api's tables: it makes them itself, and is stopped again.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn empty_tables(&self, database: &str) -> Result<()> {
+        self.management_api("bench-nothing", database).await.map(drop)
+    }
+
+    /// Removes a database, and writes out what the last measurement has left to do.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn clear(&self, database: &str) -> Result<()> {
+        let client = self.postgres.client_of("postgres").await?;
+        let drop_database = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+        client.batch_execute(&drop_database).await.doing(&drop_database)?;
+        client.batch_execute("CHECKPOINT").await.doing("CHECKPOINT")
+    }
+
+    /// How many purchases are stored.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn count(&self, database: &str) -> Result<u64> {
+        let client = self.postgres.client_of(database).await?;
+        let row = client.query_one("SELECT count(*) FROM purchases", &[]).await.doing("counting purchases")?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+    }
+
     async fn start_ready(&self, plan: ServicePlan) -> Result<Service> {
         let mut service = Service::start(self.folder(), plan)?;
         service.wait_ready(READY_DEADLINE).await?;
         Ok(service)
+    }
+}
+
+/// Waits until a management-api has dealt with so many records.
+///
+/// # Errors
+/// When it has not after `deadline`.
+pub async fn wait_recorded(service: &mut Service, count: u64, deadline: Duration) -> Result<()> {
+    const INTERVAL: Duration = Duration::from_millis(50);
+    let end = Instant::now() + deadline;
+    loop {
+        // It does not answer before it listens.
+        let page = service.metrics().await.unwrap_or_default();
+        let done = metrics::sum(&page, "kafka_messages_processed_total", "").unwrap_or(0.0);
+        if done >= float(count) {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            let log = service.log().display();
+            return Err(StackError::Refused(format!(
+                "{done} of {count} records dealt with after {deadline:?}, see {log}"
+            )));
+        }
+        sleep(INTERVAL).await;
     }
 }
 

@@ -22,9 +22,9 @@ wrk.headers["Content-Type"] = "application/json"
 done = function(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"requests":%d,"micros":%d,"p50":%d,"p99":%d,"p999":%d,"max":%d,"bad_status":%d,"broken":%d}\n',
+    '\n{"requests":%d,"micros":%d,"p50":%d,"p99":%d,"p999":%d,"bad_status":%d,"broken":%d}\n',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
-    latency.max, errors.status, errors.connect + errors.read + errors.write + errors.timeout))
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end
 "#;
 
@@ -56,8 +56,6 @@ pub struct WrkReport {
     pub p99: f64,
     /// 999 of 1000.
     pub p999: f64,
-    /// The slowest.
-    pub max: f64,
     /// Answers that are neither 2xx nor 3xx.
     pub bad_status: u64,
     /// Connections refused or cut, and answers that did not come.

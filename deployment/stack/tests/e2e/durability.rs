@@ -61,12 +61,18 @@ pub async fn check(doors: &Doors, ledger: &Ledger) {
         let read = doors.get(&format!("/getAllUserBuys/{}", escape(userid))).await.json();
         let count = read["count"].as_u64().expect("a count");
         assert!((must..=may).contains(&count), "{userid}: {must} acknowledged, {count} recorded, {may} sent");
-        let stored: Vec<&str> = read["purchases"].as_array().into_iter().flatten().filter_map(|it| it["username"].as_str()).collect();
+        let stored: Vec<&str> =
+            read["purchases"].as_array().into_iter().flatten().filter_map(|it| it["username"].as_str()).collect();
         for entry in ledger.entries().iter().filter(|entry| entry.userid == userid) {
             let times = stored.iter().filter(|name| **name == entry.username).count();
             let most = usize::from(entry.fate() != Fate::Refused);
             let least = usize::from(entry.fate() == Fate::Acknowledged);
-            assert!((least..=most).contains(&times), "{} is stored {times} times: {:?}", entry.username, entry.attempts);
+            assert!(
+                (least..=most).contains(&times),
+                "{} is stored {times} times: {:?}",
+                entry.username,
+                entry.attempts
+            );
         }
     }
 }

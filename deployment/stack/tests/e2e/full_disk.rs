@@ -49,13 +49,18 @@ async fn a_full_disk_refuses_purchases_and_room_brings_them_back() {
     assert_eq!(progress.acknowledged(), before, "nothing is acknowledged while nothing can be recorded");
     let live = http::get(&address, "/livez", Duration::from_secs(2)).await.expect("it answers");
     assert_eq!(live.status, 200);
-    assert_eq!(http::get(&address, "/readyz", Duration::from_secs(2)).await.expect("it answers").status, 200);
+    assert_eq!(http::get(&address, "/readyz", Duration::from_secs(2)).await.expect("it answers").status, 503);
 
     fs::remove_file(disk.join("filler")).expect("the filler can be removed");
     eventually("purchases are recorded again", async || (buy(&address).await == Some(201)).then_some(())).await;
     let report = load.stop().await;
     let statuses: Vec<u16> = report.statuses.keys().copied().collect();
-    assert!(statuses.iter().all(|status| [201, 503, 504].contains(status)), "{:?} {:?}", report.statuses, report.failures);
+    assert!(
+        statuses.iter().all(|status| [201, 503, 504].contains(status)),
+        "{:?} {:?}",
+        report.statuses,
+        report.failures
+    );
     let doors = doors_of(&address, management, &log, folder.path());
     check(&doors, &report.ledger).await;
 }

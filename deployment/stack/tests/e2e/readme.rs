@@ -57,19 +57,28 @@ fn blocks(markdown: &str) -> Vec<Vec<String>> {
 
 /// The first word that is no assignment.
 fn program(command: &str) -> &str {
-    let is_assignment = |word: &&str| word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_'));
+    let is_assignment = |word: &&str| {
+        word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_'))
+    };
     command.split_whitespace().find(|word| !is_assignment(word)).unwrap_or_default()
 }
 
 /// A target is run by CI if .ci/run calls it or one that needs it.
 fn run_by_ci(target: &str, makefile: &str, ci: &str) -> bool {
-    let called = |name: &str| ci.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().windows(2).any(|pair| pair == ["make", name]));
+    let called = |name: &str| {
+        ci.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().windows(2).any(|pair| pair == ["make", name]))
+    };
     let needed_by = |line: &str| {
         let (name, needs) = line.split_once(':')?;
         let needs = needs.split('#').next().unwrap_or_default();
         needs.split_whitespace().any(|need| need == target).then(|| name.to_owned())
     };
-    called(target) || makefile.lines().filter(|line| !line.starts_with(['\t', '.'])).filter_map(needed_by).any(|name| called(&name))
+    called(target)
+        || makefile
+            .lines()
+            .filter(|line| !line.starts_with(['\t', '.']))
+            .filter_map(needed_by)
+            .any(|name| called(&name))
 }
 
 fn check_make(command: &str, makefile: &str, ci: &str) {
@@ -94,7 +103,10 @@ async fn every_command_of_the_readme_runs() {
                 "" => script.push(command),
                 "make" => check_make(&command, &makefile, &ci),
                 name if RUN_HERE.contains(&name) => script.push(command),
-                name => assert!(NOT_RUN.contains(&name) || name == "apt-get", "nothing runs this line of README.md: {command}"),
+                name => assert!(
+                    NOT_RUN.contains(&name) || name == "apt-get",
+                    "nothing runs this line of README.md: {command}"
+                ),
             }
         }
         scripts.push(script.join("\n"));

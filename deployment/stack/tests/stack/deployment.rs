@@ -66,7 +66,8 @@ impl Plan {
     /// Makes the database and prepares the replicas; starts none.
     pub async fn prepare(self, kafka: &KafkaCluster, postgres: &Postgres, folder: &Path) -> Deployment {
         postgres.create_database(&self.name).await.expect("a database");
-        self.prepare_blind(&kafka.bootstrap_servers(), &postgres.database_url_of(&self.name), folder)
+        let database_url = postgres.database_url_of(&self.name);
+        self.prepare_blind(&kafka.bootstrap_servers(), &database_url, folder)
     }
 
     /// Prepares the replicas for servers that may not run yet.

@@ -55,7 +55,12 @@ impl Infra {
         let kafka = folder.subfolder("kafka").expect("a folder");
         let postgres = folder.subfolder("postgres").expect("a folder");
         let (kafka, postgres) = tokio::join!(KafkaCluster::start(&kafka, brokers), Postgres::start(&postgres));
-        Self { pipeline: None, kafka: kafka.expect("Kafka starts"), postgres: postgres.expect("PostgreSQL starts"), folder }
+        Self {
+            pipeline: None,
+            kafka: kafka.expect("Kafka starts"),
+            postgres: postgres.expect("PostgreSQL starts"),
+            folder,
+        }
     }
 }
 

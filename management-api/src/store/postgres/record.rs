@@ -28,14 +28,14 @@ pub(super) async fn record(pool: &PgPool, batch: &Batch) -> Result<Recorded, Rec
     let mut rows = PendingRows::new(batch)?;
     for _ in 0..ATTEMPTS {
         match send(pool, batch, &rows).await {
-            Ok(recorded_at) => {
+            Ok(Some(recorded_at)) => {
                 let recorded_at = Timestamp::new(recorded_at);
                 let inserted = rows.len();
                 return Ok(Recorded { inserted, duplicates: batch.rows.len() - inserted, recorded_at });
             }
             Err(Refusal::Final(error)) => return Err(error),
             // A stored purchase never changes or goes away, so what is read here still holds at the next attempt.
-            Err(Refusal::Stored) => rows.remove_stored(&read::find_purchases(pool, &rows.ids()).await?)?,
+            Ok(None) | Err(Refusal::Stored) => rows.remove_stored(&read::find_purchases(pool, &rows.ids()).await?)?,
             Err(Refusal::Blocked(error)) => {
                 if frozen::end_sessions(pool).await? == 0 {
                     return Err(error.into());
@@ -56,17 +56,18 @@ pub(super) async fn next_offsets(
     Ok(offsets.into_iter().map(|(partition, next_offset)| PartitionOffset { partition, next_offset }).collect())
 }
 
-/// What came of one attempt.
+/// Why an attempt failed.
 enum Refusal {
     /// No other attempt goes better.
     Final(RecordError),
-    /// Some ids are stored already.
+    /// Another replica stored one of the ids in the same moment.
     Stored,
     /// Another session held a lock for too long.
     Blocked(StoreError),
 }
 
-async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<DateTime<Utc>, Refusal> {
+/// One attempt. Gives the time of recording, or nothing when some of the ids are stored already.
+async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Option<DateTime<Utc>>, Refusal> {
     let steps = Steps::new(&batch.moves);
     let columns = Columns::new(rows);
     let query = sqlx::query_scalar(RECORD)
@@ -87,8 +88,8 @@ fn refusal(error: sqlx::Error) -> Refusal {
     let code = error.as_database_error().and_then(DatabaseError::code).unwrap_or_default();
     match &*code {
         "PUR01" => Refusal::Final(RecordError::Fenced),
-        // Another replica was faster between our look and our insert: a unique violation.
-        "PUR02" | "23505" => Refusal::Stored,
+        // unique_violation.
+        "23505" => Refusal::Stored,
         // lock_not_available: the session's lock_timeout.
         "55P03" => Refusal::Blocked(error.into()),
         // Data exceptions, integrity violations, a row too large for its index.

@@ -39,6 +39,8 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             // Cuts the log back after the rare long one.
             .pragma("journal_size_limit", "67108864")
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("cache_size", "-16384")
             .pragma("temp_store", "MEMORY");
         let reader = options.create_if_missing(false).pragma("query_only", "ON").pragma("temp_store", "MEMORY");
         let pool = |connections| {

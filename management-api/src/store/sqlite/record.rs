@@ -29,7 +29,7 @@ const INSERT: &str = "
 
 const TOTALS: &str = "
     SELECT userid, kafka_partition, purchase_count, total_spent
-    FROM json_each(?1) JOIN user_totals ON userid = value ->> 0 AND kafka_partition = value ->> 1";
+    FROM json_each(?1) CROSS JOIN user_totals ON userid = value ->> 0 AND kafka_partition = value ->> 1";
 
 const REPLACE_TOTALS: &str = "
     REPLACE INTO user_totals (userid, kafka_partition, purchase_count, total_spent)

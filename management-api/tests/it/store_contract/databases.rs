@@ -29,7 +29,7 @@ impl Database {
 
 pub fn store_at(url: &str) -> Arc<dyn Store> {
     let url: DatabaseUrl = url.parse().expect("a database URL");
-    let acquire_timeout = Duration::from_secs(2);
+    let acquire_timeout = Duration::from_secs(1);
     connect(&StoreConfig { url, record_connections: 2, read_connections: 4, acquire_timeout })
 }
 

@@ -97,7 +97,8 @@ async fn what_no_database_can_hold_is_rejected_and_not_retried() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
         let nul = Purchase { userid: "a\0b".to_owned(), ..purchase(1) };
-        let far = Purchase { timestamp: Timestamp::from_millis(i64::from(u32::MAX) * 1_000_000).unwrap(), ..purchase(1) };
+        let far =
+            Purchase { timestamp: Timestamp::from_millis(i64::from(u32::MAX) * 1_000_000).unwrap(), ..purchase(1) };
         for rows in [vec![nul], vec![far], vec![purchase(1), purchase(2), purchase(1)]] {
             let refused = store.record(&batch(0, 0, rows)).await;
             assert!(matches!(refused, Err(RecordError::Rejected(_))), "{refused:?}");
@@ -135,8 +136,15 @@ async fn sums_are_exact_to_the_last_digit() {
 async fn names_and_prices_of_every_kind_come_back_as_they_were() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
-        let names = ["Ωmega 漢字 👩‍💻", "é", "e\u{301}", "'; DROP TABLE purchases; --", "\\N {\"a\": [null]}", "🦀".repeat(256).as_str()]
-            .map(str::to_owned);
+        let names = [
+            "Ωmega 漢字 👩‍💻",
+            "é",
+            "e\u{301}",
+            "'; DROP TABLE purchases; --",
+            "\\N {\"a\": [null]}",
+            "🦀".repeat(256).as_str(),
+        ]
+        .map(str::to_owned);
         let prices = ["0.0001", "19.90", "999999999999999.9999", "1e14", "100", "7"].map(price);
         let rows: Vec<Purchase> = (1..)
             .zip(names.into_iter().zip(prices))

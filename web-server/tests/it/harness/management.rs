@@ -44,7 +44,7 @@ impl FakeAnswer {
     }
 
     pub fn never() -> Self {
-        Self { delay: Duration::from_secs(3600), ..Self::ok("{}") }
+        Self { delay: Duration::from_hours(1), ..Self::ok("{}") }
     }
 }
 

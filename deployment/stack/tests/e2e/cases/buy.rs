@@ -42,7 +42,8 @@ fn hey(url: &str) -> Option<String> {
 async fn stand_in(doors: &Doors) {
     let target = doors.web("").replace("http://", "");
     let body = GUIDE_BODY.to_owned();
-    let plan = LoadPlan { purchases: Purchases::Same { body }, purchases_max: Some(1000), ..LoadPlan::new(vec![target], 50) };
+    let plan =
+        LoadPlan { purchases: Purchases::Same { body }, purchases_max: Some(1000), ..LoadPlan::new(vec![target], 50) };
     let report = Load::run(plan).await;
     assert_eq!(report.statuses, [(doors.accepted, 1000)].into(), "{:?}", report.failures);
 }
@@ -148,7 +149,16 @@ async fn one_key_sent_many_times_at_once_is_one_purchase() {
 async fn any_script_is_stored_as_it_was_sent() {
     let doors = open().await;
     let tag = somebody("");
-    let names = ["漢字 かな", "שלום", "👩‍👩‍👧‍👦", "Ωmega/..?&=#%25 +", "e\u{301}", "\u{1d11e}", "\"quoted\\\"", "'; DROP TABLE purchases; --"];
+    let names = [
+        "漢字 かな",
+        "שלום",
+        "👩‍👩‍👧‍👦",
+        "Ωmega/..?&=#%25 +",
+        "e\u{301}",
+        "\u{1d11e}",
+        "\"quoted\\\"",
+        "'; DROP TABLE purchases; --",
+    ];
     for name in names {
         let userid = format!("{name}{tag}");
         let answer = doors.post("/buy", &[("prefer", "wait=10")], order(name, &userid, "1")).await;

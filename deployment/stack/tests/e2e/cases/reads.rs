@@ -140,7 +140,9 @@ async fn the_default_page_has_at_most_100_purchases() {
 async fn what_is_not_recorded_is_404() {
     let doors = open().await;
     for id in [Uuid::new_v4().to_string(), Uuid::now_v7().to_string(), "7".to_owned(), "not-a-uuid".to_owned()] {
-        for answer in [doors.get(&format!("/purchases/{id}")).await, doors.get_management(&format!("/purchases/{id}")).await] {
+        for answer in
+            [doors.get(&format!("/purchases/{id}")).await, doors.get_management(&format!("/purchases/{id}")).await]
+        {
             assert_eq!(answer.status, 404, "{id}: {}", answer.text());
             assert_eq!(answer.header("content-type"), "application/problem+json");
             assert_eq!(answer.json()["request_id"], answer.header("x-request-id"));

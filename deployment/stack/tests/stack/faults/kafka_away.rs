@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::Method;
 use shared::testing::{HttpClient, eventually};
+use stack::Load;
 use stack::ledger::Outcome;
 use stack::load::LoadPlan;
-use stack::Load;
 use tokio::time::{Instant, sleep};
 
 use crate::deployment::Plan;
@@ -42,7 +42,8 @@ async fn kafka_stopped_for_15_s_means_503_and_then_all_goes_on_without_a_restart
     infra.kafka.start_broker(1).await.expect("it starts");
     let back = started.elapsed();
     let acknowledged = progress.acknowledged();
-    eventually("purchases are accepted again", async || (progress.acknowledged() > acknowledged + 300).then_some(())).await;
+    eventually("purchases are accepted again", async || (progress.acknowledged() > acknowledged + 300).then_some(()))
+        .await;
     let report = load.stop().await;
 
     let mut late = Vec::new();
@@ -53,7 +54,8 @@ async fn kafka_stopped_for_15_s_means_503_and_then_all_goes_on_without_a_restart
         assert!(!is_away || status == 503, "Kafka is known to be away: {attempt:?}");
         assert!(!is_away || attempt.took < Duration::from_secs(1), "a refusal is told at once: {attempt:?}");
         // Unknown is true only of what was on its way while Kafka went.
-        if status == 504 && (attempt.begun + Duration::from_millis(100) < stopping || attempt.begun > stopped + NOTICED) {
+        if status == 504 && (attempt.begun + Duration::from_millis(100) < stopping || attempt.begun > stopped + NOTICED)
+        {
             late.push(attempt.clone());
         }
     }
@@ -70,7 +72,8 @@ async fn kafka_stopped_for_15_s_means_503_and_then_all_goes_on_without_a_restart
 /// A refusal says when to come again and what is wrong.
 async fn assert_refused(url: &str) {
     let headers = [("content-type", "application/json")];
-    let answer = HttpClient::default().request(Method::POST, &format!("{url}/buy"), &headers, order("p", "probe", "1")).await;
+    let answer =
+        HttpClient::default().request(Method::POST, &format!("{url}/buy"), &headers, order("p", "probe", "1")).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{:?}", answer.headers);
     assert_eq!(answer.header("content-type"), "application/problem+json");

@@ -16,7 +16,10 @@ async fn management_api_killed_again_and_again_records_each_purchase_once() {
     let load = Load::start(stack.load(400.0));
     for round in 0..5 {
         let rows = stack.rows(&infra.postgres).await;
-        eventually("purchases are being recorded", async || (stack.rows(&infra.postgres).await > rows + 50).then_some(())).await;
+        eventually("purchases are being recorded", async || {
+            (stack.rows(&infra.postgres).await > rows + 50).then_some(())
+        })
+        .await;
         let victim = &mut stack.api[round % 2];
         victim.kill_9();
         victim.start_again().expect("it starts");

@@ -39,11 +39,19 @@ async fn a_rolling_restart_of_everything_fails_no_request_that_is_tried_on_anoth
     }
     let (mut report, waiting) = (load.stop().await, waiting.stop().await);
     let failed_reads = reader.stop().await;
-    eprintln!("statuses {:?} {:?}, failures {:?} {:?}", report.statuses, waiting.statuses, report.failures, waiting.failures);
+    eprintln!(
+        "statuses {:?} {:?}, failures {:?} {:?}",
+        report.statuses, waiting.statuses, report.failures, waiting.failures
+    );
     assert_eq!((report.given_up, waiting.given_up), (0, 0));
     // A connection that ends between two requests is the one thing that a client must be ready for.
     let answered = report.statuses.keys().chain(waiting.statuses.keys());
-    assert!(answered.into_iter().all(|status| [201, 202, 503].contains(status)), "{:?} {:?}", report.statuses, waiting.statuses);
+    assert!(
+        answered.into_iter().all(|status| [201, 202, 503].contains(status)),
+        "{:?} {:?}",
+        report.statuses,
+        waiting.statuses
+    );
     assert!(failed_reads.is_empty(), "{} reads failed on both replicas: {}", failed_reads.len(), failed_reads[0]);
     report.ledger.merge(waiting.ledger);
     stack.assert_exact(&infra.postgres, &report.ledger).await;

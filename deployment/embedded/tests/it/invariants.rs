@@ -1,0 +1,93 @@
+//! The invariants of the code's structure, held by looking at the code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Files below `folder` whose names end with `ending`, with their text.
+fn files(folder: &Path, ending: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && name != "target" && name != "data" {
+                found.extend(files(&path, ending));
+            }
+        } else if name.ends_with(ending) {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+fn names(found: Vec<(PathBuf, String)>, text: &str) -> Vec<String> {
+    let root = root();
+    let hits = found.into_iter().filter(|(_, content)| content.contains(text));
+    let mut names: Vec<_> =
+        hits.map(|(path, _)| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn only_shared_knows_rdkafka() {
+    let manifests =
+        files(&root(), "Cargo.toml").into_iter().filter(|(path, _)| path.parent() != Some(&root())).collect();
+    assert_eq!(names(manifests, "\nrdkafka"), ["shared/Cargo.toml"]);
+}
+
+#[test]
+fn sql_stands_only_in_the_store() {
+    let services = ["shared", "web-server", "management-api", "deployment/embedded"];
+    for service in services {
+        for name in names(files(&root().join(service), ".rs"), concat!("sql", "x::")) {
+            assert!(name.starts_with("management-api/src/store/"), "{name} uses SQL");
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stands_only_where_librdkafka_is_called() {
+    for service in ["shared/src", "web-server/src", "management-api/src", "deployment/embedded/src"] {
+        for name in names(files(&root().join(service), ".rs"), concat!("unsa", "fe {")) {
+            assert_eq!(name, "shared/src/kafka/sys.rs");
+        }
+    }
+}
+
+#[test]
+fn services_do_not_depend_on_each_other() {
+    let manifest = |name: &str| fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+    assert!(!manifest("web-server").contains("management-api"));
+    assert!(!manifest("management-api").contains("web-server"));
+}
+
+#[test]
+fn every_dependency_is_used_by_its_crate() {
+    for crate_folder in ["shared", "web-server", "management-api", "deployment/embedded", "deployment/stack"] {
+        let manifest = fs::read_to_string(root().join(crate_folder).join("Cargo.toml")).unwrap();
+        let code: String = files(&root().join(crate_folder), ".rs").into_iter().map(|(_, text)| text).collect();
+        let dependencies = manifest.lines().skip_while(|line| !line.contains("dependencies]"));
+        for line in dependencies.take_while(|line| !line.starts_with("[lints")) {
+            let Some((name, _)) = line.split_once(['.', ' ']) else { continue };
+            let identifier = name.replace('-', "_");
+            assert!(
+                code.contains(&format!("{identifier}::")) || code.contains(&format!("use {identifier}")),
+                "{crate_folder} does not use {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn files_stay_small() {
+    for (path, text) in files(&root(), ".rs") {
+        let lines = text.lines().count();
+        assert!(lines <= 400, "{} has {lines} lines: part it", path.display());
+    }
+}

@@ -1,0 +1,52 @@
+//! Replicas come and go under load.
+
+use std::time::Duration;
+
+use shared::testing::eventually;
+use stack::Load;
+
+use crate::deployment::{Plan, READY};
+use crate::infra::infra_alone;
+
+/// The longest that any purchase may have waited to be recorded.
+const STALL_MAX: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_come_and_go_stall_no_purchase() {
+    let infra = infra_alone().await;
+    let plan = Plan::new("rebalances").replicas(1, 4);
+    let mut stack = plan.prepare(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    let mut others = stack.api.split_off(1);
+    stack.start().await;
+    let load = Load::start(stack.load(500.0));
+    let progress = load.progress().clone();
+    let more = async |count: u64| {
+        let before = progress.acknowledged();
+        eventually("purchases are accepted", async || (progress.acknowledged() > before + count).then_some(())).await;
+    };
+    more(500).await;
+    for mut service in others.drain(..) {
+        service.start_again().expect("it starts");
+        service.wait_ready(READY).await.unwrap_or_else(|error| panic!("{error}"));
+        stack.api.push(service);
+        let owners = stack.api.len();
+        stack.wait_assigned(owners).await;
+        more(300).await;
+    }
+    // Two at once: an autoscaler does not ask them to take turns.
+    let mut leaving = stack.api.split_off(2);
+    leaving.iter().for_each(stack::Service::sigterm);
+    for service in &mut leaving {
+        let code = service.wait_exit(Duration::from_secs(30)).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(code, Some(0), "{}", service.plan().name);
+    }
+    stack.wait_assigned(2).await;
+    more(1000).await;
+    let report = load.stop().await;
+    assert_eq!((report.given_up, report.failures.len()), (0, 0), "{:?} {:?}", report.statuses, report.failures);
+    stack.assert_exact(&infra.postgres, &report.ledger).await;
+    let longest = "SELECT extract(epoch FROM max(recorded_at - purchased_at))::float8 FROM purchases";
+    let longest: f64 = stack.sql(&infra.postgres).await.query_one(longest, &[]).await.expect("the table").get(0);
+    eprintln!("the longest wait from accepting to recording: {longest:.2} s");
+    assert!(longest <= STALL_MAX.as_secs_f64(), "a purchase waited {longest} s");
+}
