@@ -43,10 +43,11 @@ fn only_shared_knows_rdkafka() {
 
 #[test]
 fn sql_stands_only_in_the_store() {
-    let services = ["shared", "web-server", "management-api", "deployment/embedded"];
-    for service in services {
+    for service in ["shared", "web-server", "management-api", "deployment/embedded"] {
         for name in names(files(&root().join(service), ".rs"), concat!("sql", "x::")) {
-            assert!(name.starts_with("management-api/src/store/"), "{name} uses SQL");
+            // The contract suite of the store breaks its database from outside.
+            let allowed = ["management-api/src/store/", "management-api/tests/it/store_contract/"];
+            assert!(allowed.iter().any(|folder| name.starts_with(folder)), "{name} uses SQL");
         }
     }
 }
@@ -72,9 +73,12 @@ fn every_dependency_is_used_by_its_crate() {
     for crate_folder in ["shared", "web-server", "management-api", "deployment/embedded", "deployment/stack"] {
         let manifest = fs::read_to_string(root().join(crate_folder).join("Cargo.toml")).unwrap();
         let code: String = files(&root().join(crate_folder), ".rs").into_iter().map(|(_, text)| text).collect();
-        let dependencies = manifest.lines().skip_while(|line| !line.contains("dependencies]"));
-        for line in dependencies.take_while(|line| !line.starts_with("[lints")) {
-            let Some((name, _)) = line.split_once(['.', ' ']) else { continue };
+        let mut in_dependencies = false;
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                in_dependencies = line.ends_with("dependencies]");
+            }
+            let Some((name, _)) = line.split_once(['.', ' ']).filter(|_| in_dependencies) else { continue };
             let identifier = name.replace('-', "_");
             assert!(
                 code.contains(&format!("{identifier}::")) || code.contains(&format!("use {identifier}")),
