@@ -22,6 +22,8 @@ pub const ORIGINAL_TOPIC: &str = "original_topic";
 pub const ORIGINAL_PARTITION: &str = "original_partition";
 /// Header: its offset there.
 pub const ORIGINAL_OFFSET: &str = "original_offset";
+/// Header: the life of the topic that the offset belongs to.
+pub const ORIGINAL_INCARNATION: &str = "original_incarnation";
 
 /// The longest error text in a header, in bytes.
 const ERROR_BYTES_MAX: usize = 1024;
@@ -60,12 +62,13 @@ impl DeadLetters {
     }
 
     async fn attempt(&self, record: &PoisonRecord) -> Result<(), String> {
-        let headers: [(&str, Cow<'_, str>); 5] = [
+        let headers: [(&str, Cow<'_, str>); 6] = [
             (REASON, record.poison.reason.label().into()),
             (ERROR, cut(&record.poison.error).into()),
             (ORIGINAL_TOPIC, self.original_topic.as_str().into()),
             (ORIGINAL_PARTITION, record.partition.to_string().into()),
             (ORIGINAL_OFFSET, record.offset.to_string().into()),
+            (ORIGINAL_INCARNATION, record.incarnation.as_ref().into()),
         ];
         let outgoing = OutgoingRecord {
             topic: &self.topic,
@@ -231,7 +234,7 @@ fn collect(config: &KafkaConfig, selection: &Selection) -> Result<Vec<Redriven>,
                 value.clone()
             }
         };
-        let keep = [ORIGINAL_TOPIC, ORIGINAL_PARTITION, ORIGINAL_OFFSET];
+        let keep = [ORIGINAL_TOPIC, ORIGINAL_PARTITION, ORIGINAL_OFFSET, ORIGINAL_INCARNATION];
         let headers = keep.iter().filter_map(|name| Some(((*name).to_owned(), record.header(name)?.to_owned())));
         found.push(Redriven {
             partition: record.partition(),

@@ -108,6 +108,8 @@ impl KafkaPublisher {
         }
         tracing::info!(topic = self.topic, "topics are ready");
         self.topics_ensured.store(true, Ordering::Relaxed);
+        // Closing its connections takes a while, and blocks.
+        tokio::task::spawn_blocking(move || drop(admin));
     }
 
     async fn deliver(&self, record: PurchaseRecord<'_>) -> Result<Receipt, NotPublished> {

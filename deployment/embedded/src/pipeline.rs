@@ -94,14 +94,14 @@ impl Pipeline {
         let (accepting, recording) = (Shutdown::new(), Shutdown::new());
         let signals = accepting.on_signals(configs.web.drain_delay);
         tokio::spawn(signals.map_err(|error| StartError::Io { what: "signals".to_owned(), error })?);
-        let recorder = tokio::spawn(service.run(management, recording.clone()));
+        let management_api = tokio::spawn(service.run(management, recording.clone()));
         let served = web_server::run(configs.web, web, accepting).await;
         if let Err(error) = &served {
             tracing::error!(%error, "web-server ended");
         }
         // Recording ends last: requests that wait for it have had their answers by now.
         recording.stop();
-        let recorded = recorder.await.unwrap_or(false);
+        let recorded = management_api.await.unwrap_or(false);
         drop(broker);
         Ok(served.is_ok() && recorded)
     }

@@ -20,7 +20,8 @@ CREATE INDEX purchases_by_time ON purchases (purchased_at, purchase_id);
 -- for in this order, so that the planner cannot walk through everybody's purchases in search of one user's.
 CREATE INDEX purchases_by_user ON purchases (userid, purchased_at NULLS FIRST, purchase_id NULLS FIRST);
 
--- By partition too: a partition has one owner, so replicas never wait for each other's totals.
+-- A user's total is the sum of its rows here. Each batch adds to those of one of its partitions; a partition has one owner,
+-- so replicas never wait for each other's totals.
 CREATE TABLE user_totals (
     userid text COLLATE "C" NOT NULL,
     kafka_partition integer NOT NULL,
@@ -44,31 +45,21 @@ CREATE TABLE consumer_offsets (
 
 -- Records one batch in one statement: all or nothing, and no row stays locked while a client that may be frozen is waited
 -- for. Both groups of arrays are columns; steps stand by partition and rows by id, so that sessions wait for each other in
--- one order and never in a circle. Gives the time of recording, or NULL when some of the ids are stored already: then
--- nothing is written, and the caller takes them out. (Looking first makes a plain INSERT possible, which is a quarter
--- faster than ON CONFLICT DO NOTHING; an id that another replica stores in between is a unique violation.)
--- Error PUR01: a stored offset is not the expected one.
+-- one order and never in a circle. A row whose id is stored already is left out.
+-- A plain INSERT costs a fifth less than ON CONFLICT DO NOTHING, so it is what happens unless some id is already there.
+-- An id that another replica stores between that look and the INSERT is a unique violation; the caller then repeats the
+-- batch with `duplicates_expected`.
+-- Errors: PUR01, a stored offset is not the expected one; PUR02, an id is stored with other content.
 CREATE FUNCTION record_purchases(
     incarnation text, partitions integer[], expected_offsets bigint[], next_offsets bigint[],
-    row_partitions integer[], ids uuid[], userids text[], usernames text[], prices numeric[], times timestamptz[]
-) RETURNS timestamptz LANGUAGE plpgsql AS $$
+    ids uuid[], userids text[], usernames text[], prices numeric[], times timestamptz[],
+    duplicates_expected boolean, OUT inserted bigint, OUT recording_time timestamptz
+) LANGUAGE plpgsql AS $$
 DECLARE
-    recording_time timestamptz;
+    inserted_userids text[] := userids;
+    inserted_prices numeric[] := prices;
 BEGIN
-    -- A caller that does not own the partitions any more must not even learn what is stored.
-    IF EXISTS (
-        SELECT FROM unnest(partitions, expected_offsets) AS step (kafka_partition, expected_offset)
-        LEFT JOIN consumer_offsets AS stored
-            ON stored.topic_incarnation = incarnation AND stored.kafka_partition = step.kafka_partition
-        WHERE coalesce(stored.next_offset, 0) <> step.expected_offset
-    ) THEN
-        RAISE EXCEPTION 'another consumer has moved the offsets' USING ERRCODE = 'PUR01';
-    END IF;
-    IF EXISTS (SELECT FROM purchases WHERE purchase_id = ANY (ids)) THEN
-        RETURN NULL;
-    END IF;
-
-    -- Now for good: whoever comes second waits here for the first one's commit, and then finds the offset moved.
+    -- Whoever comes second waits here for the first one's commit, and then finds the offset moved.
     FOR step IN 1 .. cardinality(partitions) LOOP
         UPDATE consumer_offsets SET next_offset = next_offsets[step]
         WHERE topic_incarnation = incarnation AND kafka_partition = partitions[step]
@@ -78,22 +69,40 @@ BEGIN
             ON CONFLICT DO NOTHING;
         END IF;
         IF NOT FOUND THEN
-            RAISE EXCEPTION 'another consumer has just moved the offsets' USING ERRCODE = 'PUR01';
+            RAISE EXCEPTION 'another consumer has moved the offsets' USING ERRCODE = 'PUR01';
         END IF;
     END LOOP;
 
     recording_time := date_trunc('milliseconds', clock_timestamp());
-    INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, recorded_at)
-    SELECT unnest(ids), unnest(userids), unnest(usernames), unnest(prices), unnest(times), recording_time;
+    IF duplicates_expected OR EXISTS (SELECT FROM purchases WHERE purchase_id = ANY (ids)) THEN
+        WITH new AS (
+            INSERT INTO purchases AS stored (purchase_id, userid, username, price, purchased_at, recorded_at)
+            SELECT unnest(ids), unnest(userids), unnest(usernames), unnest(prices), unnest(times), recording_time
+            ON CONFLICT (purchase_id) DO NOTHING
+            RETURNING stored.userid, stored.price
+        )
+        SELECT array_agg(new.userid), array_agg(new.price) INTO inserted_userids, inserted_prices FROM new;
+        IF EXISTS (
+            SELECT FROM unnest(ids, userids, usernames, prices) AS given (id, userid, username, price)
+            LEFT JOIN purchases AS stored ON stored.purchase_id = given.id
+            WHERE (stored.userid, stored.username, stored.price)
+                IS DISTINCT FROM (given.userid, given.username, given.price)
+        ) THEN
+            RAISE EXCEPTION 'an id is stored with other content' USING ERRCODE = 'PUR02';
+        END IF;
+    ELSE
+        INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, recorded_at)
+        SELECT unnest(ids), unnest(userids), unnest(usernames), unnest(prices), unnest(times), recording_time;
+    END IF;
 
     INSERT INTO user_totals AS total (userid, kafka_partition, purchase_count, total_spent)
-    SELECT given.userid, given.kafka_partition, count(*), sum(given.price)
-    FROM unnest(userids, row_partitions, prices) AS given (userid, kafka_partition, price)
-    GROUP BY given.userid, given.kafka_partition
+    SELECT new.userid, partitions[1], count(*), sum(new.price)
+    FROM unnest(inserted_userids, inserted_prices) AS new (userid, price)
+    GROUP BY new.userid
     ON CONFLICT (userid, kafka_partition) DO UPDATE SET
         purchase_count = total.purchase_count + excluded.purchase_count,
         total_spent = total.total_spent + excluded.total_spent;
 
-    RETURN recording_time;
+    inserted := coalesce(cardinality(inserted_userids), 0);
 END
 $$;

@@ -12,7 +12,7 @@ CREATE TABLE purchases (
 CREATE INDEX purchases_by_time ON purchases (purchased_at, purchase_id);
 CREATE INDEX purchases_by_user ON purchases (userid, purchased_at, purchase_id);
 
--- By partition too, as in PostgreSQL.
+-- A user's total is the sum of its rows here, as in PostgreSQL.
 CREATE TABLE user_totals (
     userid TEXT NOT NULL,
     kafka_partition INTEGER NOT NULL,

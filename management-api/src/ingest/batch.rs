@@ -8,7 +8,7 @@ use std::time::Instant;
 use shared::event::{Poison, PoisonReason, Purchase, RecordPosition, Timestamp, decode_record};
 use shared::kafka::ConsumedRecord;
 
-use crate::dead_letters::{ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC};
+use crate::dead_letters::{ORIGINAL_INCARNATION, ORIGINAL_OFFSET, ORIGINAL_PARTITION};
 use crate::store::{Batch, OffsetMove, Row};
 
 /// Decoded records of one lane, with the bytes they came from in case one must become a dead letter.
@@ -35,17 +35,27 @@ pub struct PendingBatch {
 struct Origin {
     partition: i32,
     offset: i64,
-    /// Partition and offset where it first stood: the same, unless it is a dead letter that was sent back.
-    first: (i32, i64),
+    /// Where it first stood: here, unless it is a dead letter that was sent back.
+    first: FirstPosition,
     sent_at: Timestamp,
     key: Option<Range<usize>>,
     value: Option<Range<usize>>,
 }
 
+/// Where a record first stood. The topic's incarnation is part of it, because a topic made anew counts from 0 again.
+#[derive(Clone, Debug)]
+struct FirstPosition {
+    incarnation: Arc<str>,
+    partition: i32,
+    offset: i64,
+}
+
 /// A record for the dead-letter topic, bytes untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoisonRecord {
-    /// Where it first stood in the topic of purchases: its partition. Sent back and set aside again, it keeps its name.
+    /// The life of the topic of purchases in which it first stood. Sent back and set aside again, it keeps its name.
+    pub incarnation: Arc<str>,
+    /// Its partition there.
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
@@ -65,17 +75,21 @@ impl PendingBatch {
     }
 
     /// Decodes a record and adds it. `expected` is the partition's next offset before this batch.
-    pub fn push(&mut self, topic: &str, record: &ConsumedRecord<'_>, expected: i64) {
+    pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: i64) {
         let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or_else(Timestamp::now);
         // A dead letter sent back keeps its first position, so that sent twice it is still one purchase.
-        let first = original_position(record).filter(|(first_topic, ..)| *first_topic == topic);
-        let (partition, offset) =
-            first.map_or((record.partition(), record.offset()), |(_, partition, offset)| (partition, offset));
-        let decoded = decode_record(record.value(), RecordPosition { topic, partition, offset }, sent_at);
+        let first = original_position(record).unwrap_or_else(|| FirstPosition {
+            incarnation: Arc::clone(&self.batch.incarnation),
+            partition: record.partition(),
+            offset: record.offset(),
+        });
+        let position =
+            RecordPosition { incarnation: &first.incarnation, partition: first.partition, offset: first.offset };
+        let decoded = decode_record(record.value(), position, sent_at);
         let origin = Origin {
             partition: record.partition(),
             offset: record.offset(),
-            first: (partition, offset),
+            first,
             sent_at,
             key: record.key().map(|key| self.keep(key)),
             value: record.value().map(|value| self.keep(value)),
@@ -108,8 +122,9 @@ impl PendingBatch {
     fn condemn(&mut self, origin: &Origin, poison: Poison) {
         let bytes = |range: &Option<Range<usize>>| range.clone().map(|range| self.payloads[range].to_vec());
         self.poison.push(PoisonRecord {
-            partition: origin.first.0,
-            offset: origin.first.1,
+            incarnation: Arc::clone(&origin.first.incarnation),
+            partition: origin.first.partition,
+            offset: origin.first.offset,
             key: bytes(&origin.key),
             value: bytes(&origin.value),
             poison,
@@ -249,8 +264,10 @@ fn conflict() -> Poison {
     }
 }
 
-fn original_position<'a>(record: &'a ConsumedRecord<'_>) -> Option<(&'a str, i32, i64)> {
-    let topic = record.header(ORIGINAL_TOPIC)?;
-    let partition = record.header(ORIGINAL_PARTITION)?.parse().ok()?;
-    Some((topic, partition, record.header(ORIGINAL_OFFSET)?.parse().ok()?))
+fn original_position(record: &ConsumedRecord<'_>) -> Option<FirstPosition> {
+    Some(FirstPosition {
+        incarnation: record.header(ORIGINAL_INCARNATION)?.into(),
+        partition: record.header(ORIGINAL_PARTITION)?.parse().ok()?,
+        offset: record.header(ORIGINAL_OFFSET)?.parse().ok()?,
+    })
 }

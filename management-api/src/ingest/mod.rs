@@ -59,7 +59,7 @@ impl IngestConfig {
                 ),
                 fetch_ahead_kib: settings.size(
                     "KAFKA_FETCH_AHEAD_KIB",
-                    8_192,
+                    2_048,
                     64..=1_048_576,
                     "bytes fetched ahead over all partitions, KiB",
                 ),
@@ -71,7 +71,7 @@ impl IngestConfig {
                 ),
             },
             lanes: settings.size("RECORD_LANES", 2, 1..=16, "transactions at once, each on its own connection"),
-            batch_records: settings.size("RECORD_BATCH_MAX_RECORDS", 5_000, 1..=100_000, "records in a transaction"),
+            batch_records: settings.size("RECORD_BATCH_MAX_RECORDS", 2_000, 1..=100_000, "records in a transaction"),
             batch_bytes: settings.size(
                 "RECORD_BATCH_MAX_BYTES",
                 4_194_304,

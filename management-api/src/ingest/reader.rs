@@ -171,7 +171,7 @@ impl Reader {
         if lane.next.is_empty() {
             lane.next = PendingBatch::new(Arc::clone(&self.incarnation));
         }
-        lane.next.push(&self.ingest.kafka.topic, record, position.expected);
+        lane.next.push(record, position.expected);
         position.next = record.offset() + 1;
         if lane.next.len() == 1 || lane.next.oldest_ms(record.partition()) == record.timestamp_ms() {
             self.ingest.progress.pending(record.partition(), record.timestamp_ms());

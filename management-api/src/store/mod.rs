@@ -87,7 +87,7 @@ pub struct OffsetMove {
     pub next: i64,
 }
 
-/// A purchase and the partition it came from, by which totals are kept apart.
+/// A purchase and the partition it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The Kafka partition.

@@ -15,8 +15,11 @@ impl<'a> PendingRows<'a> {
     /// All rows of a batch.
     ///
     /// # Errors
-    /// `Rejected` when some row is none that can be stored and read back, or an id stands twice in the batch.
+    /// `Rejected` when some row is none that can be stored and read back, or the batch is malformed.
     pub(super) fn new(batch: &'a Batch) -> Result<Self, RecordError> {
+        if batch.moves.is_empty() {
+            return Err(RecordError::Rejected("the batch moves no offset".to_owned()));
+        }
         let mut rows: Vec<(usize, &Row)> = batch.rows.iter().enumerate().collect();
         rows.sort_unstable_by_key(|(_, row)| row.purchase.purchase_id);
         if rows.windows(2).any(|pair| pair[0].1.purchase.purchase_id == pair[1].1.purchase.purchase_id) {

@@ -53,10 +53,10 @@ pub fn purchase_id_for_key(userid: &str, key: &IdempotencyKey) -> Uuid {
     Uuid::new_v5(&KEY_NAMESPACE, format!("{userid}\0{}", key.0).as_bytes())
 }
 
-/// The id (UUIDv5) of a record whose producer gave none.
+/// The id (UUIDv5) of a record whose producer gave none: its topic in one life of it, its partition and offset.
 #[must_use]
-pub fn purchase_id_for_position(topic: &str, partition: i32, offset: i64) -> Uuid {
-    Uuid::new_v5(&POSITION_NAMESPACE, format!("{topic}\0{partition}\0{offset}").as_bytes())
+pub fn purchase_id_for_position(incarnation: &str, partition: i32, offset: i64) -> Uuid {
+    Uuid::new_v5(&POSITION_NAMESPACE, format!("{incarnation}\0{partition}\0{offset}").as_bytes())
 }
 
 #[cfg(test)]

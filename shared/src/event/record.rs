@@ -9,8 +9,8 @@ use super::{Malformed, Purchase, PurchaseFields, Timestamp, purchase_id_for_posi
 /// Where a record stands in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPosition<'a> {
-    /// The topic's name.
-    pub topic: &'a str,
+    /// The life of the topic: a topic made anew counts its offsets from 0 again.
+    pub incarnation: &'a str,
     /// The partition's number.
     pub partition: i32,
     /// The record's offset there.
@@ -113,7 +113,7 @@ pub fn decode_record(
     match (userid, username, price) {
         (Some(userid), Some(username), Some(price)) if errors.is_empty() => Ok(Purchase {
             purchase_id: purchase_id
-                .unwrap_or_else(|| purchase_id_for_position(position.topic, position.partition, position.offset)),
+                .unwrap_or_else(|| purchase_id_for_position(position.incarnation, position.partition, position.offset)),
             userid,
             username,
             price,
@@ -135,7 +135,7 @@ mod tests {
     use crate::event::new_purchase_id;
     use crate::price::Price;
 
-    const POSITION: RecordPosition<'static> = RecordPosition { topic: "purchases", partition: 3, offset: 42 };
+    const POSITION: RecordPosition<'static> = RecordPosition { incarnation: "purchases", partition: 3, offset: 42 };
 
     fn sent_at() -> Timestamp {
         Timestamp::from_millis(1_700_000_000_123).unwrap()

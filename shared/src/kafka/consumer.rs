@@ -157,10 +157,13 @@ impl RecordConsumer {
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", options.fetch_wait.as_millis().to_string())
             .set("fetch.error.backoff.ms", "100")
-            .set("queued.min.messages", "20000")
+            .set("queued.min.messages", "5000")
             .set("queued.max.messages.kbytes", options.fetch_ahead_kib.to_string())
-            .set("fetch.message.max.bytes", "262144")
-            .set("fetch.max.bytes", "4194304");
+            // A full queue is looked at again soon: at the default of a second it would run empty in between.
+            .set("fetch.queue.backoff.ms", "10")
+            // Counted as compressed: what is fetched at once may be ten times as large in memory.
+            .set("fetch.message.max.bytes", "65536")
+            .set("fetch.max.bytes", "1048576");
         match options.group_protocol {
             GroupProtocol::Classic => client
                 .set("partition.assignment.strategy", "cooperative-sticky")

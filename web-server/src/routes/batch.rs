@@ -159,3 +159,28 @@ impl<'de> Visitor<'de> for ItemsVisitor {
         if items.is_empty() { Err(A::Error::custom("there are none")) } else { Ok(Items(items)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_body_makes_the_parser_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_items(&body, Vec::new());
+        }
+
+        #[test]
+        fn exactly_1_to_500_items_are_a_batch(count in 0_usize..600, item in "[0-9]{1,3}|\"[a-z]*\"|\\{\\}|\\[\\]") {
+            let item = item.trim_start_matches('0');
+            let item = if item.is_empty() { "0" } else { item };
+            let body = format!("[{}]", vec![item; count].join(" ,\n"));
+            match parse_items(body.as_bytes(), Vec::new()) {
+                Ok(items) => prop_assert!(items.len() == count && items.iter().all(|raw| raw.get() == item)),
+                Err(_) => prop_assert!(!(1..=ITEMS_MAX).contains(&count)),
+            }
+        }
+    }
+}

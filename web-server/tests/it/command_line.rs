@@ -1,6 +1,6 @@
 //! The program itself.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use shared::kafka::InProcessBroker;
 
@@ -98,15 +98,27 @@ async fn sigterm_drains_and_exits_with_0() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let bootstrap = broker.bootstrap_servers();
     let listen = free.to_string();
-    let settings =
-        [("LISTEN_ADDRESS", listen.as_str()), ("KAFKA_BOOTSTRAP_SERVERS", &bootstrap), ("DRAIN_DELAY_MS", "100")];
-    let mut process = web_server(&[], &settings).spawn().unwrap();
+    let settings = [
+        ("LISTEN_ADDRESS", listen.as_str()),
+        ("KAFKA_BOOTSTRAP_SERVERS", &bootstrap),
+        ("DRAIN_DELAY_MS", "100"),
+        ("MANAGEMENT_API_TOKEN", "hush"),
+        ("LOG_LEVEL", "trace"),
+    ];
+    let process = web_server(&[], &settings).stderr(Stdio::piped()).spawn().unwrap();
+    let process_id = process.id().to_string();
+    let ended = tokio::task::spawn_blocking(move || process.wait_with_output().unwrap());
     let client = Client::new(free);
     eventually("listening", async || tokio::net::TcpStream::connect(free).await.is_ok()).await;
     eventually("ready", async || client.get("/readyz").await.status == 200).await;
-    assert_eq!(client.buy().await.status, 202);
-    Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
-    let status = tokio::task::spawn_blocking(move || process.wait().unwrap());
-    let status = tokio::time::timeout(DEADLINE, status).await.expect("the process ends in time").unwrap();
-    assert_eq!(status.code(), Some(0));
+    let body = r#"{"username":"test-username","userid":"u","price":1}"#;
+    assert_eq!(client.post("/buy", body).send().await.status, 202);
+    assert_eq!(client.get("/purchases?timeout=50").await.status, 503);
+    Command::new("kill").args(["-TERM", &process_id]).status().unwrap();
+    let ended = tokio::time::timeout(DEADLINE, ended).await.expect("the process ends in time").unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    let log = String::from_utf8(ended.stderr).unwrap();
+    assert!(log.contains("listening") && log.contains("ended with nothing left"), "{log}");
+    assert!(log.lines().all(|line| line.starts_with(r#"{"timestamp":"#)), "every line is JSON: {log}");
+    assert!(!log.contains("hush") && !log.contains("test-username"), "no secret and no name: {log}");
 }

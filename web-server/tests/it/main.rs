@@ -6,6 +6,7 @@ mod batch;
 mod buy;
 mod command_line;
 mod faults;
+mod guarantee;
 mod limits;
 mod openapi;
 mod operations;

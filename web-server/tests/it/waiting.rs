@@ -100,10 +100,12 @@ async fn always_waiting_only_a_stored_purchase_is_a_2xx() {
 
 #[tokio::test]
 async fn what_cannot_be_recorded_is_not_sent() {
-    let writable = Arc::new(AtomicBool::new(false));
+    let writable = Arc::new(AtomicBool::new(true));
     let asked = Arc::clone(&writable);
     let check = move || if asked.load(Ordering::SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) };
     let server = Server::with(&[], |config| config.admission = Some(Arc::new(check))).await;
+    writable.store(false, Ordering::SeqCst);
+    assert_eq!(server.client.get("/readyz").await.json()["checks"]["recording"]["status"], "failing");
     for path in ["/buy", "/buy/batch"] {
         let body = if path == "/buy" { BODY.to_owned() } else { format!("[{BODY}]") };
         let answer = server.client.post(path, body).send().await;

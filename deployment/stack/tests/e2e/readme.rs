@@ -140,6 +140,12 @@ fn run(script: &str, embedded: &Embedded, home: &Path) {
         .expect("bash can be started");
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{script}\n{said}");
+    // hey ends with 0 whatever it got.
+    let is_failure = |line: &str| {
+        line.starts_with("Error distribution")
+            || ["[4", "[5"].iter().any(|status| line.trim_start().starts_with(status) && line.ends_with(" responses"))
+    };
+    assert!(!said.lines().any(is_failure), "{script}\n{said}");
 }
 
 #[test]

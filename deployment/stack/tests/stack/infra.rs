@@ -1,9 +1,11 @@
 //! One Kafka broker and one PostgreSQL server for all tests that leave them as they were. One test at a time has them.
 
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use stack::kafka::KafkaPlan;
 use stack::process::at_exit;
 use stack::{KafkaCluster, Postgres, RunFolder};
 use tokio::sync::{Mutex, MutexGuard};
@@ -29,15 +31,12 @@ pub struct Guard(MutexGuard<'static, Option<Infra>>);
 /// Kafka and PostgreSQL, as a failed test may have left them, started again.
 pub async fn infra() -> Guard {
     let mut shared = SHARED.lock().await;
-    match shared.as_mut() {
-        Some(infra) => {
-            infra.kafka.start_all().await.expect("Kafka starts");
-            infra.postgres.start_again().await.expect("PostgreSQL starts");
-        }
-        None => {
-            at_exit(end);
-            *shared = Some(Infra::start(1).await);
-        }
+    if let Some(infra) = shared.as_mut() {
+        infra.kafka.start_all().await.expect("Kafka starts");
+        infra.postgres.start_again().await.expect("PostgreSQL starts");
+    } else {
+        at_exit(end);
+        *shared = Some(Infra::start(1).await);
     }
     Guard(shared)
 }
@@ -54,7 +53,7 @@ impl Infra {
         let folder = RunFolder::new("stack").expect("a folder");
         let kafka = folder.subfolder("kafka").expect("a folder");
         let postgres = folder.subfolder("postgres").expect("a folder");
-        let (kafka, postgres) = tokio::join!(KafkaCluster::start(&kafka, brokers), Postgres::start(&postgres));
+        let (kafka, postgres) = tokio::join!(start_kafka(&kafka, brokers), Postgres::start(&postgres));
         Self {
             pipeline: None,
             kafka: kafka.expect("Kafka starts"),
@@ -62,6 +61,19 @@ impl Infra {
             folder,
         }
     }
+}
+
+/// A cluster whose own group protocol notices a silent member as soon as the classic one can.
+async fn start_kafka(folder: &Path, brokers: usize) -> stack::Result<KafkaCluster> {
+    let mut plan = KafkaPlan::on_free_ports(brokers)?;
+    let session = [("group.consumer.min.session.timeout.ms", "6000"), ("group.consumer.session.timeout.ms", "6000")];
+    let heartbeat =
+        [("group.consumer.min.heartbeat.interval.ms", "1000"), ("group.consumer.heartbeat.interval.ms", "1000")];
+    plan.extra_settings =
+        session.into_iter().chain(heartbeat).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut cluster = KafkaCluster::prepare(folder, plan).await?;
+    cluster.start_all().await?;
+    Ok(cluster)
 }
 
 impl Deref for Guard {

@@ -8,5 +8,6 @@ mod doors;
 mod faults;
 mod harness;
 mod infra;
+mod local;
 mod pipeline;
 mod settings;

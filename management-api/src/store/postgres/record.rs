@@ -11,11 +11,12 @@ use super::{answer, frozen, read};
 use crate::store::pending::PendingRows;
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, StoreError};
 
-/// How often a batch is sent: again without the duplicates, again when another replica recorded one of its ids in the same
-/// moment, and again when a frozen process was in the way.
-const ATTEMPTS: usize = 4;
+/// How often a batch is sent: again when another replica recorded one of its ids in the same moment, and again when a frozen
+/// process was in the way.
+const ATTEMPTS: usize = 3;
 
-const RECORD: &str = "SELECT record_purchases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const RECORD: &str = "
+    SELECT inserted, recording_time FROM record_purchases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// A partition without a row yet is at 0.
 const NEXT_OFFSETS: &str = "
@@ -25,17 +26,14 @@ const NEXT_OFFSETS: &str = "
         ON stored.topic_incarnation = $1 AND stored.kafka_partition = given.kafka_partition";
 
 pub(super) async fn record(pool: &PgPool, batch: &Batch) -> Result<Recorded, RecordError> {
-    let mut rows = PendingRows::new(batch)?;
+    let rows = PendingRows::new(batch)?;
+    let mut duplicates_expected = false;
     for _ in 0..ATTEMPTS {
-        match send(pool, batch, &rows).await {
-            Ok(Some(recorded_at)) => {
-                let recorded_at = Timestamp::new(recorded_at);
-                let inserted = rows.len();
-                return Ok(Recorded { inserted, duplicates: batch.rows.len() - inserted, recorded_at });
-            }
+        match send(pool, batch, &rows, duplicates_expected).await {
+            Ok(recorded) => return Ok(recorded),
             Err(Refusal::Final(error)) => return Err(error),
-            // A stored purchase never changes or goes away, so what is read here still holds at the next attempt.
-            Ok(None) | Err(Refusal::Stored) => rows.remove_stored(&read::find_purchases(pool, &rows.ids()).await?)?,
+            Err(Refusal::Raced) => duplicates_expected = true,
+            Err(Refusal::Conflict) => return Err(find_conflicts(pool, rows).await?),
             Err(Refusal::Blocked(error)) => {
                 if frozen::end_sessions(pool).await? == 0 {
                     return Err(error.into());
@@ -43,7 +41,14 @@ pub(super) async fn record(pool: &PgPool, batch: &Batch) -> Result<Recorded, Rec
             }
         }
     }
-    Err(StoreError("other replicas are recording the same purchases".to_owned()).into())
+    Err(StoreError("other sessions are in the way".to_owned()).into())
+}
+
+/// Which rows the database means. A stored purchase never changes or goes away, so it is enough to look afterwards.
+async fn find_conflicts(pool: &PgPool, mut rows: PendingRows<'_>) -> Result<RecordError, StoreError> {
+    let stored = read::find_purchases(pool, &rows.ids()).await?;
+    let vanished = || StoreError("a conflict was gone when it was looked for".to_owned()).into();
+    Ok(rows.remove_stored(&stored).err().unwrap_or_else(vanished))
 }
 
 pub(super) async fn next_offsets(
@@ -61,35 +66,45 @@ enum Refusal {
     /// No other attempt goes better.
     Final(RecordError),
     /// Another replica stored one of the ids in the same moment.
-    Stored,
+    Raced,
+    /// Some ids are stored with other content.
+    Conflict,
     /// Another session held a lock for too long.
     Blocked(StoreError),
 }
 
-/// One attempt. Gives the time of recording, or nothing when some of the ids are stored already.
-async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Option<DateTime<Utc>>, Refusal> {
+async fn send(
+    pool: &PgPool,
+    batch: &Batch,
+    rows: &PendingRows<'_>,
+    duplicates_expected: bool,
+) -> Result<Recorded, Refusal> {
     let steps = Steps::new(&batch.moves);
     let columns = Columns::new(rows);
-    let query = sqlx::query_scalar(RECORD)
+    let query = sqlx::query_as(RECORD)
         .bind(&*batch.incarnation)
         .bind(steps.partitions)
         .bind(steps.expected_offsets)
         .bind(steps.next_offsets)
-        .bind(columns.partitions)
         .bind(columns.ids)
         .bind(columns.userids)
         .bind(columns.usernames)
         .bind(columns.prices)
-        .bind(columns.times);
-    answer(query.fetch_one(pool)).await.map_err(refusal)
+        .bind(columns.times)
+        .bind(duplicates_expected);
+    let (inserted, recording_time): (i64, DateTime<Utc>) = answer(query.fetch_one(pool)).await.map_err(refusal)?;
+    let inserted = usize::try_from(inserted).unwrap_or(0);
+    let recorded_at = Timestamp::new(recording_time);
+    Ok(Recorded { inserted, duplicates: batch.rows.len().saturating_sub(inserted), recorded_at })
 }
 
 fn refusal(error: sqlx::Error) -> Refusal {
     let code = error.as_database_error().and_then(DatabaseError::code).unwrap_or_default();
     match &*code {
         "PUR01" => Refusal::Final(RecordError::Fenced),
+        "PUR02" => Refusal::Conflict,
         // unique_violation.
-        "23505" => Refusal::Stored,
+        "23505" => Refusal::Raced,
         // lock_not_available: the session's lock_timeout.
         "55P03" => Refusal::Blocked(error.into()),
         // Data exceptions, integrity violations, a row too large for its index.
@@ -121,7 +136,6 @@ impl Steps {
 
 /// The rows as columns, in their order by id.
 struct Columns<'a> {
-    partitions: Vec<i32>,
     ids: Vec<Uuid>,
     userids: Vec<&'a str>,
     usernames: Vec<&'a str>,
@@ -132,7 +146,6 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn new(rows: &PendingRows<'a>) -> Self {
         Self {
-            partitions: rows.iter().map(|row| row.partition).collect(),
             ids: rows.ids(),
             userids: rows.iter().map(|row| row.purchase.userid.as_str()).collect(),
             usernames: rows.iter().map(|row| row.purchase.username.as_str()).collect(),

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use shared::event::{Purchase, PurchasePage, UserPurchases};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqlSafeStr as _, Sqlite};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite};
 use uuid::Uuid;
 
 use super::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreConfig, StoreError};
@@ -37,10 +37,11 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             // An acknowledged purchase survives a power cut, not just the end of this process.
             .synchronous(SqliteSynchronous::Full)
-            // Cuts the log back after the rare long one.
-            .pragma("journal_size_limit", "67108864")
-            .pragma("wal_autocheckpoint", "4000")
+            // 16 MiB of pages in memory, and as many of the log before they are copied into the file: a batch of many
+            // users touches many pages. The third cuts the log's file back after a rare long one.
             .pragma("cache_size", "-16384")
+            .pragma("wal_autocheckpoint", "4096")
+            .pragma("journal_size_limit", "67108864")
             .pragma("temp_store", "MEMORY");
         let reader = options.create_if_missing(false).pragma("query_only", "ON").pragma("temp_store", "MEMORY");
         let pool = |connections| {
@@ -48,10 +49,19 @@ impl SqliteStore {
         };
         Self {
             file: writer.get_filename().into(),
-            writing: pool(1).connect_lazy_with(writer),
+            writing: pool(1)
+                .after_release(|connection, _| Box::pin(is_fit_for_another_transaction(connection)))
+                .connect_lazy_with(writer),
             reading: pool(config.read_connections).connect_lazy_with(reader),
         }
     }
+}
+
+/// On a full disk SQLite rolls back by itself; sqlx then counts a transaction that is no more, and could begin no other. Such
+/// a connection is closed. The ping first lets a roll-back of our own end.
+async fn is_fit_for_another_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn migrator() -> Migrator {

@@ -28,12 +28,12 @@ const INSERT: &str = "
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2 FROM json_each(?1)";
 
 const TOTALS: &str = "
-    SELECT userid, kafka_partition, purchase_count, total_spent
-    FROM json_each(?1) CROSS JOIN user_totals ON userid = value ->> 0 AND kafka_partition = value ->> 1";
+    SELECT userid, purchase_count, total_spent
+    FROM json_each(?1) CROSS JOIN user_totals ON userid = value AND kafka_partition = ?2";
 
 const REPLACE_TOTALS: &str = "
     REPLACE INTO user_totals (userid, kafka_partition, purchase_count, total_spent)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1)";
+    SELECT value ->> 0, ?2, value ->> 1, value ->> 2 FROM json_each(?1)";
 
 pub(super) async fn record(pool: &SqlitePool, batch: &Batch) -> Result<Recorded, RecordError> {
     let mut rows = PendingRows::new(batch)?;
@@ -46,7 +46,9 @@ pub(super) async fn record(pool: &SqlitePool, batch: &Batch) -> Result<Recorded,
     rows.remove_stored(&read::find_purchases(&mut transaction, &rows.ids()).await.map_err(refusal)?)?;
     let recorded_at = Timestamp::now();
     insert(&mut transaction, &rows, recorded_at).await.map_err(refusal)?;
-    add_totals(&mut transaction, &rows).await.map_err(refusal)?;
+    // Any one partition of the batch will do: whoever owns it is the only one to write its totals.
+    let partition = batch.moves.first().map_or(0, |step| step.partition);
+    add_totals(&mut transaction, &rows, partition).await.map_err(refusal)?;
     transaction.commit().await.map_err(refusal)?;
     Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at })
 }
@@ -101,25 +103,28 @@ async fn insert(
 }
 
 /// Adds the rows to the totals here and not in SQL: SQLite would add floats.
-async fn add_totals(connection: &mut SqliteConnection, rows: &PendingRows<'_>) -> Result<(), sqlx::Error> {
-    let mut totals: BTreeMap<(String, i32), (i64, Decimal)> = BTreeMap::new();
-    for row in rows.iter() {
-        let (count, total) = totals.entry((row.purchase.userid.clone(), row.partition)).or_default();
+async fn add_totals(
+    connection: &mut SqliteConnection,
+    rows: &PendingRows<'_>,
+    partition: i32,
+) -> Result<(), sqlx::Error> {
+    let mut totals: BTreeMap<&str, (i64, Decimal)> = BTreeMap::new();
+    for purchase in rows.iter().map(|row| &row.purchase) {
+        let (count, total) = totals.entry(&purchase.userid).or_default();
         *count += 1;
-        *total = read::add(*total, row.purchase.price.decimal())?;
+        *total = read::add(*total, purchase.price.decimal())?;
     }
-    let keys: Vec<&(String, i32)> = totals.keys().collect();
-    let query = sqlx::query_as(TOTALS).bind(json!(keys).to_string());
-    let stored: Vec<(String, i32, i64, String)> = query.fetch_all(&mut *connection).await?;
-    for (userid, partition, stored_count, stored_total) in stored {
-        let (count, total) = totals.entry((userid, partition)).or_default();
+    let userids = json!(totals.keys().collect::<Vec<_>>()).to_string();
+    let query = sqlx::query_as(TOTALS).bind(userids).bind(partition);
+    let stored: Vec<(String, i64, String)> = query.fetch_all(&mut *connection).await?;
+    for (userid, stored_count, stored_total) in &stored {
+        let (count, total) = totals.entry(userid).or_default();
         *count += stored_count;
-        *total = read::add(*total, read::decimal(&stored_total)?)?;
+        *total = read::add(*total, read::decimal(stored_total)?)?;
     }
-    let values = totals
-        .into_iter()
-        .map(|((userid, partition), (count, total))| json!([userid, partition, count, total.normalize().to_string()]));
+    let values =
+        totals.into_iter().map(|(userid, (count, total))| json!([userid, count, total.normalize().to_string()]));
     let values = values.collect::<Value>().to_string();
-    sqlx::query(REPLACE_TOTALS).bind(values).execute(connection).await?;
+    sqlx::query(REPLACE_TOTALS).bind(values).bind(partition).execute(connection).await?;
     Ok(())
 }

@@ -75,6 +75,24 @@ async fn a_file_that_another_process_writes_to_is_unavailable_until_it_is_done()
     .await;
 }
 
+/// As on a full disk: SQLite ends the whole transaction with the error, and the connection must not be left in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_sqlite_ends_by_itself_is_not_the_last_one() {
+    on_sqlite(|database| async move {
+        let store = database.migrated().await;
+        let mut other = SqliteConnection::connect(&database.url).await.unwrap();
+        let trigger = "CREATE TRIGGER full BEFORE INSERT ON purchases BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+        other.execute(trigger).await.unwrap();
+        for _ in 0..3 {
+            let error = store.record(&batch(0, 0, [purchase(1)])).await.unwrap_err();
+            assert!(error.to_string().contains("full"), "{error}");
+        }
+        other.execute("DROP TRIGGER full").await.unwrap();
+        assert_usable(&*store).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_goes_away_is_used_again_when_it_is_back() {
     on_postgres(|database| async move {

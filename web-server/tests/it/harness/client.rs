@@ -62,6 +62,13 @@ impl Client {
         self.post("/buy", r#"{"username":"test","userid":"loadtest","price":10}"#).send().await
     }
 
+    /// The value of one line of `/metrics`, for example `up{a="b"}`.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.get("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
     /// Writes bytes and reads until the server closes the connection.
     pub async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

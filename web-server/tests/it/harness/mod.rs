@@ -6,6 +6,7 @@ mod documented;
 mod management;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::config::Settings;
@@ -14,7 +15,9 @@ use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use web_server::Config;
-use web_server::app::RunError;
+use web_server::app::{App, RunError};
+use web_server::metrics::Metrics;
+use web_server::publisher::PurchasePublisher;
 
 pub use self::broker::read_records;
 pub use self::client::{Answer, Client};
@@ -62,21 +65,53 @@ impl Server {
         Self { client, broker, management, shutdown, running }
     }
 
-    /// Waits for `/readyz` to say yes.
+    /// Waits for `/readyz` to say yes; tells what it says instead.
     pub async fn until_ready(&self) {
-        eventually("ready", async || self.client.get("/readyz").await.status == 200).await;
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let answer = self.client.get("/readyz").await;
+            if answer.status == 200 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not ready in time: {}", answer.text());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The value of one line of `/metrics`, for example `up{a="b"}`.
     pub async fn metric(&self, series: &str) -> Option<f64> {
-        let text = self.client.get("/metrics").await.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map(|value| value.parse().unwrap())
+        self.client.metric(series).await
     }
 
     /// Waits for the end of the run.
     pub async fn ended(self) -> Result<(), RunError> {
         tokio::time::timeout(DEADLINE, self.running).await.expect("the server ends in time").unwrap()
+    }
+}
+
+/// A running web-server with a publisher of the test's own.
+pub struct FakeServer {
+    pub client: Client,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl FakeServer {
+    pub async fn start(publisher: Arc<dyn PurchasePublisher>) -> Self {
+        let config = config(&[], &[], &FakeManagement::start().await);
+        let app = App::new(config, publisher, Metrics::new("").unwrap(), Shutdown::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(listener.local_addr().unwrap());
+        Self { client, running: tokio::spawn(app.serve(listener)) }
+    }
+
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        self.client.metric(series).await
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.running.abort();
     }
 }
 

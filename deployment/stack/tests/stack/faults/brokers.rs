@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::testing::eventually;
 use stack::Load;
 
-use crate::deployment::Plan;
+use crate::deployment::{Plan, assert_none_given_up};
 use crate::infra::{Infra, infra_alone};
 
 /// How long the others may take to notice and to have every partition's leader.
@@ -29,7 +29,7 @@ async fn each_of_three_brokers_killed_in_turn_loses_no_purchase() {
         infra.kafka.wait_in_sync(RECOVERY).await.expect("it catches up");
     }
     let report = load.stop().await;
-    assert_eq!(report.given_up, 0, "{:?} {:?}", report.statuses, report.failures);
+    assert_none_given_up(&report);
     eprintln!("statuses {:?}", report.statuses);
     stack.assert_exact(&infra.postgres, &report.ledger).await;
 }

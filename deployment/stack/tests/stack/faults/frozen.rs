@@ -6,7 +6,7 @@ use shared::testing::eventually;
 use stack::{Load, Postgres, Service};
 use tokio::time::{Instant, sleep};
 
-use crate::deployment::{Deployment, Plan, SESSION_TIMEOUT};
+use crate::deployment::{Deployment, Plan, SESSION_TIMEOUT, is};
 use crate::infra::infra_alone;
 
 /// How soon after the takeover the heir must have recorded what was accepted before it.
@@ -16,7 +16,7 @@ const HEIR: Duration = Duration::from_secs(15);
 async fn freeze_and_inherit(stack: &Deployment, postgres: &Postgres, frozen: usize) {
     let heir = &stack.api[1 - frozen];
     let frozen_at = Instant::now();
-    eventually("the heir has every partition", async || (assigned(heir).await == 10.0).then_some(())).await;
+    eventually("the heir has every partition", async || is(assigned(heir).await, 10.0).then_some(())).await;
     let taken_over = Instant::now();
     eprintln!("taken over {:?} after the freeze", taken_over - frozen_at);
     // Whatever was accepted by now must be recorded soon, of every partition.
