@@ -48,7 +48,7 @@ async fn a_waiting_caller_is_answered_as_soon_as_the_purchase_is_recorded() {
     let answer = waiting.await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.text().contains("\"price\":1.5,"), "{}", answer.text());
-    let body = json!({ "purchase_ids": [ID, "0190a5c2-0000-7000-8000-000000000002"], "wait_ms": 50 });
+    let body = json!({ "purchase_ids": [ID, "0190a5c2-0000-7000-8000-000000000002"], "wait_ms": 2000 });
     let some = api.http.post_json(&format!("{}/internal/purchases/wait", api.url), body.to_string()).await;
     assert_eq!(some.json()["purchases"].as_array().map(Vec::len), Some(1), "{}", some.text());
     assert!(api.stop().await);

@@ -114,7 +114,8 @@ impl TopicAdmin {
         let client = self.client.inner();
         let topic = &self.config.topic;
         let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
-        let topic_id = sys::topic_id(client, topic, metadata.orig_broker_id(), TIMEOUT).map_err(KafkaError::Admin)?;
+        let broker = metadata.brokers().first().ok_or_else(|| KafkaError::Admin("no broker is known".to_owned()))?;
+        let topic_id = sys::topic_id(client, topic, broker.id(), TIMEOUT).map_err(KafkaError::Admin)?;
         let topic_id = topic_id.ok_or_else(|| KafkaError::MissingTopic(topic.clone()))?;
         let cluster_id =
             client.fetch_cluster_id(TIMEOUT).ok_or_else(|| KafkaError::Admin("no cluster id".to_owned()))?;

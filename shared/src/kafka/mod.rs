@@ -38,6 +38,8 @@ fn client_config(config: &KafkaConfig, client_id: &str) -> ClientConfig {
         // A topic made or moved a moment ago is found soon, at the cost of one small request.
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("topic.metadata.refresh.fast.interval.ms", "100")
+        // A mere question about a topic must not create it, with the broker's number of partitions instead of ours.
+        .set("allow.auto.create.topics", "false")
         .set("log.connection.close", "false")
         .set_log_level(RDKafkaLogLevel::Info);
     set_security(&mut client, config);

@@ -45,7 +45,9 @@ async fn starting_before_kafka_is_fine() {
     assert_eq!(server.client.get("/health").await.json()["status"], "unhealthy");
     server.broker.create_topic("made-later", 2).unwrap();
     server.until_ready().await;
-    assert_eq!(server.client.buy().await.json()["receipt"]["topic"], "made-later");
+    let answer = server.client.buy().await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(answer.json()["receipt"]["topic"], "made-later");
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Reading purchases back.
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::{Amount, Price};
 use sqlx::FromRow;
@@ -13,31 +12,31 @@ use super::answer;
 use crate::store::{PAGE_MAX, PageQuery, StoreError, page};
 
 const FIND: &str = "
-    SELECT purchase_id, userid, username, price, purchased_at, recorded_at
+    SELECT purchase_id, userid, username, price::text, purchased_at, recorded_at
     FROM purchases WHERE purchase_id = ANY ($1)";
 
 /// One statement, and so one snapshot: count and total are those of the very moment of the list. A user without purchases
 /// is one row with nothing but a count of 0. The order is the index's: NULLS LAST is what tells it from the other one.
 const LIST_OF_USER: &str = "
-    SELECT purchase_count, total_spent, purchase_id, userid, username, price, purchased_at, recorded_at
+    SELECT purchase_id, userid, username, price, purchased_at, recorded_at, purchase_count, total_spent
     FROM (
         SELECT coalesce(sum(purchase_count), 0)::bigint AS purchase_count, coalesce(sum(total_spent), 0) AS total_spent
         FROM user_totals WHERE userid = $1
     ) AS total
     LEFT JOIN LATERAL (
-        SELECT purchase_id, userid, username, price, purchased_at, recorded_at
+        SELECT purchase_id, userid, username, price::text, purchased_at, recorded_at
         FROM purchases WHERE userid = $1
         ORDER BY purchased_at DESC NULLS LAST, purchase_id DESC NULLS LAST LIMIT $2
     ) AS newest ON true
     ORDER BY purchased_at DESC, purchase_id DESC";
 
 const PAGE: &str = "
-    SELECT purchase_id, userid, username, price, purchased_at, recorded_at FROM purchases
+    SELECT purchase_id, userid, username, price::text, purchased_at, recorded_at FROM purchases
     WHERE (purchased_at, purchase_id) < (coalesce($1, 'infinity'), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     ORDER BY purchased_at DESC, purchase_id DESC LIMIT $3";
 
 const PAGE_OF_USER: &str = "
-    SELECT purchase_id, userid, username, price, purchased_at, recorded_at FROM purchases
+    SELECT purchase_id, userid, username, price::text, purchased_at, recorded_at FROM purchases
     WHERE userid = $4
         AND (purchased_at, purchase_id) < (coalesce($1, 'infinity'), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     ORDER BY purchased_at DESC NULLS LAST, purchase_id DESC NULLS LAST LIMIT $3";
@@ -55,10 +54,10 @@ pub(super) async fn list_user_purchases(pool: &PgPool, userid: &str, limit: u32)
     }
     let query = sqlx::query(LIST_OF_USER).bind(userid).bind(i64::from(limit.clamp(1, PAGE_MAX)));
     for row in answer(query.fetch_all(pool)).await? {
-        let count: i64 = row.try_get("purchase_count")?;
+        let count: i64 = row.try_get(6)?;
         found.count = count.unsigned_abs();
-        found.total_spent = Amount::new(row.try_get("total_spent")?);
-        if row.try_get::<Option<Uuid>, _>("purchase_id")?.is_some() {
+        found.total_spent = Amount::new(row.try_get(7)?);
+        if row.try_get::<Option<Uuid>, _>(0)?.is_some() {
             found.purchases.push(StoredPurchase::from_row(&row)?.0);
         }
     }
@@ -90,17 +89,18 @@ fn cannot_be_stored(userid: &str) -> bool {
 
 struct StoredPurchase(Purchase);
 
+/// By position, the same in every statement. The price comes as its digits.
 impl<'r> FromRow<'r, PgRow> for StoredPurchase {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        let price = Price::new(row.try_get::<Decimal, _>("price")?);
-        let time = |column| row.try_get::<DateTime<Utc>, _>(column).map(Timestamp::new);
+        let price = Price::parse_json(row.try_get(3)?);
+        let time = |column: usize| row.try_get::<DateTime<Utc>, _>(column).map(Timestamp::new);
         Ok(Self(Purchase {
-            purchase_id: row.try_get("purchase_id")?,
-            userid: row.try_get("userid")?,
-            username: row.try_get("username")?,
+            purchase_id: row.try_get(0)?,
+            userid: row.try_get(1)?,
+            username: row.try_get(2)?,
             price: price.map_err(|error| sqlx::Error::Decode(error.into()))?,
-            timestamp: time("purchased_at")?,
-            recorded_at: Some(time("recorded_at")?),
+            timestamp: time(4)?,
+            recorded_at: Some(time(5)?),
         }))
     }
 }

@@ -97,18 +97,20 @@ fn purchases(rows: Vec<StoredPurchase>) -> Vec<Purchase> {
     rows.into_iter().map(|row| row.0).collect()
 }
 
+/// By position, the same in every statement.
 impl<'r> FromRow<'r, SqliteRow> for StoredPurchase {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
-        let id = Uuid::try_parse(row.try_get("purchase_id")?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        let price = Price::new(decimal(row.try_get("price")?)?);
-        let time = |column| Timestamp::parse(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(error.into()));
+        let id = Uuid::try_parse(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()));
+        let price = Price::parse_json(row.try_get(3)?).map_err(|error| sqlx::Error::Decode(error.into()));
+        let time =
+            |column: usize| Timestamp::parse(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(error.into()));
         Ok(Self(Purchase {
-            purchase_id: id,
-            userid: row.try_get("userid")?,
-            username: row.try_get("username")?,
-            price: price.map_err(|error| sqlx::Error::Decode(error.into()))?,
-            timestamp: time("purchased_at")?,
-            recorded_at: Some(time("recorded_at")?),
+            purchase_id: id?,
+            userid: row.try_get(1)?,
+            username: row.try_get(2)?,
+            price: price?,
+            timestamp: time(4)?,
+            recorded_at: Some(time(5)?),
         }))
     }
 }
