@@ -40,7 +40,8 @@ pub trait Store: Send + Sync + 'static {
     /// Writes rows, per-user totals and next offsets in one transaction, or nothing at all.
     ///
     /// # Errors
-    /// See [`RecordError`]; whatever it is, the database is as it was before.
+    /// See [`RecordError`]. The database is as it was before, except that after `Unavailable` the batch may have been
+    /// recorded and only the answer lost: its repeat is then `Fenced`.
     async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError>;
 
     /// The next offset to record of each partition of this incarnation of the topic; 0 where none was stored yet.

@@ -11,13 +11,16 @@ use shared::event::{Purchase, PurchasePage, UserPurchases};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite};
+use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreConfig, StoreError};
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it looks, where SQLite does not wait by itself.
+const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 /// Takes the lock for writing at once: a transaction that began as a reader could fail when it comes to write.
 const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
 
@@ -55,6 +58,27 @@ impl SqliteStore {
             reading: pool(config.read_connections).connect_lazy_with(reader),
         }
     }
+
+    /// The very first connection switches the file to its log. For the lock of that, SQLite does not wait by itself.
+    async fn begin_writing_a_new_file(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match self.writing.begin_with(BEGIN_WRITING).await {
+                Err(error) if is_busy(&error) && Instant::now() < deadline => sleep(BUSY_INTERVAL).await,
+                begun => return begun,
+            }
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    result_code(error) == Some(5)
+}
+
+/// SQLite's result code proper, which is the low byte of the extended one.
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?.parse::<i32>().ok()?;
+    Some(code & 0xff)
 }
 
 /// On a full disk SQLite rolls back by itself; sqlx then counts a transaction that is no more, and could begin no other. Such
@@ -79,7 +103,7 @@ impl Store for SqliteStore {
             tokio::fs::create_dir_all(folder).await.map_err(|error| StoreError(error.to_string()))?;
         }
         // sqlx has no lock for SQLite; the file's own keeps other processes out until the commit.
-        let mut transaction = self.writing.begin_with(BEGIN_WRITING).await?;
+        let mut transaction = self.begin_writing_a_new_file().await?;
         let migrated = migrator().run_direct(None, &mut *transaction, false).await;
         migrated.map_err(|error| StoreError(error.to_string()))?;
         Ok(transaction.commit().await?)

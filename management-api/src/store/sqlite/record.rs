@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::event::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
-use super::{BEGIN_WRITING, read};
+use super::{BEGIN_WRITING, read, result_code};
 use crate::store::pending::PendingRows;
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, StoreError};
 
@@ -64,9 +64,8 @@ pub(super) async fn next_offsets(
 }
 
 fn refusal(error: sqlx::Error) -> RecordError {
-    // The low byte is the result code proper: too big, constraint, mismatch.
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    match code.map(|code| code & 0xff) {
+    match result_code(&error) {
+        // Too big, a constraint, a mismatch of types.
         Some(18..=20) => RecordError::Rejected(error.to_string()),
         _ => StoreError::from(error).into(),
     }
