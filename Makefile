@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # The services as they are released; benchmarks and real-stack tests use these.
 SERVICES := -p web-server -p management-api -p embedded -p stack
 
@@ -14,7 +15,7 @@ help: ## Explain every target
 .PHONY: run
 run: ## Run the whole pipeline in one process, nothing to install (DATA_DIR=./data)
 	$(CARGO) build --release --locked -p embedded
-	exec target/release/embedded
+	exec $(RELEASE)/embedded
 
 .PHONY: build
 build: ## Build the release binaries
@@ -50,19 +51,19 @@ test-tls: ## Check that the services build with TLS (needs OpenSSL's headers)
 
 .PHONY: bench
 bench: build ## Benchmarks on a real stack of its own; writes deployment/stack/bench/
-	target/release/stack bench
+	$(RELEASE)/stack bench
 
 .PHONY: stack-up
 stack-up: build ## Start Kafka, PostgreSQL and two replicas of each service here (BROKERS=3 for three brokers)
-	target/release/stack up
+	$(RELEASE)/stack up
 
 .PHONY: stack-down
 stack-down: ## Stop what stack-up started, and nothing else
-	target/release/stack down
+	$(RELEASE)/stack down
 
 .PHONY: stack-status
 stack-status: ## Show ports, lag and readiness of the stack
-	target/release/stack status
+	$(RELEASE)/stack status
 
 .PHONY: audit
 audit: ## Licences, sources and advisories of all dependencies (needs cargo-deny)
