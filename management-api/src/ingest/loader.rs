@@ -1,7 +1,7 @@
 //! Where partitions go on: from the database, held against what the broker has.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use shared::kafka::RecordConsumer;
@@ -23,6 +23,24 @@ pub(super) struct Loaded {
     pub incarnation: Arc<str>,
     /// Where each partition goes on.
     pub starts: Vec<Start>,
+}
+
+/// How far a partition is.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    /// The next offset in the database, as far as this consumer knows.
+    pub recorded: i64,
+    /// What the database will hold once everything handed to the lane and kept for it is committed.
+    pub expected: i64,
+    /// The next offset to poll; anything before is an echo.
+    pub next: i64,
+}
+
+/// Requests to the loader.
+pub(super) struct Load {
+    pub number: u64,
+    pub answers: Receiver<Loaded>,
+    pub sender: Sender<Loaded>,
 }
 
 /// Where a partition goes on.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::Ingest;
 use super::batch::PendingBatch;
 use super::lane::{self, Outcome, Report};
-use super::loader::{self, Loaded};
+use super::loader::{self, Load, Loaded, Position};
 
 /// The longest poll: how soon a shutdown or an answer of the loader is seen.
 const POLL: Duration = Duration::from_millis(50);
+/// How often Kafka is told what is recorded. librdkafka gives no partition back while a commit is under way, so
+/// one after every batch would hold up a rebalance for as long as there is load.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the thread waits for a busy lane before it pauses all partitions and polls on. Must stay far below
 /// the time after which a group throws out a member that does not poll.
 const LANE_PATIENCE: Duration = Duration::from_secs(1);
@@ -67,33 +70,18 @@ struct Reader {
     joining: Partitions,
     lanes: Vec<Lane>,
     reports: Receiver<Report>,
+    /// Recorded offsets that Kafka has not been told yet, and when it is told next.
+    uncommitted: BTreeMap<i32, i64>,
+    next_commit: Instant,
     paused: bool,
     load: Load,
     cancel: CancellationToken,
-}
-
-/// How far a partition is.
-#[derive(Clone, Copy)]
-struct Position {
-    /// The next offset in the database, as far as this consumer knows.
-    recorded: i64,
-    /// What the database will hold once everything handed to the lane and kept for it is committed.
-    expected: i64,
-    /// The next offset to poll; anything before is an echo.
-    next: i64,
 }
 
 struct Lane {
     batches: mpsc::Sender<PendingBatch>,
     busy: bool,
     next: PendingBatch,
-}
-
-/// Requests to the loader.
-struct Load {
-    number: u64,
-    answers: Receiver<Loaded>,
-    sender: Sender<Loaded>,
 }
 
 impl Reader {
@@ -122,6 +110,8 @@ impl Reader {
             partitions: BTreeMap::new(),
             joining: Vec::new(),
             reports,
+            uncommitted: BTreeMap::new(),
+            next_commit: Instant::now(),
             paused: false,
             load: Load { number: 0, answers, sender },
             cancel,
@@ -151,7 +141,21 @@ impl Reader {
             Polled::Trouble(error) => tracing::warn!(error, "kafka consumer trouble"),
             Polled::Fatal(error) => return Err(KafkaError::Admin(error)),
         }
+        if Instant::now() >= self.next_commit {
+            self.commit();
+        }
         self.hand_over_due()
+    }
+
+    /// Tells Kafka what is recorded.
+    fn commit(&mut self) {
+        self.next_commit = Instant::now() + COMMIT_INTERVAL;
+        let offsets: Vec<_> = std::mem::take(&mut self.uncommitted).into_iter().collect();
+        if !offsets.is_empty()
+            && let Err(error) = self.consumer.commit(&offsets)
+        {
+            tracing::debug!(%error, "offsets not committed to kafka");
+        }
     }
 
     /// Short while a batch waits to be handed over, so that it is not kept from a lane that is free.
@@ -219,13 +223,8 @@ impl Reader {
                         self.ingest.progress.recorded(*partition, *next, oldest);
                     }
                 }
-                let ours: Vec<_> =
-                    offsets.into_iter().filter(|(partition, _)| self.partitions.contains_key(partition)).collect();
-                if !ours.is_empty()
-                    && let Err(error) = self.consumer.commit(&ours)
-                {
-                    tracing::debug!(%error, "offsets not committed to kafka");
-                }
+                let ours = offsets.into_iter().filter(|(partition, _)| self.partitions.contains_key(partition));
+                self.uncommitted.extend(ours);
             }
             Outcome::Fenced => {
                 tracing::warn!("another consumer has moved the offsets, reading them again");
@@ -282,6 +281,7 @@ impl Reader {
         self.ingest.metrics.rebalance();
         let lanes: Vec<usize> = partitions.iter().map(|partition| self.lane_of(*partition)).collect();
         self.await_lanes(&lanes, REVOKE_PATIENCE)?;
+        self.commit();
         self.joining.retain(|partition| !partitions.contains(partition));
         for partition in partitions {
             self.partitions.remove(partition);
@@ -387,6 +387,7 @@ impl Reader {
         if let Err(error) = self.await_lanes(&self.all_lanes(), STOP_PATIENCE) {
             tracing::warn!(%error, "while leaving");
         }
+        self.commit();
         self.cancel.cancel();
         self.consumer.leave(&self.joining);
         self.ingest.progress.set_consumer(None);

@@ -24,6 +24,9 @@ use rdkafka::util::Timeout;
 use super::{ClientMetrics, KafkaError, client_config};
 use crate::config::KafkaConfig;
 
+/// The longest pause between two polls; the polling thread stays far below it.
+const POLL_INTERVAL_MAX: Duration = Duration::from_secs(15);
+
 /// How a consumer joins its group and how much it holds.
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {
@@ -167,6 +170,8 @@ impl RecordConsumer {
         match options.group_protocol {
             GroupProtocol::Classic => client
                 .set("partition.assignment.strategy", "cooperative-sticky")
+                // Also how long a rebalance waits for a member: one frozen in its middle must not hold up the others.
+                .set("max.poll.interval.ms", options.session_timeout.max(POLL_INTERVAL_MAX).as_millis().to_string())
                 .set("session.timeout.ms", options.session_timeout.as_millis().to_string())
                 .set("heartbeat.interval.ms", (options.session_timeout.as_millis() / 5).clamp(100, 2000).to_string()),
             GroupProtocol::Consumer => client.set("group.protocol", "consumer"),
