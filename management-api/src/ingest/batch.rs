@@ -207,18 +207,10 @@ impl PendingBatch {
             return;
         }
         indexes.sort_unstable();
-        let mut index = 0;
-        let mut keep = || {
-            index += 1;
-            indexes.binary_search(&(index - 1)).is_err()
-        };
-        self.batch.rows.retain(|_| keep());
-        index = 0;
-        let mut keep = || {
-            index += 1;
-            indexes.binary_search(&(index - 1)).is_err()
-        };
-        self.origins.retain(|_| keep());
+        let mut all = 0..;
+        self.batch.rows.retain(|_| all.next().is_some_and(|index| indexes.binary_search(&index).is_err()));
+        let mut all = 0..;
+        self.origins.retain(|_| all.next().is_some_and(|index| indexes.binary_search(&index).is_err()));
     }
 
     /// Cuts the batch in two by the order of arrival; the first moves each partition as far as its own rows go.
@@ -248,12 +240,6 @@ impl PendingBatch {
     /// The purchases of the batch.
     pub fn purchases(&self) -> impl Iterator<Item = &Purchase> {
         self.batch.rows.iter().map(|row| &row.purchase)
-    }
-
-    /// The partitions of the batch.
-    #[must_use]
-    pub fn partitions(&self) -> Vec<i32> {
-        self.batch.moves.iter().map(|step| step.partition).collect()
     }
 }
 

@@ -28,8 +28,6 @@ pub(super) struct Loaded {
 /// How far a partition is.
 #[derive(Clone, Copy)]
 pub(super) struct Position {
-    /// The next offset in the database, as far as this consumer knows.
-    pub recorded: i64,
     /// What the database will hold once everything handed to the lane and kept for it is committed.
     pub expected: i64,
     /// The next offset to poll; anything before is an echo.

@@ -7,7 +7,7 @@ mod token;
 mod wait;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use shared::http::{Observer, Problem, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
@@ -43,15 +43,7 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(observer, observe))
-        .layer(from_fn(no_sniff))
         .with_state(app)
-}
-
-async fn no_sniff(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
-    let mut response = next.run(request).await;
-    let value = http::HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, value);
-    response
 }
 
 /// What a caller is told when the database fails; the log has the rest.
