@@ -30,7 +30,7 @@ format: ## Check the formatting
 
 .PHONY: lint
 lint: ## Clippy, warnings denied
-	$(CARGO) clippy --workspace --all-targets --features stack/real-stack --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features stack/tls --locked -- -D warnings
 
 .PHONY: docs
 docs: ## Build the API docs, warnings denied
@@ -46,8 +46,9 @@ test-stack: build ## End-to-end and fault tests on real Kafka and PostgreSQL (ne
 	$(CARGO) test --release --locked -p stack --features real-stack -- --test-threads=1
 
 .PHONY: test-tls
-test-tls: ## Check that the services build with TLS (needs OpenSSL's headers)
-	$(CARGO) clippy --locked --features web-server/tls,management-api/tls -p web-server -p management-api -- -D warnings
+test-tls: ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's headers, Java and Maven)
+	$(CARGO) build --release --locked --features web-server/tls,management-api/tls -p web-server -p management-api
+	$(CARGO) test --release --locked -p stack --features tls --test stack -- --test-threads=1 encrypted
 
 .PHONY: bench
 bench: build ## Benchmarks on a real stack of its own; writes deployment/stack/bench/

@@ -77,7 +77,7 @@ impl Service {
     /// As [`Service::build`].
     pub fn build_on(store: Arc<dyn Store>, config: Config) -> Result<Self, BuildError> {
         let registry = new_registry();
-        let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.metrics_http_prefix, ROUTES)?);
+        let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES)?);
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes)?);
         let waiters = Waiters::new(Arc::clone(&store));
         let producer = dead_letter_producer(&config, &registry)?;
@@ -90,7 +90,7 @@ impl Service {
             store: Arc::clone(&store),
             waiters: Arc::clone(&waiters),
             token: config.token.clone(),
-            body_timeout: config.body_timeout,
+            body_timeout: config.http.body_timeout,
             readiness,
             http_metrics,
             registry: registry.clone(),
@@ -134,7 +134,7 @@ impl Service {
             shutdown.clone(),
         ));
         let recording = tokio::spawn(ingest.run(shutdown.clone()));
-        let cut_off = serve(listener, routes::router(app), config.server, &shutdown).await;
+        let cut_off = serve(listener, routes::router(app), config.http.limits, &shutdown).await;
         let recorded = recording.await.is_ok();
         waiters.abort();
         database.abort();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use prometheus::Registry;
-use shared::config::{EXIT_BAD_SETTINGS, Settings, SettingsTable};
+use shared::config::{EXIT_BAD_SETTINGS, Settings, settings_table};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
@@ -68,19 +68,11 @@ struct RedriveArguments {
 /// Reads command line and settings; ends the process when either is wrong or only help is asked for.
 #[must_use]
 pub fn parse() -> Command {
-    let table = {
-        let mut settings = Settings::from_pairs::<String, String>([]);
-        Config::read(&mut settings);
-        SettingsTable(settings.rows()).to_string()
-    };
-    let matches = CommandLine::command().after_help(table).get_matches();
+    let matches = CommandLine::command().after_help(settings_table(Config::read)).get_matches();
     let line = <CommandLine as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let mut settings = Settings::from_environment();
     let config = Box::new(Config::read(&mut settings));
-    if let Err(mistakes) = settings.finish() {
-        eprintln!("{mistakes}");
-        std::process::exit(i32::from(EXIT_BAD_SETTINGS));
-    }
+    settings.finish_or_exit();
     config.log.start();
     match line.topic {
         None => Command::Serve(config),
@@ -108,9 +100,9 @@ impl RedriveArguments {
 #[must_use]
 pub fn serve(config: Config) -> ExitCode {
     run(async {
-        let address = config.listen_address;
+        let address = config.http.listen_address;
         let shutdown = Shutdown::new();
-        let signals = shutdown.on_signals(config.drain_delay).map_err(|error| error.to_string())?;
+        let signals = shutdown.on_signals(config.http.drain_delay).map_err(|error| error.to_string())?;
         let service = Service::build(config).map_err(|error| error.to_string())?;
         let listener =
             TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;

@@ -60,7 +60,7 @@ impl Waiters {
     }
 
     /// A batch was committed here: whoever waits for one of its purchases gets it.
-    pub fn wake<'a>(&self, purchases: impl Iterator<Item = &'a Purchase>, recorded: &Recorded) {
+    pub fn wake(&self, purchases: &[Purchase], recorded: &Recorded) {
         let mut waiting = self.lock();
         if waiting.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/health`.
+//! What `/livez`, `/readyz` and `/health` answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Readiness {
 /// The answer of a health path.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthReport {
-    /// `ready` or `not ready`; on `/health` `healthy` or `unhealthy`.
+    /// `ready` or `not ready`; on `/health` `healthy` or `unhealthy`, on `/livez` `alive`.
     #[schema(example = "ready")]
     pub status: &'static str,
     /// Each check by its name.
@@ -73,6 +73,14 @@ impl Readiness {
     }
 }
 
+impl HealthReport {
+    /// The answer of `/livez`.
+    #[must_use]
+    pub fn alive() -> Self {
+        Self { status: "alive", checks: BTreeMap::new() }
+    }
+}
+
 impl CheckReport {
     fn new(result: &Result<(), String>) -> Self {
         match result {
@@ -80,9 +88,4 @@ impl CheckReport {
             Err(detail) => Self { status: "failing", detail: detail.clone() },
         }
     }
-}
-
-/// The answer of `/livez`: the process answers. It looks at nothing else.
-pub async fn livez() -> Json<HealthReport> {
-    Json(HealthReport { status: "alive", checks: BTreeMap::new() })
 }

@@ -62,7 +62,6 @@ pub struct HttpMetrics {
 /// Method and path by number, and the status.
 type SeriesKey = (usize, usize, u16);
 
-#[derive(Clone)]
 struct Series {
     requests: IntCounter,
     durations: Histogram,
@@ -96,36 +95,37 @@ impl HttpMetrics {
         }
         let metrics = Self { requests, durations, created, in_flight, series: RwLock::default(), paths };
         for (method, path, status) in routes {
-            metrics.series(method, path, *status);
+            metrics.with_series(method, path, *status, |_| ());
         }
         Ok(metrics)
     }
 
     /// Counts a request in flight until the guard is dropped.
     #[must_use]
-    pub fn enter(&self) -> InFlight {
+    pub fn enter(&self) -> InFlight<'_> {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        InFlight(&self.in_flight)
     }
 
     /// Counts and times one answered request. A path that is no route's counts as `unmatched`.
     pub fn observe(&self, method: &Method, path: &str, status: StatusCode, duration: Duration) {
-        let series = self.series(method.as_str(), path, status.as_u16());
-        series.requests.inc();
-        series.durations.observe(duration.as_secs_f64());
+        self.with_series(method.as_str(), path, status.as_u16(), |series| {
+            series.requests.inc();
+            series.durations.observe(duration.as_secs_f64());
+        });
     }
 
-    fn series(&self, method: &str, path: &str, status: u16) -> Series {
+    fn with_series(&self, method: &str, path: &str, status: u16, change: impl FnOnce(&Series)) {
         let method_number = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len());
         let method = METHODS.get(method_number).copied().unwrap_or("other");
         let (path, path_number) =
             self.paths.get_key_value(path).map_or(("unmatched", 0), |(path, number)| (*path, *number));
         let key = (method_number, path_number, status);
         if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return series.clone();
+            return change(series);
         }
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        all.entry(key).or_insert_with(|| self.new_series(method, path, status)).clone()
+        change(all.entry(key).or_insert_with(|| self.new_series(method, path, status)));
     }
 
     fn new_series(&self, method: &str, path: &str, status: u16) -> Series {
@@ -141,9 +141,9 @@ impl HttpMetrics {
 }
 
 /// One request in flight.
-pub struct InFlight(IntGauge);
+pub struct InFlight<'a>(&'a IntGauge);
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -85,7 +85,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 /// # Errors
 /// When Kafka's settings are not taken, or something was left behind at the end.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
-    let metrics = Metrics::new(&config.metrics_http_prefix)?;
+    let metrics = Metrics::new(&config.http.metrics_prefix)?;
     let publisher = KafkaPublisher::build(&config, Arc::clone(&metrics))?;
     let admin = TopicAdmin::new(&config.kafka, "web-server-admin")?;
     tokio::spawn(Arc::clone(&publisher).ensure_topics(admin, shutdown.clone()));
@@ -126,7 +126,7 @@ impl App {
     /// When something was left behind.
     pub async fn serve(self: AppState, listener: TcpListener) -> Result<(), RunError> {
         tracing::info!(address = %listener.local_addr()?, "listening");
-        let limits = self.config.server;
+        let limits = self.config.http.limits;
         let connections = shared::http::serve(listener, self.router(), limits, &self.shutdown).await;
         let (publisher, timeout) = (Arc::clone(&self.publisher), self.config.flush_timeout);
         let flush = tokio::task::spawn_blocking(move || publisher.flush(timeout));

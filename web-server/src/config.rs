@@ -1,11 +1,10 @@
 //! Every setting of web-server, and every limit it keeps.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::config::{KafkaConfig, Secret, Settings};
 use shared::health::Check;
-use shared::http::{BodyLimits, ServerLimits};
+use shared::http::{BodyLimits, HttpConfig};
 use shared::kafka::ProducerOptions;
 use shared::telemetry::LogConfig;
 
@@ -21,30 +20,22 @@ const PUBLISH_MARGIN_MIN: Duration = Duration::from_millis(200);
 /// The configuration of one web-server.
 #[derive(Clone)]
 pub struct Config {
-    /// Where to listen.
-    pub listen_address: SocketAddr,
+    /// Where and how to listen.
+    pub http: HttpConfig,
     /// Kafka and its topics.
     pub kafka: KafkaConfig,
     /// How purchases are batched on their way to Kafka.
     pub producer: ProducerOptions,
     /// How long a caller waits for the delivery report at most.
     pub publish_deadline: Duration,
-    /// How long a request's body may take.
-    pub body_timeout: Duration,
     /// Write requests handled at once; more are refused.
     pub in_flight_max: usize,
     /// Batches handled at once; each may hold 8 MiB.
     pub batches_in_flight_max: usize,
-    /// Limits of the listener.
-    pub server: ServerLimits,
-    /// From the first sign of the end to the last accepted request.
-    pub drain_delay: Duration,
     /// How long the producer may take to empty its queue at the end.
     pub flush_timeout: Duration,
     /// Where reads go.
     pub management: ManagementConfig,
-    /// Stands before the three names `http_request_*`.
-    pub metrics_http_prefix: String,
     /// The log.
     pub log: LogConfig,
     /// Whether a 2xx is only ever 201: for a broker that keeps records in memory only (embedded mode, not a setting).
@@ -67,7 +58,7 @@ pub struct ManagementConfig {
 impl Config {
     /// Reads every setting; mistakes are kept in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
-        let listen_address = settings.parsed("LISTEN_ADDRESS", "0.0.0.0:8080", "address and port to listen on");
+        let http = HttpConfig::read(settings, "0.0.0.0:8080");
         let kafka = KafkaConfig::read(settings);
         let publish_deadline = settings.millis(
             "PUBLISH_DEADLINE_MS",
@@ -76,29 +67,16 @@ impl Config {
             "ms until a purchase without a delivery report is answered with 504",
         );
         Self {
-            listen_address,
+            http,
             kafka,
             producer: read_producer(settings, publish_deadline),
             publish_deadline,
-            body_timeout: settings.millis(
-                "REQUEST_BODY_TIMEOUT_MS",
-                10_000,
-                100..=300_000,
-                "ms that a request's body may take",
-            ),
             in_flight_max: settings.size("IN_FLIGHT_MAX", 4096, 1..=1_000_000, "purchase requests handled at once"),
             batches_in_flight_max: settings.size(
                 "BATCHES_IN_FLIGHT_MAX",
                 32,
                 1..=10_000,
                 "batch requests handled at once, up to 8 MiB each",
-            ),
-            server: read_server_limits(settings),
-            drain_delay: settings.millis(
-                "DRAIN_DELAY_MS",
-                5_000,
-                0..=600_000,
-                "ms from SIGTERM (not ready) to the end of accepting",
             ),
             flush_timeout: settings.millis(
                 "FLUSH_TIMEOUT_MS",
@@ -107,7 +85,6 @@ impl Config {
                 "ms for the producer to empty its queue at the end",
             ),
             management: ManagementConfig::read(settings),
-            metrics_http_prefix: read_metrics_prefix(settings),
             log: LogConfig::read(settings),
             always_wait: false,
             admission: None,
@@ -116,12 +93,12 @@ impl Config {
 
     /// The limits of `POST /buy`'s body.
     pub fn buy_body(&self) -> BodyLimits {
-        BodyLimits { bytes: BUY_BODY_BYTES_MAX, timeout: self.body_timeout }
+        BodyLimits { bytes: BUY_BODY_BYTES_MAX, timeout: self.http.body_timeout }
     }
 
     /// The limits of `POST /buy/batch`'s body.
     pub fn batch_body(&self) -> BodyLimits {
-        BodyLimits { bytes: BATCH_BODY_BYTES_MAX, timeout: self.body_timeout }
+        BodyLimits { bytes: BATCH_BODY_BYTES_MAX, timeout: self.http.body_timeout }
     }
 }
 
@@ -181,33 +158,4 @@ fn read_producer(settings: &mut Settings, publish_deadline: Duration) -> Produce
             "KiB of records held for Kafka at most; more are refused",
         ),
     }
-}
-
-fn read_server_limits(settings: &mut Settings) -> ServerLimits {
-    ServerLimits {
-        connections: settings.size("CONNECTIONS_MAX", 10_000, 1..=1_000_000, "connections held at once"),
-        header_timeout: settings.millis(
-            "REQUEST_HEADER_TIMEOUT_MS",
-            30_000,
-            100..=600_000,
-            "ms until an idle or slow connection is closed",
-        ),
-        drain_timeout: settings.millis(
-            "DRAIN_TIMEOUT_MS",
-            15_000,
-            0..=600_000,
-            "ms for running requests to end after the drain delay",
-        ),
-    }
-}
-
-fn read_metrics_prefix(settings: &mut Settings) -> String {
-    let help = "stands before http_request_total and its two companions, for example flask_";
-    let prefix = settings.optional("METRICS_HTTP_PREFIX", help).unwrap_or_default();
-    let valid =
-        |(index, byte): (usize, u8)| byte.is_ascii_alphabetic() || byte == b'_' || (index > 0 && byte.is_ascii_digit());
-    if !prefix.bytes().enumerate().all(valid) {
-        settings.mistake("METRICS_HTTP_PREFIX", "must be letters, digits and _, and not begin with a digit");
-    }
-    prefix
 }

@@ -1,6 +1,6 @@
 //! web-server: accepts purchases into Kafka and serves reads from management-api. Modules in reading order.
 
-pub mod command_line;
+pub mod command;
 pub mod config;
 
 pub mod app;

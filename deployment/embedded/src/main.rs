@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use embedded::pipeline::{Pipeline, StartError};
 use embedded::settings::{EmbeddedConfig, rows};
-use shared::config::{EXIT_BAD_SETTINGS, Settings, SettingsTable};
+use shared::config::{EXIT_BAD_SETTINGS, Settings, render_table};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct CommandLine;
 
 fn main() -> ExitCode {
-    CommandLine::command().after_help(SettingsTable(&rows()).to_string()).get_matches();
+    CommandLine::command().after_help(render_table(&rows())).get_matches();
     let outcome =
         tokio::runtime::Runtime::new().map_err(|error| error.to_string()).map(|runtime| runtime.block_on(run()));
     match outcome {

@@ -92,7 +92,7 @@ impl Pipeline {
     pub async fn run(self) -> Result<bool, StartError> {
         let Self { broker, configs, service, web, management } = self;
         let (accepting, recording) = (Shutdown::new(), Shutdown::new());
-        let signals = accepting.on_signals(configs.web.drain_delay);
+        let signals = accepting.on_signals(configs.web.http.drain_delay);
         tokio::spawn(signals.map_err(|error| StartError::Io { what: "signals".to_owned(), error })?);
         let management_api = tokio::spawn(service.run(management, recording.clone()));
         let served = web_server::run(configs.web, web, accepting).await;

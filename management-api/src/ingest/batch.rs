@@ -1,15 +1,14 @@
 //! Records on their way from Kafka to one transaction.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::event::{Poison, PoisonReason, Purchase, RecordPosition, Timestamp, decode_record};
+use shared::event::{Poison, PoisonReason, RecordPosition, Timestamp, decode_record};
 use shared::kafka::ConsumedRecord;
 
 use crate::dead_letters::{ORIGINAL_INCARNATION, ORIGINAL_OFFSET, ORIGINAL_PARTITION};
-use crate::store::{Batch, OffsetMove, Row};
+use crate::store::{Batch, OffsetMove};
 
 /// Decoded records of one lane, with the bytes they came from in case one must become a dead letter.
 #[derive(Default)]
@@ -27,19 +26,31 @@ pub struct PendingBatch {
     /// When the first record was polled.
     pub began: Option<Instant>,
     /// Each partition's oldest record time in the batch, in milliseconds since 1970.
-    oldest_ms: HashMap<i32, i64>,
+    oldest_ms: OldestTimes,
 }
 
-/// Where a record stood in Kafka, and its bytes in the batch's payloads.
+/// A batch's size.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Room {
+    records: usize,
+    bytes: usize,
+}
+
+/// Each partition's oldest record time, in milliseconds since 1970.
+pub type OldestTimes = HashMap<i32, i64>;
+
+/// Where a record stood in Kafka, and its bytes in the batch's payloads. Kept small: tens of thousands are held.
 #[derive(Clone, Debug)]
 struct Origin {
     partition: i32,
     offset: i64,
-    /// Where it first stood: here, unless it is a dead letter that was sent back.
-    first: FirstPosition,
+    /// Where it first stood, if it is a dead letter that was sent back.
+    first: Option<Box<FirstPosition>>,
     sent_at: Timestamp,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
+    /// Where its key begins; its value follows.
+    start: usize,
+    key_bytes: Option<u32>,
+    value_bytes: Option<u32>,
 }
 
 /// Where a record first stood. The topic's incarnation is part of it, because a topic made anew counts from 0 again.
@@ -67,49 +78,73 @@ pub struct PoisonRecord {
     pub poison: Poison,
 }
 
+impl FirstPosition {
+    fn as_position(&self) -> RecordPosition<'_> {
+        RecordPosition { incarnation: &self.incarnation, partition: self.partition, offset: self.offset }
+    }
+}
+
 impl PendingBatch {
     /// An empty batch of this incarnation of the topic.
     #[must_use]
     pub fn new(incarnation: Arc<str>) -> Self {
-        Self { batch: Batch { incarnation, ..Batch::default() }, ..Self::default() }
+        Self::with_room(incarnation, Room::default())
+    }
+
+    /// The same with room for as much as a batch before it had: buffers that grow step by step leave gaps in memory.
+    #[must_use]
+    pub fn with_room(incarnation: Arc<str>, room: Room) -> Self {
+        Self {
+            batch: Batch { incarnation, rows: Vec::with_capacity(room.records), ..Batch::default() },
+            origins: Vec::with_capacity(room.records),
+            payloads: Vec::with_capacity(room.bytes),
+            ..Self::default()
+        }
+    }
+
+    /// How much it holds.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room { records: self.len(), bytes: self.bytes() }
     }
 
     /// Decodes a record and adds it. `expected` is the partition's next offset before this batch.
     pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: i64) {
         let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or_else(Timestamp::now);
         // A dead letter sent back keeps its first position, so that sent twice it is still one purchase.
-        let first = original_position(record).unwrap_or_else(|| FirstPosition {
-            incarnation: Arc::clone(&self.batch.incarnation),
-            partition: record.partition(),
-            offset: record.offset(),
-        });
-        let position =
-            RecordPosition { incarnation: &first.incarnation, partition: first.partition, offset: first.offset };
+        let first = original_position(record).map(Box::new);
+        let position = first.as_deref().map_or_else(|| self.position(record), FirstPosition::as_position);
         let decoded = decode_record(record.value(), position, sent_at);
         let origin = Origin {
             partition: record.partition(),
             offset: record.offset(),
             first,
             sent_at,
-            key: record.key().map(|key| self.keep(key)),
-            value: record.value().map(|value| self.keep(value)),
+            start: self.payloads.len(),
+            key_bytes: record.key().map(|key| self.keep(key)),
+            value_bytes: record.value().map(|value| self.keep(value)),
         };
         self.began.get_or_insert_with(Instant::now);
         self.oldest_ms.entry(origin.partition).or_insert(sent_at.millis());
         self.advance(origin.partition, expected, origin.offset + 1);
         match decoded {
             Ok(purchase) => {
-                self.batch.rows.push(Row { partition: origin.partition, purchase });
+                self.batch.rows.push(purchase);
                 self.origins.push(origin);
             }
             Err(poison) => self.condemn(&origin, poison),
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.payloads.len();
+    fn position(&self, record: &ConsumedRecord<'_>) -> RecordPosition<'_> {
+        let (partition, offset) = (record.partition(), record.offset());
+        RecordPosition { incarnation: &self.batch.incarnation, partition, offset }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> u32 {
         self.payloads.extend_from_slice(bytes);
-        start..self.payloads.len()
+        // A record is far smaller than 4 GiB: Kafka's own length of a message is 31 bits.
+        u32::try_from(bytes.len()).unwrap_or(u32::MAX)
     }
 
     fn advance(&mut self, partition: i32, expected: i64, next: i64) {
@@ -120,13 +155,16 @@ impl PendingBatch {
     }
 
     fn condemn(&mut self, origin: &Origin, poison: Poison) {
-        let bytes = |range: &Option<Range<usize>>| range.clone().map(|range| self.payloads[range].to_vec());
+        let mut rest = &self.payloads[origin.start..];
+        let mut cut = |bytes: u32| rest.split_off(..bytes as usize).unwrap_or_default().to_vec();
+        let (key, value) = (origin.key_bytes.map(&mut cut), origin.value_bytes.map(&mut cut));
+        let first = origin.first.as_deref();
         self.poison.push(PoisonRecord {
-            incarnation: Arc::clone(&origin.first.incarnation),
-            partition: origin.first.partition,
-            offset: origin.first.offset,
-            key: bytes(&origin.key),
-            value: bytes(&origin.value),
+            incarnation: Arc::clone(first.map_or(&self.batch.incarnation, |first| &first.incarnation)),
+            partition: first.map_or(origin.partition, |first| first.partition),
+            offset: first.map_or(origin.offset, |first| first.offset),
+            key,
+            value,
             poison,
         });
     }
@@ -155,6 +193,12 @@ impl PendingBatch {
         self.oldest_ms.get(&partition).copied()
     }
 
+    /// The time of the oldest record of each partition.
+    #[must_use]
+    pub fn oldest_times(&self) -> &OldestTimes {
+        &self.oldest_ms
+    }
+
     /// When each row's record was sent, for the delay from there to the commit.
     pub fn sent_at(&self) -> impl Iterator<Item = Timestamp> {
         self.origins.iter().map(|origin| origin.sent_at)
@@ -166,9 +210,9 @@ impl PendingBatch {
         let mut repeats = Vec::new();
         let mut conflicts = Vec::new();
         for (index, row) in self.batch.rows.iter().enumerate() {
-            let before = *first.entry(row.purchase.purchase_id).or_insert(index);
+            let before = *first.entry(row.purchase_id).or_insert(index);
             if before != index {
-                let same = self.batch.rows[before].purchase.same_content(&row.purchase);
+                let same = self.batch.rows[before].same_content(row);
                 if same { repeats.push(index) } else { conflicts.push(index) }
             }
         }
@@ -235,11 +279,6 @@ impl PendingBatch {
         }
         self.batch.moves = moves;
         (self, second)
-    }
-
-    /// The purchases of the batch.
-    pub fn purchases(&self) -> impl Iterator<Item = &Purchase> {
-        self.batch.rows.iter().map(|row| &row.purchase)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A lane commits one batch after the other: dead letters out, then rows, totals and offsets in one transaction.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -35,7 +35,7 @@ pub(super) async fn run(
     lane: usize,
     ingest: Arc<Ingest>,
     mut batches: mpsc::Receiver<PendingBatch>,
-    reports: SyncSender<Report>,
+    reports: Sender<Report>,
     cancel: CancellationToken,
 ) {
     while let Some(batch) = batches.recv().await {
@@ -111,6 +111,6 @@ async fn record(ingest: &Ingest, batch: &PendingBatch) -> Result<Recorded, Refus
 }
 
 fn finish(ingest: &Ingest, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
-    ingest.waiters.wake(batch.purchases(), recorded);
+    ingest.waiters.wake(&batch.batch.rows, recorded);
     ingest.metrics.recorded(batch, recorded, transaction);
 }

@@ -59,7 +59,7 @@ impl IngestConfig {
                 ),
                 fetch_ahead_kib: settings.size(
                     "KAFKA_FETCH_AHEAD_KIB",
-                    2_048,
+                    1_024,
                     64..=1_048_576,
                     "bytes fetched ahead over all partitions, KiB",
                 ),
@@ -71,10 +71,10 @@ impl IngestConfig {
                 ),
             },
             lanes: settings.size("RECORD_LANES", 2, 1..=16, "transactions at once, each on its own connection"),
-            batch_records: settings.size("RECORD_BATCH_MAX_RECORDS", 2_000, 1..=100_000, "records in a transaction"),
+            batch_records: settings.size("RECORD_BATCH_MAX_RECORDS", 5_000, 1..=100_000, "records in a transaction"),
             batch_bytes: settings.size(
                 "RECORD_BATCH_MAX_BYTES",
-                4_194_304,
+                2_097_152,
                 1_024..=67_108_864,
                 "bytes of records in a transaction",
             ),
@@ -136,14 +136,13 @@ impl Ingest {
     async fn wait_for_topics(&self, shutdown: &Shutdown) {
         let mut said = String::new();
         while !shutdown.is_stopped() {
-            let outcome = self.prepare().await;
-            match &outcome {
+            match self.prepare().await {
                 Ok(()) => return self.progress.set_waiting_for(None),
-                Err(reason) => {
-                    self.progress.set_waiting_for(Some(reason.clone()));
-                    if said != *reason {
-                        tracing::warn!(reason, "not recording yet");
-                        said.clone_from(reason);
+                Err(Unprepared { what, error }) => {
+                    self.progress.set_waiting_for(Some(what));
+                    if said != error {
+                        tracing::warn!(error, "{what}, not recording yet");
+                        said = error;
                     }
                 }
             }
@@ -154,13 +153,28 @@ impl Ingest {
         }
     }
 
-    async fn prepare(&self) -> Result<(), String> {
-        self.store.migrate().await.map_err(|error| error.to_string())?;
-        self.admin.ensure().await.map_err(|error| error.to_string())?;
+    async fn prepare(&self) -> Result<(), Unprepared> {
+        self.store.migrate().await.map_err(|error| Unprepared::new("the database's tables are not ready", &error))?;
+        let topics = |error: KafkaError| Unprepared::new("the topics are not ready", &error);
+        self.admin.ensure().await.map_err(topics)?;
         let admin = Arc::clone(&self.admin);
         let count = tokio::task::spawn_blocking(move || admin.partition_count()).await;
-        let count = count.map_err(|error| error.to_string())?.map_err(|error: KafkaError| error.to_string())?;
+        let count = count.unwrap_or_else(|error| Err(KafkaError::Admin(error.to_string()))).map_err(topics)?;
         self.metrics.zero_partitions(count);
         Ok(())
+    }
+}
+
+/// Why recording cannot begin yet.
+struct Unprepared {
+    /// For everybody.
+    what: &'static str,
+    /// For the log: it may name hosts and SQL.
+    error: String,
+}
+
+impl Unprepared {
+    fn new(what: &'static str, error: &dyn std::error::Error) -> Self {
+        Self { what, error: error.to_string() }
     }
 }

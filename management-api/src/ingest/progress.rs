@@ -28,10 +28,10 @@ pub struct Progress {
 
 #[derive(Default)]
 struct State {
-    waiting_for: Option<String>,
+    waiting_for: Option<&'static str>,
     /// Whether the last transaction failed; it is being tried again.
     cannot_write: bool,
-    /// Whether the last look at the database failed.
+    /// Whether the last look at the database failed, or there was none yet.
     cannot_reach: bool,
     last_beat: Option<Instant>,
     consumer: Weak<RecordConsumer>,
@@ -53,7 +53,7 @@ impl Progress {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(metrics: Arc<IngestMetrics>) -> Arc<Self> {
-        let state = State { waiting_for: Some("starting".to_owned()), ..State::default() };
+        let state = State { waiting_for: Some("starting"), cannot_reach: true, ..State::default() };
         Arc::new(Self { metrics, state: Mutex::new(state), incarnation_changed: AtomicBool::new(false) })
     }
 
@@ -63,8 +63,8 @@ impl Progress {
     /// What it is waiting for.
     pub fn check_consumer(&self) -> Result<(), String> {
         let state = self.lock();
-        match (&state.waiting_for, state.last_beat) {
-            (Some(reason), _) => Err(reason.clone()),
+        match (state.waiting_for, state.last_beat) {
+            (Some(reason), _) => Err(reason.to_owned()),
             (None, Some(beat)) if beat.elapsed() < BEAT_MAX => Ok(()),
             (None, _) => Err("the consumer thread does not poll".to_owned()),
         }
@@ -98,7 +98,7 @@ impl Progress {
         self.lock().cannot_write = !writable;
     }
 
-    pub(super) fn set_waiting_for(&self, reason: Option<String>) {
+    pub(super) fn set_waiting_for(&self, reason: Option<&'static str>) {
         let mut state = self.lock();
         state.last_beat = Some(Instant::now());
         state.waiting_for = reason;

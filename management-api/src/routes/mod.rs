@@ -1,6 +1,5 @@
 //! The read API and what web-server needs besides.
 
-mod health;
 pub mod openapi;
 mod purchases;
 mod token;
@@ -9,7 +8,7 @@ mod wait;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use shared::http::{Observer, Problem, method_not_allowed, not_found, observe};
+use shared::http::{Observer, Problem, method_not_allowed, not_found, observe, operations};
 use shared::metrics::RouteSeries;
 
 use crate::app::App;
@@ -39,7 +38,7 @@ pub fn router(app: App) -> Router {
         .route_layer(from_fn_with_state(app.clone(), token::require));
     let observer = Observer(app.http_metrics.clone());
     guarded
-        .merge(health::router())
+        .merge(operations(app.readiness.clone(), app.registry.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(observer, observe))

@@ -9,7 +9,7 @@ use shared::http::{CommonParts, ProblemBody};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::{health, purchases, wait};
+use super::{purchases, wait};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -21,10 +21,6 @@ use super::{health, purchases, wait};
         purchases::find_purchase,
         wait::wait_for_purchases,
         document,
-        health::livez,
-        health::readyz,
-        health::health,
-        health::metrics,
     ),
     components(schemas(ProblemBody)),
     modifiers(&CommonParts, &BearerToken),

@@ -74,7 +74,7 @@ pub struct Batch {
     /// One for each partition in the batch.
     pub moves: Vec<OffsetMove>,
     /// The purchases, each id once.
-    pub rows: Vec<Row>,
+    pub rows: Vec<Purchase>,
 }
 
 /// A partition's step from one next offset to another.
@@ -86,15 +86,6 @@ pub struct OffsetMove {
     pub expected: i64,
     /// What it holds afterwards: the last offset of the batch + 1.
     pub next: i64,
-}
-
-/// A purchase and the partition it came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The Kafka partition.
-    pub partition: i32,
-    /// What to store.
-    pub purchase: Purchase,
 }
 
 /// A partition and its next offset.

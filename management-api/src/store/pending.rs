@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use shared::event::Purchase;
 use uuid::Uuid;
 
-use super::{Batch, RecordError, Row, STORABLE_MILLIS};
+use super::{Batch, RecordError, STORABLE_MILLIS};
 
 /// The rows still to be inserted, each with its index in the batch. By ascending id: replicas that insert the same ids
 /// then wait for each other in one order, and never in a circle.
-pub(super) struct PendingRows<'a>(Vec<(usize, &'a Row)>);
+pub(super) struct PendingRows<'a>(Vec<(usize, &'a Purchase)>);
 
 impl<'a> PendingRows<'a> {
     /// All rows of a batch.
@@ -20,12 +20,12 @@ impl<'a> PendingRows<'a> {
         if batch.moves.is_empty() {
             return Err(RecordError::Rejected("the batch moves no offset".to_owned()));
         }
-        let mut rows: Vec<(usize, &Row)> = batch.rows.iter().enumerate().collect();
-        rows.sort_unstable_by_key(|(_, row)| row.purchase.purchase_id);
-        if rows.windows(2).any(|pair| pair[0].1.purchase.purchase_id == pair[1].1.purchase.purchase_id) {
+        let mut rows: Vec<(usize, &Purchase)> = batch.rows.iter().enumerate().collect();
+        rows.sort_unstable_by_key(|(_, row)| row.purchase_id);
+        if rows.windows(2).any(|pair| pair[0].1.purchase_id == pair[1].1.purchase_id) {
             return Err(RecordError::Rejected("an id stands twice in the batch".to_owned()));
         }
-        rows.iter().try_for_each(|(_, row)| check(&row.purchase))?;
+        rows.iter().try_for_each(|(_, row)| check(row))?;
         Ok(Self(rows))
     }
 
@@ -33,12 +33,12 @@ impl<'a> PendingRows<'a> {
         self.0.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Row> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Purchase> {
         self.0.iter().map(|(_, row)| *row)
     }
 
     pub(super) fn ids(&self) -> Vec<Uuid> {
-        self.iter().map(|row| row.purchase.purchase_id).collect()
+        self.iter().map(|row| row.purchase_id).collect()
     }
 
     /// Drops what is among `stored`: those rows are duplicates. The first recorded stays as it is.
@@ -48,10 +48,10 @@ impl<'a> PendingRows<'a> {
     pub(super) fn remove_stored(&mut self, stored: &[Purchase]) -> Result<(), RecordError> {
         let stored: HashMap<Uuid, &Purchase> = stored.iter().map(|purchase| (purchase.purchase_id, purchase)).collect();
         let mut conflicts = Vec::new();
-        self.0.retain(|(index, row)| match stored.get(&row.purchase.purchase_id) {
+        self.0.retain(|(index, row)| match stored.get(&row.purchase_id) {
             None => true,
             Some(first) => {
-                if !first.same_content(&row.purchase) {
+                if !first.same_content(row) {
                     conflicts.push(*index);
                 }
                 false

@@ -71,20 +71,19 @@ impl Store for MemoryStore {
             return Err(RecordError::Fenced);
         }
         let refused = self.refuses.lock().unwrap().clone();
-        if batch.rows.iter().any(|row| Some(&row.purchase.userid) == refused.as_ref()) {
+        if batch.rows.iter().any(|row| Some(&row.userid) == refused.as_ref()) {
             return Err(RecordError::Rejected("a test refuses this user".to_owned()));
         }
-        let stored = |index: &usize| state.rows.get(&batch.rows[*index].purchase.purchase_id);
+        let stored = |index: &usize| state.rows.get(&batch.rows[*index].purchase_id);
         let known: Vec<usize> = (0..batch.rows.len()).filter(|index| stored(index).is_some()).collect();
-        let differs =
-            |index: &&usize| !stored(index).is_some_and(|row| row.same_content(&batch.rows[**index].purchase));
+        let differs = |index: &&usize| !stored(index).is_some_and(|row| row.same_content(&batch.rows[**index]));
         let conflicts: Vec<usize> = known.iter().filter(differs).copied().collect();
         if !conflicts.is_empty() {
             return Err(RecordError::Conflict(conflicts));
         }
         let recorded_at = Timestamp::now();
         for row in &batch.rows {
-            let stored = Purchase { recorded_at: Some(recorded_at), ..row.purchase.clone() };
+            let stored = Purchase { recorded_at: Some(recorded_at), ..row.clone() };
             state.rows.entry(stored.purchase_id).or_insert(stored);
         }
         for step in &batch.moves {

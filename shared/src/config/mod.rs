@@ -2,9 +2,10 @@
 
 mod kafka;
 mod secret;
+mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,20 +13,10 @@ use std::time::Duration;
 
 pub use self::kafka::{KafkaConfig, PartitionBy, Security};
 pub use self::secret::Secret;
+pub use self::table::{SettingRow, render_table, settings_table};
 
 /// The exit code for bad settings (`EX_CONFIG` of sysexits.h).
 pub const EXIT_BAD_SETTINGS: u8 = 78;
-
-/// One row of the settings table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingRow {
-    /// The environment variable.
-    pub name: &'static str,
-    /// The default as text; `unset` where there is none.
-    pub default: String,
-    /// What it does, with its unit.
-    pub help: &'static str,
-}
 
 /// Reads settings and keeps note of every mistake and every name asked for.
 pub struct Settings {
@@ -199,6 +190,14 @@ impl Settings {
         if self.mistakes.is_empty() { Ok(()) } else { Err(BadSettings(self.mistakes.clone())) }
     }
 
+    /// Ends the reading; bad settings end the process, with all mistakes on standard error.
+    pub fn finish_or_exit(&self) {
+        if let Err(mistakes) = self.finish() {
+            eprintln!("{mistakes}");
+            std::process::exit(i32::from(EXIT_BAD_SETTINGS));
+        }
+    }
+
     /// The rows of all settings asked for so far.
     #[must_use]
     pub fn rows(&self) -> &[SettingRow] {
@@ -213,20 +212,6 @@ impl Settings {
         if self.rows.iter().all(|row| row.name != name) {
             self.rows.push(SettingRow { name, default: default.to_owned(), help });
         }
-    }
-}
-
-/// The table of settings for `--help`.
-pub struct SettingsTable<'a>(pub &'a [SettingRow]);
-
-impl Display for SettingsTable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Settings, from the environment (NAME_FILE reads a secret from a file):\n")?;
-        let width = self.0.iter().map(|row| row.name.len()).max().unwrap_or(0);
-        for SettingRow { name, default, help } in self.0 {
-            writeln!(f, "  {name:width$}  {help} [{default}]")?;
-        }
-        Ok(())
     }
 }
 

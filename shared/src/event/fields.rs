@@ -52,6 +52,7 @@ pub struct PurchaseFields<'a> {
     idempotency_key: Option<&'a RawValue>,
     purchase_id: Option<&'a RawValue>,
     timestamp: Option<&'a RawValue>,
+    callback_url: Option<&'a RawValue>,
 }
 
 impl<'a> PurchaseFields<'a> {
@@ -110,6 +111,12 @@ impl<'a> PurchaseFields<'a> {
     pub fn purchase_id(&self, errors: &mut Vec<FieldError>) -> Option<uuid::Uuid> {
         let parse = |text: &str| uuid::Uuid::try_parse(text).map_err(|_| "must be a UUID");
         Self::optional("purchase_id", self.purchase_id, parse, errors)
+    }
+
+    /// Whether somebody is to be called back; absent and `null` are the same.
+    #[must_use]
+    pub fn wants_callback(&self) -> bool {
+        self.callback_url.is_some_and(|raw| raw.get() != "null")
     }
 
     /// The field `timestamp` of a record.
@@ -176,6 +183,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "idempotency_key" => &mut fields.idempotency_key,
                 "purchase_id" => &mut fields.purchase_id,
                 "timestamp" => &mut fields.timestamp,
+                "callback_url" => &mut fields.callback_url,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     if let Some(name) = unknown.replace(name) {

@@ -1,8 +1,10 @@
 //! What both services do with HTTP alike: serving, problems, request ids, and reading what callers send.
 
 mod body;
+mod config;
 mod observe;
 mod openapi;
+mod operations;
 mod prefer;
 mod problem;
 mod query;
@@ -10,8 +12,10 @@ mod request_context;
 mod server;
 
 pub use self::body::{BodyLimits, read_json_body};
+pub use self::config::HttpConfig;
 pub use self::observe::{Observer, observe};
 pub use self::openapi::CommonParts;
+pub use self::operations::operations;
 pub use self::prefer::{WAIT_MAX, parse_wait};
 pub use self::problem::{Kind, Problem, ProblemBody, kinds, method_not_allowed, not_found};
 pub use self::query::Query;

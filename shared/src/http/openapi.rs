@@ -1,15 +1,18 @@
-//! What every operation of either service's OpenAPI description has in common.
+//! What the OpenAPI descriptions of both services have in common.
 
-use utoipa::Modify;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{HeaderBuilder, ObjectBuilder, Ref, RefOr, Response as ResponseDoc, ResponseBuilder, Type};
+use utoipa::{Modify, OpenApi};
 
-/// Adds what every answer has: its request id, and the shape of problems.
+use super::operations::OperationsApi;
+
+/// Adds the paths for operators, and what every answer has: its request id, and the shape of problems.
 pub struct CommonParts;
 
 impl Modify for CommonParts {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        openapi.merge(OperationsApi::openapi());
         for item in openapi.paths.paths.values_mut() {
             for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
                 complete(operation);

@@ -27,8 +27,8 @@ use crate::metrics::{ManagementOutcome, Metrics};
 
 /// Replicas tried one after the other within one call's deadline.
 const ATTEMPTS_MAX: usize = 3;
-/// Idle connections kept to each replica, and for how long.
-const IDLE_CONNECTIONS: (usize, Duration) = (64, Duration::from_secs(30));
+/// Idle connections kept to each replica, and for how long: less than the replica itself keeps them.
+const IDLE_CONNECTIONS: (usize, Duration) = (64, Duration::from_secs(20));
 /// What a replica may take to say that the wait is over.
 const WAIT_MARGIN: Duration = Duration::from_secs(1);
 /// When a caller may come again.

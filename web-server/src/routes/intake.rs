@@ -76,7 +76,8 @@ impl<'a> Intake<'a> {
         if remaining.is_zero() || purchase_ids.is_empty() {
             return Vec::new();
         }
-        let waiting = self.app.management.wait(purchase_ids, remaining, &self.context);
+        // In a box: most callers do not wait, and would move its kilobyte about for nothing.
+        let waiting = Box::pin(self.app.management.wait(purchase_ids, remaining, &self.context));
         if self.app.config.always_wait {
             return waiting.await;
         }
@@ -125,6 +126,10 @@ pub fn parse_purchase(
     let username = fields.username(&mut errors);
     let userid = fields.userid(&mut errors);
     let price = fields.price(&mut errors);
+    if fields.wants_callback() {
+        // Better no purchase than one whose buyer waits for a call that never comes.
+        errors.push(FieldError::new("callback_url", "callbacks are not switched on here"));
+    }
     let key = key(&fields, &mut errors);
     match (username, userid, price) {
         (Some(username), Some(userid), Some(price)) if errors.is_empty() => Ok(Purchase {

@@ -2,7 +2,6 @@
 
 mod batch;
 mod buy;
-mod health;
 mod intake;
 pub mod openapi;
 mod purchases;
@@ -11,7 +10,7 @@ mod schemas;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use shared::http::{Observer, method_not_allowed, not_found, observe};
+use shared::http::{Observer, method_not_allowed, not_found, observe, operations};
 use shared::metrics::RouteSeries;
 
 use crate::app::AppState;
@@ -34,19 +33,17 @@ pub const ROUTES: [RouteSeries; 12] = [
 
 /// All routes behind the one middleware.
 pub fn router(app: AppState, observer: Observer) -> Router {
+    let operations = operations(app.readiness.clone(), app.metrics.registry.clone());
     Router::new()
         .route("/buy", post(buy::buy))
         .route("/buy/batch", post(batch::buy_batch))
         .route("/getAllUserBuys/{userid}", get(purchases::list_user_purchases))
         .route("/purchases", get(purchases::list_purchases))
         .route("/purchases/{purchase_id}", get(purchases::find_purchase))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/health", get(health::health))
-        .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(openapi::openapi_json))
         .route("/docs", get(openapi::docs))
         .route("/docs/{file}", get(openapi::docs_file))
+        .merge(operations)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(from_fn_with_state(observer, observe))

@@ -11,7 +11,7 @@ use shared::http::{CommonParts, Problem, ProblemBody, kinds};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use super::{batch, buy, health, purchases};
+use super::{batch, buy, purchases};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -27,10 +27,6 @@ use super::{batch, buy, health, purchases};
         purchases::list_user_purchases,
         purchases::list_purchases,
         purchases::find_purchase,
-        health::livez,
-        health::readyz,
-        health::health,
-        health::metrics,
         openapi_json,
         docs,
         docs_file,

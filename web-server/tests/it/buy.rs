@@ -83,6 +83,16 @@ async fn every_bad_field_and_header_is_named_at_once() {
 }
 
 #[tokio::test]
+async fn a_callback_that_would_never_come_is_refused() {
+    let server = Server::start().await;
+    let body = r#"{"username":"n","userid":"u","price":1,"callback_url":"https://shop.example/done"}"#;
+    let answer = server.client.post("/buy", body).send().await;
+    assert_eq!((answer.status, answer.bad_fields()), (400, vec!["callback_url".to_owned()]));
+    let body = r#"{"username":"n","userid":"u","price":1,"callback_url":null}"#;
+    assert_eq!(server.client.post("/buy", body).send().await.status, 202);
+}
+
+#[tokio::test]
 async fn bodies_that_are_no_purchase_are_refused_with_400() {
     let server = Server::start().await;
     for body in ["", "{", "nope", "\u{feff}{}", "[]", "7", "null", r#"{"userid":"a","userid":"b"}"#, r#"{"x":1,"x":2}"#]

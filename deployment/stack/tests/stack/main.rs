@@ -5,6 +5,8 @@ mod cases;
 mod deployment;
 #[path = "../e2e/doors.rs"]
 mod doors;
+#[cfg(feature = "tls")]
+mod encrypted;
 mod faults;
 mod harness;
 mod infra;

@@ -147,10 +147,10 @@ impl<'a> Columns<'a> {
     fn new(rows: &PendingRows<'a>) -> Self {
         Self {
             ids: rows.ids(),
-            userids: rows.iter().map(|row| row.purchase.userid.as_str()).collect(),
-            usernames: rows.iter().map(|row| row.purchase.username.as_str()).collect(),
-            prices: rows.iter().map(|row| row.purchase.price.decimal()).collect(),
-            times: rows.iter().map(|row| row.purchase.timestamp.datetime()).collect(),
+            userids: rows.iter().map(|row| row.userid.as_str()).collect(),
+            usernames: rows.iter().map(|row| row.username.as_str()).collect(),
+            prices: rows.iter().map(|row| row.price.decimal()).collect(),
+            times: rows.iter().map(|row| row.timestamp.datetime()).collect(),
         }
     }
 }

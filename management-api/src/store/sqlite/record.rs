@@ -91,8 +91,7 @@ async fn insert(
     rows: &PendingRows<'_>,
     recorded_at: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let values = rows.iter().map(|row| {
-        let purchase = &row.purchase;
+    let values = rows.iter().map(|purchase| {
         let (price, timestamp) = (purchase.price.to_string(), purchase.timestamp.to_string());
         json!([purchase.purchase_id, purchase.userid, purchase.username, price, timestamp])
     });
@@ -108,7 +107,7 @@ async fn add_totals(
     partition: i32,
 ) -> Result<(), sqlx::Error> {
     let mut totals: BTreeMap<&str, (i64, Decimal)> = BTreeMap::new();
-    for purchase in rows.iter().map(|row| &row.purchase) {
+    for purchase in rows.iter() {
         let (count, total) = totals.entry(&purchase.userid).or_default();
         *count += 1;
         *total = read::add(*total, purchase.price.decimal())?;

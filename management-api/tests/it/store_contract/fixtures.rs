@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use management_api::store::{Batch, Cursor, OffsetMove, PageQuery, RecordError, Recorded, Row, Store};
+use management_api::store::{Batch, Cursor, OffsetMove, PageQuery, RecordError, Recorded, Store};
 use shared::event::{Purchase, Timestamp};
 use shared::price::Price;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ pub fn step(partition: i32, expected: i64, next: i64) -> OffsetMove {
 
 /// A batch of one partition, whose offset moves by as many as there are purchases.
 pub fn batch(partition: i32, expected: i64, purchases: impl IntoIterator<Item = Purchase>) -> Batch {
-    let rows: Vec<Row> = purchases.into_iter().map(|purchase| Row { partition, purchase }).collect();
+    let rows: Vec<_> = purchases.into_iter().collect();
     let next = expected + i64::try_from(rows.len()).unwrap();
     Batch { incarnation: INCARNATION.into(), moves: vec![step(partition, expected, next)], rows }
 }

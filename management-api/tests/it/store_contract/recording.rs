@@ -1,6 +1,6 @@
 //! Rows, totals and offsets move together; nothing is stored twice.
 
-use management_api::store::{Batch, RecordError, Row};
+use management_api::store::{Batch, RecordError};
 use rust_decimal::Decimal;
 use shared::event::{Purchase, Timestamp};
 use shared::price::Price;
@@ -28,7 +28,7 @@ async fn rows_totals_and_offsets_move_together() {
 async fn a_batch_of_several_partitions_in_any_order_moves_all_of_them() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
-        let rows = [(2, 5), (0, 3), (2, 1)].map(|(partition, number)| Row { partition, purchase: purchase(number) });
+        let rows = [5, 3, 1].map(purchase);
         let moves = vec![step(2, 0, 7), step(0, 0, 1), step(1, 0, 4)];
         store.record(&Batch { incarnation: INCARNATION.into(), moves, rows: rows.into() }).await.unwrap();
         for (partition, next) in [(0, 1), (1, 4), (2, 7)] {

@@ -4,65 +4,24 @@
 //! partition is assigned only once its first offset is known from the database, so that no record is ever
 //! fetched from a wrong place, and given back only once its running transaction has ended.
 
-use std::collections::VecDeque;
-use std::str;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod context;
+mod options;
+mod record;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::ClientContext;
 use rdkafka::Offset;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::util::Timeout;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::{ClientMetrics, KafkaError, client_config};
+use self::context::Context;
+pub use self::options::{ConsumerOptions, GroupProtocol};
+pub use self::record::ConsumedRecord;
+use super::{ClientMetrics, KafkaError};
 use crate::config::KafkaConfig;
-
-/// The longest pause between two polls; the polling thread stays far below it.
-const POLL_INTERVAL_MAX: Duration = Duration::from_secs(15);
-
-/// How a consumer joins its group and how much it holds.
-#[derive(Clone, Debug)]
-pub struct ConsumerOptions {
-    /// The consumer group.
-    pub group: String,
-    /// `classic` or `consumer` (KIP-848).
-    pub group_protocol: GroupProtocol,
-    /// A member silent for so long is thrown out; with `consumer` the broker decides.
-    pub session_timeout: Duration,
-    /// Bytes fetched ahead of the application at most, in KiB, over all partitions.
-    pub fetch_ahead_kib: usize,
-    /// How long a broker may hold a fetch that finds nothing.
-    pub fetch_wait: Duration,
-}
-
-/// How members of a group agree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GroupProtocol {
-    /// Members agree among themselves, cooperatively.
-    #[default]
-    Classic,
-    /// The broker decides (KIP-848, Kafka 4).
-    Consumer,
-}
-
-impl str::FromStr for GroupProtocol {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "classic" => Ok(Self::Classic),
-            "consumer" => Ok(Self::Consumer),
-            _ => Err("must be classic or consumer"),
-        }
-    }
-}
 
 /// Partition numbers of the one topic.
 pub type Partitions = Vec<i32>;
@@ -85,55 +44,6 @@ pub enum Polled<'a> {
     Fatal(String),
 }
 
-/// A record as polled, borrowed from the client.
-pub struct ConsumedRecord<'a>(BorrowedMessage<'a>);
-
-impl<'a> ConsumedRecord<'a> {
-    pub(super) fn new(message: BorrowedMessage<'a>) -> Self {
-        Self(message)
-    }
-}
-
-impl ConsumedRecord<'_> {
-    /// The partition.
-    pub fn partition(&self) -> i32 {
-        self.0.partition()
-    }
-
-    /// The offset.
-    pub fn offset(&self) -> i64 {
-        self.0.offset()
-    }
-
-    /// The key, if any.
-    pub fn key(&self) -> Option<&[u8]> {
-        self.0.key()
-    }
-
-    /// The value; nothing is a tombstone.
-    pub fn value(&self) -> Option<&[u8]> {
-        self.0.payload()
-    }
-
-    /// Milliseconds since 1970, if the record has a time.
-    pub fn timestamp_ms(&self) -> Option<i64> {
-        self.0.timestamp().to_millis()
-    }
-
-    /// A header's text, the last one of that name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let headers = self.0.headers()?;
-        let found = headers.iter().filter(|header| header.key == name).last()?;
-        str::from_utf8(found.value?).ok()
-    }
-
-    /// All headers, in order.
-    pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
-        let Some(headers) = self.0.headers() else { return Vec::new() };
-        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
-    }
-}
-
 /// A member of the consumer group.
 pub struct RecordConsumer {
     topic: String,
@@ -151,32 +61,8 @@ impl RecordConsumer {
         options: &ConsumerOptions,
         metrics: Arc<ClientMetrics>,
     ) -> Result<Self, KafkaError> {
-        let mut client = client_config(config, client_id);
-        client
-            .set("group.id", &options.group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // A position that the broker does not have is an error to look at, never a silent jump.
-            .set("auto.offset.reset", "error")
-            .set("fetch.wait.max.ms", options.fetch_wait.as_millis().to_string())
-            .set("fetch.error.backoff.ms", "100")
-            .set("queued.min.messages", "5000")
-            .set("queued.max.messages.kbytes", options.fetch_ahead_kib.to_string())
-            // A full queue is looked at again soon: at the default of a second it would run empty in between.
-            .set("fetch.queue.backoff.ms", "10")
-            // Counted as compressed: what is fetched at once may be ten times as large in memory.
-            .set("fetch.message.max.bytes", "65536")
-            .set("fetch.max.bytes", "1048576");
-        match options.group_protocol {
-            GroupProtocol::Classic => client
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                // Also how long a rebalance waits for a member: one frozen in its middle must not hold up the others.
-                .set("max.poll.interval.ms", options.session_timeout.max(POLL_INTERVAL_MAX).as_millis().to_string())
-                .set("session.timeout.ms", options.session_timeout.as_millis().to_string())
-                .set("heartbeat.interval.ms", (options.session_timeout.as_millis() / 5).clamp(100, 2000).to_string()),
-            GroupProtocol::Consumer => client.set("group.protocol", "consumer"),
-        };
-        let context = Context { metrics, rebalances: Mutex::default(), leaving: AtomicBool::new(false) };
+        let client = options.client_config(config, client_id);
+        let context = Context::new(metrics);
         let client = BaseConsumer::from_config_and_context(&client, context)?;
         client.subscribe(&[&config.topic])?;
         Ok(Self { topic: config.topic.clone(), client })
@@ -186,7 +72,7 @@ impl RecordConsumer {
     pub fn poll(&self, timeout: Duration) -> Polled<'_> {
         let message = self.client.poll(timeout);
         match message {
-            Some(Ok(message)) => Polled::Record(ConsumedRecord(message)),
+            Some(Ok(message)) => Polled::Record(ConsumedRecord::new(message)),
             Some(Err(error)) => Self::classify(&error),
             None => self.client.context().next_rebalance().unwrap_or(Polled::Nothing),
         }
@@ -271,7 +157,7 @@ impl RecordConsumer {
     /// Prepares to leave the group: from now on rebalances answer themselves. `unanswered` are partitions that the
     /// group gave and that were not taken over. The group is left when the last owner drops the consumer.
     pub fn leave(&self, unanswered: &[i32]) {
-        self.client.context().leaving.store(true, Ordering::Relaxed);
+        self.client.context().leave();
         if !unanswered.is_empty() {
             // librdkafka cannot leave while it waits for an answer; nothing of it will be read.
             let offsets: Vec<_> = unanswered.iter().map(|partition| (*partition, 0)).collect();
@@ -327,66 +213,5 @@ impl RecordConsumer {
     fn list_any(&self, partitions: &[i32]) -> Result<TopicPartitionList, KafkaError> {
         let offsets: Vec<_> = partitions.iter().map(|partition| (*partition, 0)).collect();
         self.list(&offsets)
-    }
-}
-
-struct Context {
-    metrics: Arc<ClientMetrics>,
-    rebalances: Mutex<VecDeque<Polled<'static>>>,
-    leaving: AtomicBool,
-}
-
-impl Context {
-    fn next_rebalance(&self) -> Option<Polled<'static>> {
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::admin::log(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.metrics.update(&statistics);
-    }
-
-    fn error(&self, error: ClientError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.metrics.set_connected(false);
-        }
-        tracing::warn!(%error, reason, "kafka consumer error");
-    }
-}
-
-impl ConsumerContext for Context {
-    /// Only takes note: the polling thread answers, outside of the callback.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.leaving.load(Ordering::Relaxed) {
-            let _ = match (code, consumer.rebalance_protocol()) {
-                (RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, RebalanceProtocol::Cooperative) => {
-                    consumer.incremental_assign(list)
-                }
-                (_, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(list),
-                _ => consumer.unassign(),
-            };
-            return;
-        }
-        let partitions = list.elements().iter().map(TopicPartitionListElem::partition).collect();
-        let event = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Polled::Assigned(partitions),
-            _ => Polled::Revoked(partitions),
-        };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
-    }
-
-    fn commit_callback(&self, result: Result<(), ClientError>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "offsets not committed to kafka");
-        }
-    }
-
-    fn main_queue_min_poll_interval(&self) -> Timeout {
-        Timeout::After(Duration::from_millis(500))
     }
 }

@@ -1,0 +1,119 @@
+//! What the reader does when the group gives or takes partitions, or when its offsets are not to be trusted.
+
+use std::time::Duration;
+
+use shared::kafka::{KafkaError, Partitions};
+
+use super::Reader;
+use crate::ingest::batch::PendingBatch;
+use crate::ingest::loader::{self, Loaded, Position};
+
+/// How long running transactions may take to end before partitions are given back all the same: whoever gets
+/// them is protected by the compare-and-set of the offsets.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(3);
+
+impl Reader {
+    /// The group gives partitions: they are taken over once their offsets are known.
+    pub(super) fn assigned(&mut self, partitions: Partitions) -> Result<(), KafkaError> {
+        tracing::info!(?partitions, "partitions assigned");
+        self.ingest.metrics.rebalance();
+        if partitions.is_empty() {
+            // Every round of the group is answered, also one that brings this member nothing: the others wait for it.
+            return self.consumer.assign(&[]);
+        }
+        self.joining = partitions;
+        self.load();
+        Ok(())
+    }
+
+    /// The group takes partitions: what was decoded of them is dropped, what is being committed may end.
+    pub(super) fn revoked(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
+        tracing::info!(?partitions, "partitions revoked");
+        self.ingest.metrics.rebalance();
+        let lanes: Vec<usize> = partitions.iter().map(|partition| self.lane_of(*partition)).collect();
+        self.await_lanes(&lanes, REVOKE_PATIENCE)?;
+        self.commit();
+        self.joining.retain(|partition| !partitions.contains(partition));
+        for partition in partitions {
+            self.partitions.remove(partition);
+            self.ingest.progress.release(*partition);
+        }
+        self.consumer.unassign(partitions)?;
+        // A kept batch holds several partitions: those that stay are read again from where the lane is.
+        self.drop_kept_batches()
+    }
+
+    fn drop_kept_batches(&mut self) -> Result<(), KafkaError> {
+        let mut again = Vec::new();
+        for lane in &mut self.lanes {
+            for step in std::mem::take(&mut lane.next).batch.moves {
+                if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
+                    position.next = step.expected;
+                    again.push((step.partition, step.expected));
+                }
+            }
+        }
+        self.consumer.seek(&again)
+    }
+
+    /// Asks again where all partitions go on; until then nothing more is read of them.
+    pub(super) fn reload(&mut self) -> Result<(), KafkaError> {
+        for lane in &mut self.lanes {
+            lane.next = PendingBatch::default();
+        }
+        for position in self.partitions.values_mut() {
+            *position = None;
+        }
+        // What is still being committed would make the offsets read now stale.
+        self.await_lanes(&self.all_lanes(), REVOKE_PATIENCE)?;
+        self.load();
+        Ok(())
+    }
+
+    fn load(&mut self) {
+        self.load.number += 1;
+        let loading =
+            self.partitions.iter().filter(|(_, position)| position.is_none()).map(|(partition, _)| *partition);
+        let partitions: Partitions = loading.chain(self.joining.iter().copied()).collect();
+        if partitions.is_empty() {
+            return;
+        }
+        let answer = (self.load.sender.clone(), self.cancel.clone());
+        loader::request(self.load.number, &self.ingest, &self.consumer, partitions, answer);
+    }
+
+    /// The offsets are known: begin, or go on, from there.
+    pub(super) fn take_over(&mut self, loaded: Loaded) -> Result<(), KafkaError> {
+        if loaded.request != self.load.number {
+            return Ok(());
+        }
+        if *loaded.incarnation != *self.incarnation {
+            let first = self.incarnation.is_empty();
+            self.incarnation = loaded.incarnation;
+            self.ingest.progress.set_incarnation(&self.incarnation);
+            if !first && self.partitions.values().any(Option::is_some) {
+                // Partitions read before belong to the life of the topic that has just ended.
+                return self.reload();
+            }
+        }
+        let (joining, loading): (Vec<_>, Vec<_>) =
+            loaded.starts.into_iter().partition(|start| self.joining.contains(&start.partition));
+        let offsets =
+            |starts: &[loader::Start]| starts.iter().map(|start| (start.partition, start.from)).collect::<Vec<_>>();
+        if !self.joining.is_empty() {
+            self.consumer.assign(&offsets(&joining))?;
+            self.joining.clear();
+        }
+        self.consumer.seek(&offsets(&loading))?;
+        for start in joining.into_iter().chain(loading) {
+            let position = Position { expected: start.stored, next: start.from };
+            self.partitions.insert(start.partition, Some(position));
+            self.ingest.progress.take_over(start.partition, start.stored.max(start.from));
+        }
+        Ok(())
+    }
+
+    pub(super) fn assigned_partitions(&self) -> Partitions {
+        self.partitions.keys().copied().collect()
+    }
+}

@@ -1,0 +1,80 @@
+//! How a consumer joins its group and how much it holds.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::config::KafkaConfig;
+use crate::kafka::client_config;
+
+/// The longest pause between two polls; the polling thread stays far below it.
+const POLL_INTERVAL_MAX: Duration = Duration::from_secs(15);
+
+/// How a consumer joins its group and how much it holds.
+#[derive(Clone, Debug)]
+pub struct ConsumerOptions {
+    /// The consumer group.
+    pub group: String,
+    /// `classic` or `consumer` (KIP-848).
+    pub group_protocol: GroupProtocol,
+    /// A member silent for so long is thrown out; with `consumer` the broker decides.
+    pub session_timeout: Duration,
+    /// Bytes fetched ahead of the application at most, in KiB, over all partitions.
+    pub fetch_ahead_kib: usize,
+    /// How long a broker may hold a fetch that finds nothing.
+    pub fetch_wait: Duration,
+}
+
+/// How members of a group agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// Members agree among themselves, cooperatively.
+    #[default]
+    Classic,
+    /// The broker decides (KIP-848, Kafka 4).
+    Consumer,
+}
+
+impl FromStr for GroupProtocol {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "classic" => Ok(Self::Classic),
+            "consumer" => Ok(Self::Consumer),
+            _ => Err("must be classic or consumer"),
+        }
+    }
+}
+
+impl ConsumerOptions {
+    pub(super) fn client_config(&self, config: &KafkaConfig, client_id: &str) -> ClientConfig {
+        let mut client = client_config(config, client_id);
+        client
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A position that the broker does not have is an error to look at, never a silent jump.
+            .set("auto.offset.reset", "error")
+            .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
+            .set("fetch.error.backoff.ms", "100")
+            .set("queued.min.messages", "5000")
+            .set("queued.max.messages.kbytes", self.fetch_ahead_kib.to_string())
+            // A full queue is looked at again soon: at the default of a second it would run empty in between.
+            .set("fetch.queue.backoff.ms", "10")
+            // Counted as compressed: what is fetched at once may be ten times as large in memory.
+            .set("fetch.message.max.bytes", "65536")
+            .set("fetch.max.bytes", "1048576");
+        match self.group_protocol {
+            GroupProtocol::Classic => client
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                // Also how long a rebalance waits for a member: one frozen in its middle must not hold up the others.
+                .set("max.poll.interval.ms", self.session_timeout.max(POLL_INTERVAL_MAX).as_millis().to_string())
+                .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
+                .set("heartbeat.interval.ms", (self.session_timeout.as_millis() / 5).clamp(100, 2000).to_string()),
+            GroupProtocol::Consumer => client.set("group.protocol", "consumer"),
+        };
+        client
+    }
+}
