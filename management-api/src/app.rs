@@ -20,6 +20,8 @@ use crate::routes::{self, ROUTES};
 use crate::store::{self, Store};
 use crate::waiters::Waiters;
 
+/// The largest dead letter that is sent; the topic's own limit is set a little lower when it is created.
+const DEAD_LETTER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often the database is looked at.
 const DATABASE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -79,6 +81,7 @@ impl Service {
         let registry = new_registry();
         let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES)?);
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes)?);
+        metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
         let waiters = Waiters::new(Arc::clone(&store));
         let producer = dead_letter_producer(&config, &registry)?;
         let progress = Progress::new(Arc::clone(&metrics));
@@ -157,7 +160,9 @@ pub fn dead_letter_producer(config: &Config, registry: &Registry) -> Result<Arc<
         linger: Duration::from_millis(5),
         message_timeout: Duration::from_secs(10),
         queue_records: 10_000,
-        queue_kib: 16_384,
+        queue_kib: 65_536,
+        // Whatever a topic may hold must find room among the dead letters.
+        record_bytes: DEAD_LETTER_BYTES_MAX,
     };
     RecordProducer::new(&config.kafka, "management-api", options, registry)
 }

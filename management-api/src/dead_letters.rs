@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shared::config::KafkaConfig;
 use shared::kafka::{ConsumedRecord, Delivery, KafkaError, OutgoingRecord, RecordProducer, read_topic};
@@ -45,12 +46,7 @@ impl DeadLetters {
 
     /// Publishes records, each until it is confirmed, however long that takes.
     pub async fn publish_all(&self, records: &[PoisonRecord]) {
-        for record in records {
-            self.publish(record).await;
-            self.metrics.dead_letter();
-            let PoisonRecord { partition, offset, poison, .. } = record;
-            tracing::warn!(partition, offset, reason = poison.reason.label(), error = poison.error, "dead letter");
-        }
+        join_all(records.iter().map(|record| self.publish(record))).await;
     }
 
     async fn publish(&self, record: &PoisonRecord) {
@@ -59,6 +55,9 @@ impl DeadLetters {
             tracing::warn!(error, "dead letter not confirmed, trying again");
             backoff.sleep().await;
         }
+        self.metrics.dead_letter();
+        let PoisonRecord { partition, offset, poison, .. } = record;
+        tracing::warn!(partition, offset, reason = poison.reason.label(), error = cut(&poison.error), "dead letter");
     }
 
     async fn attempt(&self, record: &PoisonRecord) -> Result<(), String> {
@@ -76,7 +75,8 @@ impl DeadLetters {
             key: record.key.as_deref(),
             value: record.value.as_deref(),
             headers: &headers,
-            timestamp_ms: None,
+            // Sent back, a record without a timestamp of its own is still as old as it was.
+            timestamp_ms: Some(record.sent_at_ms),
         };
         send(&self.producer, &outgoing).await
     }

@@ -19,8 +19,15 @@ const QUERY_MAX: usize = 1000;
 /// Who waits for what. The cost of a tick is one query, however many wait.
 pub struct Waiters {
     store: Arc<dyn Store>,
-    waiting: Mutex<HashMap<Uuid, Vec<Waiter>>>,
+    waiting: Mutex<Waiting>,
     look: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    by_id: HashMap<Uuid, Vec<Waiter>>,
+    /// Nobody is served any more.
+    closed: bool,
 }
 
 type Waiter = mpsc::UnboundedSender<Purchase>;
@@ -32,7 +39,7 @@ impl Waiters {
         Arc::new(Self { store, waiting: Mutex::default(), look: Notify::new() })
     }
 
-    /// The purchases among `ids` that are recorded by the end of `wait`; comes back as soon as all are.
+    /// The purchases among `ids` that are recorded by the end of `wait`, or of the service; comes back as soon as all are.
     pub async fn wait(&self, ids: &[Uuid], wait: Duration) -> Vec<Purchase> {
         let deadline = tokio::time::Instant::now() + wait;
         let mut registration = self.register(ids);
@@ -52,8 +59,10 @@ impl Waiters {
         ids.sort_unstable();
         ids.dedup();
         let mut waiting = self.lock();
-        for id in &ids {
-            waiting.entry(*id).or_default().push(sender.clone());
+        if !waiting.closed {
+            for id in &ids {
+                waiting.by_id.entry(*id).or_default().push(sender.clone());
+            }
         }
         self.look.notify_one();
         Registration { waiters: self, ids, answers }
@@ -62,7 +71,7 @@ impl Waiters {
     /// A batch was committed here: whoever waits for one of its purchases gets it.
     pub fn wake(&self, purchases: &[Purchase], recorded: &Recorded) {
         let mut waiting = self.lock();
-        if waiting.is_empty() {
+        if waiting.by_id.is_empty() {
             return;
         }
         if recorded.duplicates > 0 {
@@ -71,21 +80,29 @@ impl Waiters {
             return;
         }
         for purchase in purchases {
-            if let Some(waiters) = waiting.remove(&purchase.purchase_id) {
+            if let Some(waiters) = waiting.by_id.remove(&purchase.purchase_id) {
                 let purchase = Purchase { recorded_at: Some(recorded.recorded_at), ..purchase.clone() };
                 answer(waiters, &purchase);
             }
         }
     }
 
-    /// Asks the database for what others recorded, once a tick while anybody waits, until the shutdown.
+    /// Asks the database for what others recorded, once a tick while anybody waits, until the shutdown. Then nobody is
+    /// kept waiting: whoever asks again finds another replica.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        tokio::select! { () = self.serve() => {}, () = shutdown.stopped() => {} }
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.by_id.clear();
+    }
+
+    async fn serve(&self) {
         let mut last = Uuid::nil();
-        while !shutdown.is_stopped() {
+        loop {
             let began = Instant::now();
             let ids = self.next_ids(last);
             match ids.last() {
-                None => tokio::select! { () = self.look.notified() => {}, () = shutdown.stopped() => return },
+                None => self.look.notified().await,
                 Some(id) => {
                     last = if ids.len() < QUERY_MAX { Uuid::nil() } else { *id };
                     self.look_up(&ids).await;
@@ -97,7 +114,7 @@ impl Waiters {
 
     /// The next ids to ask for, in turn, so that none starves.
     fn next_ids(&self, after: Uuid) -> Vec<Uuid> {
-        let mut ids: Vec<Uuid> = self.lock().keys().copied().filter(|id| *id > after).collect();
+        let mut ids: Vec<Uuid> = self.lock().by_id.keys().copied().filter(|id| *id > after).collect();
         ids.sort_unstable();
         ids.truncate(QUERY_MAX);
         ids
@@ -108,7 +125,7 @@ impl Waiters {
             Ok(purchases) => {
                 let mut waiting = self.lock();
                 for purchase in &purchases {
-                    if let Some(waiters) = waiting.remove(&purchase.purchase_id) {
+                    if let Some(waiters) = waiting.by_id.remove(&purchase.purchase_id) {
                         answer(waiters, purchase);
                     }
                 }
@@ -117,7 +134,7 @@ impl Waiters {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Waiter>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,10 +158,10 @@ impl Drop for Registration<'_> {
         self.answers.close();
         let mut waiting = self.waiters.lock();
         for id in &self.ids {
-            if let Some(waiters) = waiting.get_mut(id) {
+            if let Some(waiters) = waiting.by_id.get_mut(id) {
                 waiters.retain(|waiter| !waiter.is_closed());
                 if waiters.is_empty() {
-                    waiting.remove(id);
+                    waiting.by_id.remove(id);
                 }
             }
         }

@@ -46,12 +46,6 @@ impl Readiness {
         self
     }
 
-    /// Whether every check passes.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.checks.iter().all(|(_, check)| check().is_ok())
-    }
-
     /// The answer of `/readyz`.
     #[must_use]
     pub fn readyz(&self) -> Response {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use shared::health::Readiness;
-use shared::http::{Observer, Problem};
+use shared::http::{Observer, Problem, WAIT_MAX};
 use shared::kafka::{KafkaError, TopicAdmin};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -185,6 +185,6 @@ impl App {
     /// How long a caller who asked for `wait` is kept waiting for the record; nothing for not at all.
     pub fn recording_wait(&self, wait: Option<Duration>) -> Option<Duration> {
         let asked = wait.filter(|wait| !wait.is_zero());
-        if self.config.always_wait { Some(asked.unwrap_or(self.config.publish_deadline)) } else { asked }
+        if self.config.always_wait { Some(asked.unwrap_or(self.config.publish_deadline.min(WAIT_MAX))) } else { asked }
     }
 }

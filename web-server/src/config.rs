@@ -14,6 +14,8 @@ use crate::management_client::ReplicaUrl;
 const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of `POST /buy/batch`, inclusive.
 const BATCH_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The largest record: a body of 16 KiB and its headers are far smaller, and every broker's default takes this.
+const RECORD_BYTES_MAX: usize = 1_000_000;
 /// The least time between librdkafka giving a record up and the answer's deadline.
 const PUBLISH_MARGIN_MIN: Duration = Duration::from_millis(200);
 
@@ -116,9 +118,13 @@ impl ManagementConfig {
                 Err(message) => settings.mistake("CUSTOMER_MGMT_API_URL", message),
             }
         }
+        let token = settings.secret("MANAGEMENT_API_TOKEN", "bearer token towards management-api (secret)");
+        if token.as_ref().is_some_and(|token| !token.expose().bytes().all(|byte| byte.is_ascii_graphic())) {
+            settings.mistake("MANAGEMENT_API_TOKEN", "must be visible ASCII characters, without spaces");
+        }
         Self {
             urls,
-            token: settings.secret("MANAGEMENT_API_TOKEN", "bearer token towards management-api (secret)"),
+            token,
             in_flight_max: settings.size(
                 "MANAGEMENT_IN_FLIGHT_MAX",
                 1024,
@@ -157,5 +163,6 @@ fn read_producer(settings: &mut Settings, publish_deadline: Duration) -> Produce
             1..=2_097_151,
             "KiB of records held for Kafka at most; more are refused",
         ),
+        record_bytes: RECORD_BYTES_MAX,
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use embedded::pipeline::{Pipeline, StartError};
 use embedded::settings::{EmbeddedConfig, rows};
-use shared::config::{EXIT_BAD_SETTINGS, Settings, render_table};
+use shared::config::{EXIT_BAD_SETTINGS, render_table};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,9 +38,7 @@ fn main() -> ExitCode {
 }
 
 async fn run() -> Result<bool, StartError> {
-    let mut settings = Settings::from_environment();
-    let config = EmbeddedConfig::read(&mut settings);
-    settings.finish()?;
+    let config = EmbeddedConfig::from_environment()?;
     let pipeline = Pipeline::start(&config).await?;
     pipeline.start_log();
     let (web, management, broker) = pipeline.addresses()?;

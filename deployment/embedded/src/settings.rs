@@ -41,8 +41,27 @@ pub struct EmbeddedConfig {
 }
 
 impl EmbeddedConfig {
+    /// Reads the environment, the services' settings too: every mistake is told at once, before anything is opened.
+    ///
+    /// # Errors
+    /// All mistakes.
+    pub fn from_environment() -> Result<Self, BadSettings> {
+        let mut settings = Settings::from_environment();
+        let config = Self::read(&mut settings);
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let services = ServiceConfigs::read(&config, &anywhere.to_string(), anywhere).err();
+        let own = settings.finish().err();
+        let mistakes: Vec<_> = own.into_iter().chain(services).flat_map(|BadSettings(mistakes)| mistakes).collect();
+        if mistakes.is_empty() { Ok(config) } else { Err(BadSettings(mistakes)) }
+    }
+
     /// Reads the embedded mode's own settings.
     pub fn read(settings: &mut Settings) -> Self {
+        let data_dir = settings.text("DATA_DIR", "./data", "folder of the database, kept between runs");
+        if data_dir.contains(['?', '#', '%']) {
+            // The path becomes part of the database's URL.
+            settings.mistake("DATA_DIR", "must not contain ?, # or %");
+        }
         Self {
             web_address: settings.parsed("WEB_LISTEN_ADDRESS", "127.0.0.1:30080", "address and port of web-server"),
             management_address: settings.parsed(
@@ -50,7 +69,7 @@ impl EmbeddedConfig {
                 "127.0.0.1:30081",
                 "address and port of management-api",
             ),
-            data_dir: settings.text("DATA_DIR", "./data", "folder of the database, kept between runs").into(),
+            data_dir: data_dir.into(),
         }
     }
 }

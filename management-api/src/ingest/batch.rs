@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::event::{Poison, PoisonReason, RecordPosition, Timestamp, decode_record};
+use shared::event::{Decoded, Poison, PoisonReason, RecordPosition, Timestamp, decode_record};
 use shared::kafka::ConsumedRecord;
 
 use crate::dead_letters::{ORIGINAL_INCARNATION, ORIGINAL_OFFSET, ORIGINAL_PARTITION};
@@ -21,6 +21,8 @@ pub struct PendingBatch {
     pub poison: Vec<PoisonRecord>,
     /// Keys and values of all records, one after the other.
     payloads: Vec<u8>,
+    /// Whether some id was made of the record's place.
+    ids_by_place: bool,
     /// Rows that stood in the batch before, with the same content.
     pub repeats: usize,
     /// When the first record was polled.
@@ -70,6 +72,8 @@ pub struct PoisonRecord {
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
+    /// Its time, in milliseconds since 1970.
+    pub sent_at_ms: i64,
     /// The key, if any.
     pub key: Option<Vec<u8>>,
     /// The value, if any.
@@ -128,7 +132,8 @@ impl PendingBatch {
         self.oldest_ms.entry(origin.partition).or_insert(sent_at.millis());
         self.advance(origin.partition, expected, origin.offset + 1);
         match decoded {
-            Ok(purchase) => {
+            Ok(Decoded { purchase, id_by_place }) => {
+                self.ids_by_place |= id_by_place;
                 self.batch.rows.push(purchase);
                 self.origins.push(origin);
             }
@@ -163,6 +168,7 @@ impl PendingBatch {
             incarnation: Arc::clone(first.map_or(&self.batch.incarnation, |first| &first.incarnation)),
             partition: first.map_or(origin.partition, |first| first.partition),
             offset: first.map_or(origin.offset, |first| first.offset),
+            sent_at_ms: origin.sent_at.millis(),
             key,
             value,
             poison,
@@ -185,6 +191,12 @@ impl PendingBatch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.payloads.len()
+    }
+
+    /// Whether some id was made of the record's place in this life of the topic.
+    #[must_use]
+    pub fn has_ids_by_place(&self) -> bool {
+        self.ids_by_place
     }
 
     /// The time of the oldest record of a partition, in milliseconds since 1970.

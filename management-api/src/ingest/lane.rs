@@ -18,6 +18,8 @@ pub(super) enum Outcome {
     Committed(Vec<(i32, i64)>),
     /// Another consumer has moved these partitions: read their offsets again.
     Fenced,
+    /// The topic was made anew: what was read of it before names nothing any more.
+    Outdated,
     /// Given up because the lane was told to stop; nothing of it counts.
     Abandoned,
 }
@@ -51,6 +53,11 @@ pub(super) async fn run(
 
 async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
     tokio::time::sleep(ingest.config.batch_delay).await;
+    // Ids made of a record's place are those of one life of the topic; it may have ended since the record was fetched.
+    if batch.has_ids_by_place() && !ingest.is_alive(&batch.batch.incarnation).await {
+        tracing::warn!("the topic may have been made anew, reading it again");
+        return Outcome::Outdated;
+    }
     batch.deduplicate();
     let mut committed = Vec::new();
     // The rest of a batch that was cut to find a row that the database refuses; usually just the batch.

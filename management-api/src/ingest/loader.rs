@@ -19,10 +19,24 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub(super) struct Loaded {
     /// Which request; an older one no longer counts.
     pub request: u64,
-    /// The life of the topic that the offsets belong to.
-    pub incarnation: Arc<str>,
+    /// What was found.
+    pub answer: Answer,
+}
+
+/// What the loader found.
+pub(super) enum Answer {
     /// Where each partition goes on.
-    pub starts: Vec<Start>,
+    Starts {
+        /// The life of the topic that the offsets belong to.
+        incarnation: Arc<str>,
+        /// One for each partition.
+        starts: Vec<Start>,
+    },
+    /// The database does not tell; it is asked again. By the offsets committed to Kafka, the partitions are so far behind.
+    NoDatabase {
+        /// One for each partition.
+        behind: Vec<Start>,
+    },
 }
 
 /// How far a partition is.
@@ -50,6 +64,8 @@ pub(super) struct Start {
     pub stored: i64,
     /// The first offset to read: the stored one, unless the broker does not have it.
     pub from: i64,
+    /// The broker's next offset: the lag is known from the first moment.
+    pub end: i64,
 }
 
 /// Finds out in the background where `partitions` go on, trying until it succeeds or is cancelled.
@@ -63,36 +79,47 @@ pub(super) fn request(
     let (ingest, consumer) = (Arc::clone(ingest), Arc::clone(consumer));
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
+        let mut told = false;
         while !cancel.is_cancelled() {
             match load(&ingest, &consumer, &runtime, &partitions) {
-                Ok((incarnation, starts)) => {
-                    let _ = answer.send(Loaded { request, incarnation, starts });
+                Ok(found @ Answer::Starts { .. }) => {
+                    let _ = answer.send(Loaded { request, answer: found });
                     return;
                 }
-                Err(error) => {
-                    tracing::warn!(error, "offsets not known yet");
-                    std::thread::sleep(PAUSE);
-                }
+                Ok(found) if !told => told = answer.send(Loaded { request, answer: found }).is_ok(),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(error, "offsets not known yet"),
             }
+            std::thread::sleep(PAUSE);
         }
     });
 }
 
-fn load(
-    ingest: &Ingest,
-    consumer: &RecordConsumer,
-    runtime: &Handle,
-    partitions: &[i32],
-) -> Result<(Arc<str>, Vec<Start>), String> {
+fn load(ingest: &Ingest, consumer: &RecordConsumer, runtime: &Handle, partitions: &[i32]) -> Result<Answer, String> {
     let incarnation: Arc<str> = ingest.admin.incarnation().map_err(|error| error.to_string())?.into();
-    let stored = runtime.block_on(ingest.store.next_offsets(&incarnation, partitions));
-    let stored = stored.map_err(|error| error.to_string())?;
     let marks = consumer.watermarks(partitions, TIMEOUT).map_err(|error| error.to_string())?;
+    let stored = match runtime.block_on(ingest.store.next_offsets(&incarnation, partitions)) {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::warn!(%error, "the database does not tell where to go on");
+            return behind(consumer, partitions, &marks);
+        }
+    };
     let starts = marks.into_iter().map(|(partition, low, high)| {
         let stored = stored.iter().find(|offset| offset.partition == partition).map_or(0, |offset| offset.next_offset);
         start(partition, stored, low, high)
     });
-    Ok((incarnation, starts.collect()))
+    Ok(Answer::Starts { incarnation, starts: starts.collect() })
+}
+
+fn behind(consumer: &RecordConsumer, partitions: &[i32], marks: &[(i32, i64, i64)]) -> Result<Answer, String> {
+    let committed = consumer.committed(partitions, TIMEOUT).map_err(|error| error.to_string())?;
+    let behind = marks.iter().map(|(partition, low, high)| {
+        let committed = committed.iter().find(|(other, _)| other == partition).map_or(*low, |(_, offset)| *offset);
+        let from = committed.clamp(*low, *high);
+        Start { partition: *partition, stored: from, from, end: *high }
+    });
+    Ok(Answer::NoDatabase { behind: behind.collect() })
 }
 
 fn start(partition: i32, stored: i64, low: i64, high: i64) -> Start {
@@ -108,7 +135,7 @@ fn start(partition: i32, stored: i64, low: i64, high: i64) -> Start {
     } else {
         stored
     };
-    Start { partition, stored, from }
+    Start { partition, stored, from, end: high }
 }
 
 #[cfg(test)]

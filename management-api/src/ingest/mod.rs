@@ -23,6 +23,9 @@ use crate::metrics::IngestMetrics;
 use crate::store::Store;
 use crate::waiters::Waiters;
 
+/// The pause before topics or tables are looked at again.
+const PREPARE_INTERVAL: Duration = Duration::from_millis(300);
+
 /// How records are read and batched.
 #[derive(Clone, Debug)]
 pub struct IngestConfig {
@@ -117,6 +120,7 @@ impl Ingest {
     pub async fn run(self, shutdown: Shutdown) {
         let ingest = Arc::new(self);
         let lag = tokio::spawn(progress::watch_lag(Arc::clone(&ingest), shutdown.clone()));
+        let tables = tokio::spawn(migrate(Arc::clone(&ingest)));
         while !shutdown.is_stopped() {
             ingest.wait_for_topics(&shutdown).await;
             match reader::spawn(&ingest, &shutdown).await {
@@ -130,51 +134,55 @@ impl Ingest {
             }
         }
         lag.abort();
+        tables.abort();
     }
 
-    /// Waits until both topics are there with a leader for each partition, and the database has its tables.
+    /// Waits until both topics are there with a leader for each partition.
     async fn wait_for_topics(&self, shutdown: &Shutdown) {
         let mut said = String::new();
         while !shutdown.is_stopped() {
-            match self.prepare().await {
-                Ok(()) => return self.progress.set_waiting_for(None),
-                Err(Unprepared { what, error }) => {
-                    self.progress.set_waiting_for(Some(what));
-                    if said != error {
-                        tracing::warn!(error, "{what}, not recording yet");
-                        said = error;
-                    }
-                }
+            let Err(error) = self.check_topics().await else { return self.progress.set_waiting_for(None) };
+            self.progress.set_waiting_for(Some("the topics are not ready"));
+            let error = error.to_string();
+            if said != error {
+                tracing::warn!(error, "the topics are not ready, not recording yet");
+                said = error;
             }
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(300)) => {}
+                () = tokio::time::sleep(PREPARE_INTERVAL) => {}
                 () = shutdown.stopped() => {}
             }
         }
     }
 
-    async fn prepare(&self) -> Result<(), Unprepared> {
-        self.store.migrate().await.map_err(|error| Unprepared::new("the database's tables are not ready", &error))?;
-        let topics = |error: KafkaError| Unprepared::new("the topics are not ready", &error);
-        self.admin.ensure().await.map_err(topics)?;
+    async fn check_topics(&self) -> Result<(), KafkaError> {
+        self.admin.ensure().await?;
         let admin = Arc::clone(&self.admin);
         let count = tokio::task::spawn_blocking(move || admin.partition_count()).await;
-        let count = count.unwrap_or_else(|error| Err(KafkaError::Admin(error.to_string()))).map_err(topics)?;
+        let count = count.unwrap_or_else(|error| Err(KafkaError::Admin(error.to_string())))?;
         self.metrics.zero_partitions(count);
         Ok(())
     }
-}
 
-/// Why recording cannot begin yet.
-struct Unprepared {
-    /// For everybody.
-    what: &'static str,
-    /// For the log: it may name hosts and SQL.
-    error: String,
-}
-
-impl Unprepared {
-    fn new(what: &'static str, error: &dyn std::error::Error) -> Self {
-        Self { what, error: error.to_string() }
+    /// Whether the topic still lives the life that `incarnation` names. No, when nobody can tell.
+    async fn is_alive(&self, incarnation: &str) -> bool {
+        let admin = Arc::clone(&self.admin);
+        let now = tokio::task::spawn_blocking(move || admin.incarnation()).await;
+        now.is_ok_and(|now| now.is_ok_and(|now| now == incarnation))
     }
+}
+
+/// Brings the tables up to date, trying until it succeeds. The consumer joins its group meanwhile: the lag shows, and
+/// nothing is recorded before the offsets can be read.
+async fn migrate(ingest: Arc<Ingest>) {
+    let mut said = String::new();
+    while let Err(error) = ingest.store.migrate().await {
+        let error = error.to_string();
+        if said != error {
+            tracing::warn!(error, "the database's tables are not ready, not recording yet");
+            said = error;
+        }
+        tokio::time::sleep(PREPARE_INTERVAL).await;
+    }
+    ingest.progress.set_tables_ready();
 }

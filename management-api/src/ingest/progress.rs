@@ -31,6 +31,8 @@ struct State {
     waiting_for: Option<&'static str>,
     /// Whether the last transaction failed; it is being tried again.
     cannot_write: bool,
+    /// Whether the tables are not known to be up to date.
+    no_tables: bool,
     /// Whether the last look at the database failed, or there was none yet.
     cannot_reach: bool,
     last_beat: Option<Instant>,
@@ -53,7 +55,7 @@ impl Progress {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(metrics: Arc<IngestMetrics>) -> Arc<Self> {
-        let state = State { waiting_for: Some("starting"), cannot_reach: true, ..State::default() };
+        let state = State { waiting_for: Some("starting"), no_tables: true, cannot_reach: true, ..State::default() };
         Arc::new(Self { metrics, state: Mutex::new(state), incarnation_changed: AtomicBool::new(false) })
     }
 
@@ -76,11 +78,12 @@ impl Progress {
     /// What went wrong. The error itself may name hosts and SQL: it stays in the log.
     pub fn check_database(&self) -> Result<(), String> {
         let state = self.lock();
-        match (state.cannot_reach, state.cannot_write) {
-            (true, _) => Err("the database does not answer".to_owned()),
-            (_, true) => Err("the database does not take writes".to_owned()),
-            _ => Ok(()),
-        }
+        let failing = [
+            (state.cannot_reach, "the database does not answer"),
+            (state.no_tables, "the database's tables are not ready"),
+            (state.cannot_write, "the database does not take writes"),
+        ];
+        failing.into_iter().find(|(fails, _)| *fails).map_or(Ok(()), |(_, reason)| Err(reason.to_owned()))
     }
 
     /// Records of all our partitions that are read by nobody yet, or not committed.
@@ -92,6 +95,10 @@ impl Progress {
     /// Sets whether the database answers at all.
     pub fn set_reachable(&self, reachable: bool) {
         self.lock().cannot_reach = !reachable;
+    }
+
+    pub(super) fn set_tables_ready(&self) {
+        self.lock().no_tables = false;
     }
 
     pub(super) fn set_writable(&self, writable: bool) {
@@ -121,9 +128,11 @@ impl Progress {
         self.incarnation_changed.load(Ordering::Relaxed) && self.incarnation_changed.swap(false, Ordering::Relaxed)
     }
 
-    pub(super) fn take_over(&self, partition: i32, recorded: i64) {
+    pub(super) fn take_over(&self, partition: i32, recorded: i64, end: i64) {
         let mut state = self.lock();
-        state.partitions.insert(partition, Partition { recorded, end: recorded, ..Partition::default() });
+        let entry = state.partitions.entry(partition).or_default();
+        *entry = Partition { recorded, end, ..Partition::default() };
+        self.export(partition, entry);
         self.metrics.set_assigned(state.partitions.len());
     }
 
@@ -139,6 +148,8 @@ impl Progress {
         for partition in partitions {
             self.release(partition);
         }
+        // Whoever records next finds out again.
+        self.set_writable(true);
         self.set_consumer(None);
     }
 

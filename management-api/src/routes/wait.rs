@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use shared::event::{FieldError, Purchase};
+use shared::event::{FieldError, Purchase, brief};
 use shared::http::{BodyLimits, Problem, WAIT_MAX, kinds, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -59,7 +59,7 @@ pub(super) async fn wait_for_purchases(
     let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
     let body = read_json_body(&headers, body, limits).await?;
     let request: WaitRequest =
-        serde_json::from_slice(&body).map_err(|error| Problem::new(kinds::INVALID_INPUT, error.to_string()))?;
+        serde_json::from_slice(&body).map_err(|error| Problem::new(kinds::INVALID_INPUT, brief(&error)))?;
     let wait = Duration::from_millis(request.wait_ms);
     let mut errors = Vec::new();
     if !(1..=IDS_MAX).contains(&request.purchase_ids.len()) {

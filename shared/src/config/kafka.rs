@@ -70,7 +70,7 @@ impl FromStr for PartitionBy {
 impl KafkaConfig {
     /// Reads the settings that both services share.
     pub fn read(settings: &mut Settings) -> Self {
-        Self {
+        let config = Self {
             bootstrap_servers: settings.text(
                 "KAFKA_BOOTSTRAP_SERVERS",
                 "127.0.0.1:9092",
@@ -92,7 +92,12 @@ impl KafkaConfig {
             .unwrap_or(i32::MAX),
             replication: read_replication(settings),
             security: Security::read(settings),
+        };
+        if config.topic == config.dead_letter_topic {
+            // Each dead letter would be read again, and make another one, for ever.
+            settings.mistake("KAFKA_DEAD_LETTER_TOPIC", "must be another topic than KAFKA_TOPIC");
         }
+        config
     }
 }
 
@@ -133,6 +138,10 @@ impl Security {
         }
         if protocol.ends_with("ssl") && !cfg!(feature = "tls") {
             settings.mistake("KAFKA_SECURITY_PROTOCOL", "TLS needs a binary built with the cargo feature tls");
+        }
+        let tls = [&self.ssl_ca, &self.ssl_certificate, &self.ssl_key];
+        if !protocol.ends_with("ssl") && (tls.iter().any(|file| file.is_some()) || self.ssl_key_password.is_some()) {
+            settings.mistake("KAFKA_SECURITY_PROTOCOL", "must be ssl or sasl_ssl when KAFKA_SSL_* is set");
         }
         if protocol.starts_with("sasl") {
             self.check_sasl(settings);

@@ -62,6 +62,7 @@ impl Settings {
     pub fn with_fixed(mut self, pairs: &[(&str, String)]) -> Self {
         for (name, value) in pairs {
             self.values.insert((*name).to_owned(), value.clone());
+            self.values.remove(&format!("{name}_FILE"));
         }
         self
     }

@@ -63,8 +63,8 @@ impl<'a> PurchaseFields<'a> {
     pub fn parse(json: &'a [u8]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(json).map_err(|_| Malformed::NotJson("not UTF-8".to_owned()))?;
         serde_json::from_str(text).map_err(|error| match error.classify() {
-            Category::Data => Malformed::NotAnObject(error.to_string()),
-            _ => Malformed::NotJson(error.to_string()),
+            Category::Data => Malformed::NotAnObject(brief(&error)),
+            _ => Malformed::NotJson(brief(&error)),
         })
     }
 
@@ -123,6 +123,18 @@ impl<'a> PurchaseFields<'a> {
     pub fn timestamp(&self, errors: &mut Vec<FieldError>) -> Option<super::Timestamp> {
         Self::optional("timestamp", self.timestamp, super::Timestamp::parse, errors)
     }
+}
+
+/// What a JSON parser says, cut short: it may repeat all of a sender's text, and answers and log lines must not grow with it.
+#[must_use]
+pub fn brief(error: &serde_json::Error) -> String {
+    const BYTES_MAX: usize = 200;
+    let mut text = error.to_string();
+    if text.len() > BYTES_MAX {
+        text.truncate(text.floor_char_boundary(BYTES_MAX));
+        text.push('…');
+    }
+    text
 }
 
 fn name(field: &'static str, raw: Option<&RawValue>, errors: &mut Vec<FieldError>) -> Option<String> {
@@ -251,6 +263,13 @@ mod tests {
         ] {
             assert!(matches!(PurchaseFields::parse(json.as_bytes()), Err(Malformed::NotAnObject(_))), "{json}");
         }
+    }
+
+    #[test]
+    fn a_complaint_does_not_repeat_what_was_sent() {
+        let json = format!("\"{}\"", "é".repeat(1_000_000));
+        let Err(Malformed::NotAnObject(error)) = PurchaseFields::parse(json.as_bytes()) else { panic!("taken") };
+        assert!(error.len() < 250, "{} bytes", error.len());
     }
 
     #[test]

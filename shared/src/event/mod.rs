@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub use self::fields::{FieldError, Malformed, PurchaseFields, check_name};
+pub use self::fields::{FieldError, Malformed, PurchaseFields, brief, check_name};
 pub use self::identity::{
     IdempotencyKey, InvalidIdempotencyKey, new_purchase_id, purchase_id_for_key, purchase_id_for_position,
 };
 pub use self::record::{
-    Poison, PoisonReason, RecordPosition, decode_record, encode_record, purchase_json, record_headers,
+    Decoded, Poison, PoisonReason, RecordPosition, decode_record, encode_record, purchase_json, record_headers,
 };
 pub use self::timestamp::Timestamp;
 use crate::price::{Amount, Price};

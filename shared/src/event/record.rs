@@ -53,6 +53,15 @@ pub struct Poison {
     pub error: String,
 }
 
+/// A record's purchase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The purchase.
+    pub purchase: Purchase,
+    /// Whether the record brought no id, and its place has named it.
+    pub id_by_place: bool,
+}
+
 /// The record's value as bytes.
 #[must_use]
 pub fn encode_record(purchase: &Purchase) -> Vec<u8> {
@@ -94,7 +103,7 @@ pub fn decode_record(
     value: Option<&[u8]>,
     position: RecordPosition<'_>,
     sent_at: Timestamp,
-) -> Result<Purchase, Poison> {
+) -> Result<Decoded, Poison> {
     let value =
         value.ok_or_else(|| Poison { reason: PoisonReason::NotJson, error: "the record has no value".to_owned() })?;
     let fields = PurchaseFields::parse(value).map_err(|malformed| Poison {
@@ -111,15 +120,18 @@ pub fn decode_record(
     let purchase_id = fields.purchase_id(&mut errors);
     let timestamp = fields.timestamp(&mut errors);
     match (userid, username, price) {
-        (Some(userid), Some(username), Some(price)) if errors.is_empty() => Ok(Purchase {
-            purchase_id: purchase_id
-                .unwrap_or_else(|| purchase_id_for_position(position.incarnation, position.partition, position.offset)),
-            userid,
-            username,
-            price,
-            timestamp: timestamp.unwrap_or(sent_at),
-            recorded_at: None,
-        }),
+        (Some(userid), Some(username), Some(price)) if errors.is_empty() => {
+            let by_place = || purchase_id_for_position(position.incarnation, position.partition, position.offset);
+            let purchase = Purchase {
+                purchase_id: purchase_id.unwrap_or_else(by_place),
+                userid,
+                username,
+                price,
+                timestamp: timestamp.unwrap_or(sent_at),
+                recorded_at: None,
+            };
+            Ok(Decoded { purchase, id_by_place: purchase_id.is_none() })
+        }
         _ => {
             let complaints: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Err(Poison { reason: PoisonReason::InvalidField, error: complaints.join("; ") })
@@ -142,7 +154,7 @@ mod tests {
     }
 
     fn decode(value: &str) -> Result<Purchase, Poison> {
-        decode_record(Some(value.as_bytes()), POSITION, sent_at())
+        decode_record(Some(value.as_bytes()), POSITION, sent_at()).map(|decoded| decoded.purchase)
     }
 
     #[test]
@@ -181,7 +193,7 @@ mod tests {
                 recorded_at: None,
             };
             let value = encode_record(&purchase);
-            prop_assert_eq!(decode_record(Some(&value), POSITION, sent_at()), Ok(purchase));
+            prop_assert_eq!(decode_record(Some(&value), POSITION, sent_at()), Ok(Decoded { purchase, id_by_place: false }));
         }
 
         #[test]

@@ -17,9 +17,9 @@ pub fn parse_wait(headers: &HeaderMap) -> Result<Option<Duration>, FieldError> {
     let malformed = || FieldError::new("Prefer", "wait must be a whole number of seconds from 0 to 30");
     for line in headers.get_all("prefer") {
         let Ok(line) = line.to_str() else { continue };
-        for preference in line.split(',') {
+        for preference in split_unquoted(line, ',') {
             // Parameters after `;` belong to the preference and change nothing for us.
-            let preference = preference.split(';').next().unwrap_or_default();
+            let preference = split_unquoted(preference, ';').next().unwrap_or_default();
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             if name.trim().eq_ignore_ascii_case("wait") {
                 // RFC 7240: when a preference stands several times, the first one counts.
@@ -28,6 +28,17 @@ pub fn parse_wait(headers: &HeaderMap) -> Result<Option<Duration>, FieldError> {
         }
     }
     Ok(None)
+}
+
+/// The parts between separators that stand outside of quoted strings.
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |character| {
+        let closes_or_opens = character == '"' && !escaped;
+        escaped = quoted && character == '\\' && !escaped;
+        quoted ^= closes_or_opens;
+        character == separator && !quoted
+    })
 }
 
 fn parse_seconds(text: &str) -> Option<Duration> {
@@ -58,6 +69,7 @@ mod tests {
             ("wait=\"7\"", Ok(Some(7))),
             ("wait=1, wait=2", Ok(Some(1))),
             ("return=minimal", Ok(None)),
+            ("foo=\"a, wait=99; b\\\", wait=98\", wait=3", Ok(Some(3))),
             ("waiting=99", Ok(None)),
             ("wait=0", Ok(Some(0))),
         ] {

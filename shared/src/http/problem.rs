@@ -95,12 +95,6 @@ impl Problem {
         self.kind.status
     }
 
-    /// What kind of problem it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// What the caller is told.
     #[must_use]
     pub fn detail(&self) -> &str {

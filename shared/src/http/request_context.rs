@@ -11,7 +11,7 @@ const REQUEST_ID_LENGTH_MAX: usize = 64;
 /// The names of one request.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
-    /// The caller's `X-Request-Id` if it is well formed, else the trace id.
+    /// The caller's `X-Request-Id` if it is well formed, else a new one.
     pub request_id: HeaderValue,
     /// The trace that the request belongs to.
     pub trace: Traceparent,
@@ -21,12 +21,13 @@ impl RequestContext {
     /// Reads the names that a caller gave and makes up the others.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let trace = headers
-            .get("traceparent")
-            .and_then(|value| Traceparent::parse(value.to_str().ok()?))
-            .map_or_else(Traceparent::random, Traceparent::child);
+        let caller = headers.get("traceparent").and_then(|value| Traceparent::parse(value.to_str().ok()?));
+        let trace = caller.map_or_else(Traceparent::random, Traceparent::child);
         let given = headers.get("x-request-id").filter(|value| is_request_id(value.as_bytes()));
-        let request_id = given.cloned().unwrap_or_else(|| trace.trace_id_header());
+        let request_id = given.cloned().unwrap_or_else(|| {
+            // A caller's trace has many requests; one that began here has this request only, and may lend it its name.
+            caller.map_or(trace, |_| Traceparent::random()).trace_id_header()
+        });
         Self { request_id, trace }
     }
 

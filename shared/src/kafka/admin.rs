@@ -7,12 +7,16 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 
 use super::{client_config, sys};
 use crate::config::KafkaConfig;
 
 /// How long one question to the brokers may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The largest dead letter of a topic made by us, in bytes.
+const DEAD_LETTER_BYTES_MAX: &str = "33554432";
 
 /// Why something cannot be done with Kafka.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,9 @@ pub enum KafkaError {
     /// A topic is missing and must not be created.
     #[error("kafka: the topic {0} does not exist, and KAFKA_CREATE_TOPICS is off")]
     MissingTopic(String),
+    /// A topic was made a moment ago.
+    #[error("kafka: the topic {0} was created, and has no leaders yet")]
+    Created(String),
     /// A topic has partitions without a leader.
     #[error("kafka: {leaderless} of {partitions} partitions of the topic {topic} have no leader")]
     NoLeader {
@@ -80,7 +87,12 @@ impl TopicAdmin {
     /// Whether a topic exists with a leader for each partition.
     fn check(&self, topic: &str) -> Result<(), KafkaError> {
         let metadata = self.client.inner().fetch_metadata(Some(topic), TIMEOUT)?;
-        let found = metadata.topics().first().filter(|found| found.error().is_none() && !found.partitions().is_empty());
+        let found = metadata.topics().first();
+        let error = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
+        if let Some(error) = error.filter(|error| *error != RDKafkaErrorCode::UnknownTopicOrPartition) {
+            return Err(KafkaError::Admin(format!("the topic {topic}: {error}")));
+        }
+        let found = found.filter(|found| error.is_none() && !found.partitions().is_empty());
         let found = found.ok_or_else(|| KafkaError::MissingTopic(topic.to_owned()))?;
         let leaderless = found.partitions().iter().filter(|partition| partition.leader() < 0).count();
         if leaderless == 0 {
@@ -92,7 +104,11 @@ impl TopicAdmin {
     async fn create(&self, topic: &str) -> Result<(), KafkaError> {
         // -1 leaves the number of replicas to the broker's default.
         let replication = TopicReplication::Fixed(self.config.replication.unwrap_or(-1));
-        let new_topic = NewTopic::new(topic, self.config.partitions, replication);
+        let mut new_topic = NewTopic::new(topic, self.config.partitions, replication);
+        if *topic == self.config.dead_letter_topic {
+            // Whatever the topic of purchases may hold must find room here, with more headers.
+            new_topic = new_topic.set("max.message.bytes", DEAD_LETTER_BYTES_MAX);
+        }
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         for result in self.client.create_topics([&new_topic], &options).await? {
             match result {
@@ -103,7 +119,7 @@ impl TopicAdmin {
         }
         tracing::info!(topic, partitions = self.config.partitions, "topic created");
         // Its partitions get their leaders in the next moments: the caller asks again.
-        Err(KafkaError::NoLeader { topic: topic.to_owned(), leaderless: 0, partitions: 0 })
+        Err(KafkaError::Created(topic.to_owned()))
     }
 
     /// Names this life of the topic of purchases: cluster id and topic id. Blocks.

@@ -1,10 +1,13 @@
 //! Which partition a purchase goes to.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use rand::RngExt;
 use rdkafka::producer::Partitioner;
+use rdkafka::statistics::Statistics;
 
 /// The shortest run, for producers that do not linger: several records still share a request.
 const RUN_MIN: Duration = Duration::from_micros(250);
@@ -25,6 +28,9 @@ pub struct BalancedPartitioner {
     run_us: u64,
     /// The partition in the low 16 bits, above it the end of its run in microseconds since `started`.
     run: AtomicU64,
+    /// Partitions whose leader has no connection. A cluster takes seconds to notice that a broker is dead and to choose
+    /// other leaders; the client sees the broken connection at once, and purchases need not wait for that.
+    unreachable: ArcSwap<Vec<i32>>,
 }
 
 impl BalancedPartitioner {
@@ -35,7 +41,20 @@ impl BalancedPartitioner {
             run_us: u64::try_from((linger * 4 / 5).max(RUN_MIN).as_micros()).unwrap_or(u64::MAX),
             // Several web-servers start anywhere, so that they do not visit the partitions in step.
             run: AtomicU64::new(rand::rng().random_range(0..1 << 16)),
+            unreachable: ArcSwap::default(),
         }
+    }
+
+    /// Takes note of which leaders are connected.
+    pub fn update(&self, statistics: &Statistics) {
+        let is_reachable = |leader: i32| {
+            let broker = statistics.brokers.values().find(|broker| broker.nodeid == leader);
+            // INIT: not needed so far, and connected by the first record.
+            broker.is_none_or(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE" | "INIT"))
+        };
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let lost = partitions.filter(|partition| !is_reachable(partition.leader)).map(|partition| partition.partition);
+        self.unreachable.store(Arc::new(lost.collect()));
     }
 
     fn choose(&self, now: u64, count: i32, available: impl Fn(i32) -> bool) -> i32 {
@@ -66,12 +85,16 @@ impl Partitioner for BalancedPartitioner {
             return UNASSIGNED;
         }
         let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0);
-        self.choose(now, partition_count, is_partition_available)
+        let unreachable = self.unreachable.load();
+        let available = |partition| !unreachable.contains(&partition) && is_partition_available(partition);
+        self.choose(now, partition_count, available)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::statistics::{Broker, Partition, Topic};
+
     use super::*;
 
     #[test]
@@ -83,6 +106,28 @@ mod tests {
         assert_eq!(second, (first + 1) % 10);
         let third = partitioner.choose(801, 10, |partition| partition != second);
         assert_eq!(third, (second + 1) % 10, "a partition without a leader loses its turn at once");
+    }
+
+    #[test]
+    fn partitions_of_a_leader_without_a_connection_lose_their_turn() {
+        let broker = |nodeid: i32, state: &str| Broker { nodeid, state: state.to_owned(), ..Broker::default() };
+        let statistics = |state: &str| {
+            let partitions = [(0, 1), (1, 2), (2, 1)]
+                .map(|(partition, leader)| (partition, Partition { partition, leader, ..Partition::default() }));
+            let topic = Topic { partitions: partitions.into(), ..Topic::default() };
+            Statistics {
+                brokers: [("one".to_owned(), broker(1, "UP")), ("two".to_owned(), broker(2, state))].into(),
+                topics: [("purchases".to_owned(), topic)].into(),
+                ..Statistics::default()
+            }
+        };
+        let partitioner = BalancedPartitioner::new(Duration::ZERO);
+        for (state, lost) in [("UP", vec![]), ("INIT", vec![]), ("TRY_CONNECT", vec![1]), ("DOWN", vec![1])] {
+            partitioner.update(&statistics(state));
+            assert_eq!(**partitioner.unreachable.load(), lost, "{state}");
+        }
+        let chosen: Vec<i32> = (0..50).map(|_| partitioner.partition("t", None, 3, |_| true)).collect();
+        assert!(!chosen.contains(&1), "{chosen:?}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The producer: idempotent, acks=all, and rebuilt when librdkafka declares it dead.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,6 +31,8 @@ pub struct ProducerOptions {
     pub queue_records: usize,
     /// Bytes held at most, in KiB.
     pub queue_kib: usize,
+    /// The largest record, in bytes.
+    pub record_bytes: usize,
 }
 
 /// A record to publish.
@@ -86,6 +88,8 @@ pub struct RecordProducer {
     options: ProducerOptions,
     metrics: Arc<ClientMetrics>,
     current: ArcSwap<Instance>,
+    /// Held while a client is built: one thread does so, the others wait for the result.
+    rebuilding: Mutex<()>,
     rebuilds: prometheus::IntCounter,
 }
 
@@ -119,6 +123,7 @@ impl RecordProducer {
             options,
             metrics,
             current: ArcSwap::from_pointee(instance),
+            rebuilding: Mutex::new(()),
             rebuilds,
         }))
     }
@@ -152,13 +157,15 @@ impl RecordProducer {
 
     /// Replaces a dead instance, unless another thread has done so.
     fn rebuild(&self, dead: &Arc<Instance>) -> Arc<Instance> {
+        let _only = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load_full();
+        if !Arc::ptr_eq(&current, dead) {
+            return current;
+        }
         match Instance::new(&self.config, &self.client_id, &self.options, &self.metrics) {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
-                let before = self.current.compare_and_swap(dead, Arc::clone(&fresh));
-                if !Arc::ptr_eq(&before, dead) {
-                    return Arc::clone(&before);
-                }
+                self.current.store(Arc::clone(&fresh));
                 self.rebuilds.inc();
                 tracing::warn!("kafka producer rebuilt after a fatal error");
                 let dead = Arc::clone(dead);
@@ -190,6 +197,7 @@ impl Instance {
             .set("compression.type", "lz4")
             .set("linger.ms", (options.linger.as_secs_f64() * 1000.0).to_string())
             .set("batch.num.messages", "10000")
+            .set("message.max.bytes", options.record_bytes.to_string())
             .set("message.timeout.ms", options.message_timeout.as_millis().to_string())
             .set("queue.buffering.max.messages", options.queue_records.to_string())
             .set("queue.buffering.max.kbytes", options.queue_kib.to_string())
@@ -254,6 +262,9 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         self.metrics.update(&statistics);
+        if let Some(partitioner) = &self.partitioner {
+            partitioner.update(&statistics);
+        }
     }
 
     fn error(&self, error: ClientError, reason: &str) {

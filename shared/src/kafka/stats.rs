@@ -1,14 +1,17 @@
 //! librdkafka's statistics as metrics and as the answer to "is a broker there".
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 use rdkafka::statistics::Statistics;
 
-/// What one Kafka client says of itself, refreshed every second.
+/// What one Kafka client says of itself, refreshed with its statistics.
 #[derive(Debug)]
 pub struct ClientMetrics {
     connected: AtomicBool,
+    /// The totals of the client that was heard last.
+    last: Mutex<(u64, u64)>,
     broker_connected: IntGauge,
     queue_records: IntGauge,
     queue_bytes: IntGauge,
@@ -41,6 +44,7 @@ impl ClientMetrics {
             if role == "producer" { "kafka_broker_connected".to_owned() } else { format!("kafka_{role}_connected") };
         Ok(Self {
             connected: AtomicBool::new(false),
+            last: Mutex::default(),
             broker_connected: gauge(&connected, "1 while at least one broker is connected.")?,
             queue_records: gauge(&format!("kafka_{role}_queue_records"), "Records held in the client's queues.")?,
             queue_bytes: gauge(&format!("kafka_{role}_queue_bytes"), "Bytes held in the client's queues.")?,
@@ -69,16 +73,23 @@ impl ClientMetrics {
         // Bootstrap entries have no node id and stay down once the real brokers are known.
         let brokers = || statistics.brokers.values();
         self.set_connected(brokers().any(|broker| broker.state == "UP"));
-        self.queue_records.set(i64::try_from(statistics.msg_cnt).unwrap_or(i64::MAX));
-        self.queue_bytes.set(i64::try_from(statistics.msg_size).unwrap_or(i64::MAX));
-        advance(&self.requests, u64::try_from(statistics.tx).unwrap_or(0));
-        advance(&self.retries, brokers().map(|broker| broker.txretries).sum());
+        // A producer counts what it has not sent, a consumer what it has fetched.
+        let partitions = || statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let fetched: i64 = partitions().map(|partition| partition.fetchq_cnt).sum();
+        let fetched_bytes: u64 = partitions().map(|partition| partition.fetchq_size).sum();
+        self.queue_records.set(i64::try_from(statistics.msg_cnt).unwrap_or(i64::MAX).saturating_add(fetched));
+        let bytes = statistics.msg_size.saturating_add(fetched_bytes);
+        self.queue_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let now = (u64::try_from(statistics.tx).unwrap_or(0), brokers().map(|broker| broker.txretries).sum());
+        let last = std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), now);
+        self.requests.inc_by(advance(last.0, now.0));
+        self.retries.inc_by(advance(last.1, now.1));
         let rtt_micros = brokers().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.avg).max().unwrap_or(0);
         self.broker_rtt_seconds.set(i32::try_from(rtt_micros).map_or(0.0, f64::from) / 1e6);
     }
 }
 
-/// Brings a counter up to a total that the client keeps; a client made anew begins at 0 again.
-fn advance(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
+/// How far a total that the client keeps has come; a client made anew has begun at 0.
+fn advance(last: u64, now: u64) -> u64 {
+    if now >= last { now - last } else { now }
 }

@@ -33,6 +33,13 @@ pub struct Call<'a> {
     pub context: &'a RequestContext,
 }
 
+impl Call<'_> {
+    /// Whether the replica keeps it until something is recorded, for seconds maybe.
+    pub fn waits(&self) -> bool {
+        self.wait.is_some() || self.method == Method::POST
+    }
+}
+
 /// A replica's answer.
 pub struct Answer {
     /// The HTTP status.

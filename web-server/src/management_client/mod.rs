@@ -38,7 +38,10 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 pub struct ManagementClient {
     replicas: Arc<Replicas>,
     connections: Connections,
-    in_flight: Semaphore,
+    /// Reads under way.
+    reads: Semaphore,
+    /// Calls that wait for a record: they take long, and must not keep reads from their turn.
+    waits: Semaphore,
     token: Option<HeaderValue>,
     metrics: Arc<Metrics>,
 }
@@ -87,7 +90,8 @@ impl ManagementClient {
             value.set_sensitive(true);
             Some(value)
         });
-        Self { replicas, connections, in_flight: Semaphore::new(config.in_flight_max), token, metrics }
+        let [reads, waits] = [(); 2].map(|()| Semaphore::new(config.in_flight_max));
+        Self { replicas, connections, reads, waits, token, metrics }
     }
 
     /// Reads `target` (path and query, escaped) within `deadline`. Gives the JSON as it came.
@@ -155,7 +159,8 @@ impl ManagementClient {
     async fn observed_attempt(&self, replica: &Replica, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let started = Instant::now();
         let time = deadline.saturating_duration_since(started);
-        let result = match tokio::time::timeout(time, self.in_flight.acquire()).await {
+        let turns = if call.waits() { &self.waits } else { &self.reads };
+        let result = match tokio::time::timeout(time, turns.acquire()).await {
             Ok(_turn) => attempt(&self.connections, replica, call, self.token.as_ref(), deadline).await,
             Err(_) => Err(Failure::Timeout(time)),
         };

@@ -105,28 +105,46 @@ impl Replicas {
         }
     }
 
-    /// Learns all addresses of all names. When a name fails, what was known stays.
+    /// Learns all addresses of all names. Of a name that cannot be resolved now, what was known stays.
     async fn resolve(&self) -> std::io::Result<()> {
-        let mut found = Vec::new();
+        let before = Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner));
+        let (mut found, mut failure) = (Vec::new(), Ok(()));
         for url in &self.urls {
-            let mut addresses: Vec<_> = tokio::net::lookup_host((url.host.as_str(), url.port)).await?.collect();
-            // A name server may turn its list with each answer; that is no change.
-            addresses.sort_unstable();
-            addresses.dedup();
-            found.extend(addresses.into_iter().map(|address| url.at(address)));
+            match tokio::net::lookup_host((url.host.as_str(), url.port)).await {
+                Ok(addresses) => {
+                    let mut addresses: Vec<_> = addresses.collect();
+                    // A name server may turn its list with each answer; that is no change.
+                    addresses.sort_unstable();
+                    addresses.dedup();
+                    found.extend(addresses.into_iter().map(|address| url.at(address)));
+                }
+                Err(error) => {
+                    found.extend(before.iter().filter(|replica| replica.authority == url.authority).cloned());
+                    failure = Err(error);
+                }
+            }
         }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if **known != *found {
+        if *before != *found {
             tracing::info!(replicas = found.len(), "replicas of management-api changed");
-            *known = found.into();
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = found.into();
         }
-        Ok(())
+        failure
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_resolved_leaves_the_others_alone() {
+        let urls = ["http://nowhere.invalid:1", "http://127.0.0.1:8081"].map(|url| ReplicaUrl::parse(url).unwrap());
+        let replicas = Replicas::new(urls.to_vec());
+        replicas.known.write().unwrap().clone_from(&Arc::default());
+        assert!(replicas.resolve().await.is_err());
+        let known: Vec<_> = replicas.pick(3).into_iter().map(|replica| replica.address.port()).collect();
+        assert_eq!(known, [8081]);
+    }
 
     #[test]
     fn urls_are_plain_http_with_a_host() {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
-use shared::event::{FieldError, Purchase, purchase_json};
+use shared::event::{FieldError, Purchase, brief, purchase_json};
 use shared::http::{Problem, ProblemBody, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -123,9 +123,10 @@ fn parse_items(body: &[u8], mut errors: Vec<FieldError>) -> Result<Vec<&RawValue
         Ok(Items(items)) if errors.is_empty() => return Ok(items),
         Ok(_) => {}
         Err(error) if error.classify() == Category::Data => {
-            errors.push(FieldError::new("body", format!("must be an array of 1 to {ITEMS_MAX} purchases: {error}")));
+            let message = format!("must be an array of 1 to {ITEMS_MAX} purchases: {}", brief(&error));
+            errors.push(FieldError::new("body", message));
         }
-        Err(error) => errors.push(FieldError::new("body", format!("is not valid JSON: {error}"))),
+        Err(error) => errors.push(FieldError::new("body", format!("is not valid JSON: {}", brief(&error)))),
     }
     Err(Problem::invalid(errors))
 }

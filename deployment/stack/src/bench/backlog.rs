@@ -62,6 +62,7 @@ pub async fn produce(world: &World, topic: &str, numbers: std::ops::Range<u64>, 
         message_timeout: Duration::from_mins(1),
         queue_records: 50_000,
         queue_kib: 65_536,
+        record_bytes: 1_000_000,
     };
     let producer = RecordProducer::new(&config, "stack-bench", options, &new_registry()).map_err(refused)?;
     let mut reports = VecDeque::new();
@@ -118,7 +119,9 @@ async fn ensure_topic(config: &KafkaConfig) -> Result<()> {
     loop {
         match admin.ensure().await {
             Ok(()) => return Ok(()),
-            Err(KafkaError::NoLeader { .. } | KafkaError::MissingTopic(_)) if Instant::now() < end => {
+            Err(KafkaError::Created(_) | KafkaError::NoLeader { .. } | KafkaError::MissingTopic(_))
+                if Instant::now() < end =>
+            {
                 sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(refused(error)),

@@ -74,7 +74,7 @@ impl Reader {
     /// membership in the group, however long the database is away.
     pub(super) fn wait_for_lane(&mut self, number: usize) -> Result<(), KafkaError> {
         let deadline = Instant::now() + LANE_PATIENCE;
-        while !self.lanes[number].has_room() {
+        while !self.lanes[number].has_room() && !self.reload_due {
             match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(report) => {
                     self.settle(report)?;
@@ -108,8 +108,9 @@ impl Reader {
             }
             Outcome::Fenced => {
                 tracing::warn!("another consumer has moved the offsets, reading them again");
-                self.reload()?;
+                self.reload_due = true;
             }
+            Outcome::Outdated => self.reload_due = true,
             Outcome::Abandoned => {}
         }
         if self.paused && self.lanes.iter().all(Lane::has_room) {
@@ -120,6 +121,9 @@ impl Reader {
     }
 
     pub(super) fn hand_over_due(&mut self) -> Result<(), KafkaError> {
+        if self.reload_due {
+            return Ok(());
+        }
         for number in 0..self.lanes.len() {
             let lane = &self.lanes[number];
             let waited = lane.next.began.is_some_and(|began| began.elapsed() >= self.ingest.config.linger);

@@ -71,6 +71,8 @@ struct Reader {
     uncommitted: BTreeMap<i32, i64>,
     next_commit: Instant,
     paused: bool,
+    /// Stored offsets are not what was expected: all are to be read again.
+    reload_due: bool,
     load: Load,
     cancel: CancellationToken,
 }
@@ -105,6 +107,7 @@ impl Reader {
             uncommitted: BTreeMap::new(),
             next_commit: Instant::now(),
             paused: false,
+            reload_due: false,
             load: Load { number: 0, answers, sender },
             cancel,
         })
@@ -120,6 +123,9 @@ impl Reader {
         }
         if self.ingest.progress.take_incarnation_change() {
             tracing::warn!("the topic was made anew, reading it from where the database says");
+            self.reload_due = true;
+        }
+        if self.reload_due {
             self.reload()?;
         }
         let consumer = Arc::clone(&self.consumer);
@@ -128,7 +134,7 @@ impl Reader {
             Polled::Record(record) => self.add(&record)?,
             Polled::Assigned(partitions) => self.assigned(partitions)?,
             Polled::Revoked(partitions) => self.revoked(&partitions)?,
-            Polled::OffsetOutOfRange => self.reload()?,
+            Polled::OffsetOutOfRange => self.reload_due = true,
             Polled::Trouble(error) => tracing::warn!(error, "kafka consumer trouble"),
             Polled::Fatal(error) => return Err(KafkaError::Admin(error)),
         }

@@ -6,7 +6,7 @@ use shared::kafka::{KafkaError, Partitions};
 
 use super::Reader;
 use crate::ingest::batch::PendingBatch;
-use crate::ingest::loader::{self, Loaded, Position};
+use crate::ingest::loader::{self, Answer, Loaded, Position};
 
 /// How long running transactions may take to end before partitions are given back all the same: whoever gets
 /// them is protected by the compare-and-set of the offsets.
@@ -33,6 +33,10 @@ impl Reader {
         let lanes: Vec<usize> = partitions.iter().map(|partition| self.lane_of(*partition)).collect();
         self.await_lanes(&lanes, REVOKE_PATIENCE)?;
         self.commit();
+        if self.paused {
+            // librdkafka would remember it, and not fetch a partition that comes back later.
+            self.consumer.resume(partitions)?;
+        }
         self.joining.retain(|partition| !partitions.contains(partition));
         for partition in partitions {
             self.partitions.remove(partition);
@@ -40,7 +44,10 @@ impl Reader {
         }
         self.consumer.unassign(partitions)?;
         // A kept batch holds several partitions: those that stay are read again from where the lane is.
-        self.drop_kept_batches()
+        self.drop_kept_batches()?;
+        // An answer of the loader that is under way may name what is gone.
+        self.load();
+        Ok(())
     }
 
     fn drop_kept_batches(&mut self) -> Result<(), KafkaError> {
@@ -66,6 +73,7 @@ impl Reader {
         }
         // What is still being committed would make the offsets read now stale.
         self.await_lanes(&self.all_lanes(), REVOKE_PATIENCE)?;
+        self.reload_due = false;
         self.load();
         Ok(())
     }
@@ -87,9 +95,18 @@ impl Reader {
         if loaded.request != self.load.number {
             return Ok(());
         }
-        if *loaded.incarnation != *self.incarnation {
+        let (incarnation, starts) = match loaded.answer {
+            Answer::Starts { incarnation, starts } => (incarnation, starts),
+            Answer::NoDatabase { behind } => {
+                for start in behind {
+                    self.ingest.progress.take_over(start.partition, start.from, start.end);
+                }
+                return Ok(());
+            }
+        };
+        if *incarnation != *self.incarnation {
             let first = self.incarnation.is_empty();
-            self.incarnation = loaded.incarnation;
+            self.incarnation = incarnation;
             self.ingest.progress.set_incarnation(&self.incarnation);
             if !first && self.partitions.values().any(Option::is_some) {
                 // Partitions read before belong to the life of the topic that has just ended.
@@ -97,18 +114,21 @@ impl Reader {
             }
         }
         let (joining, loading): (Vec<_>, Vec<_>) =
-            loaded.starts.into_iter().partition(|start| self.joining.contains(&start.partition));
+            starts.into_iter().partition(|start| self.joining.contains(&start.partition));
         let offsets =
             |starts: &[loader::Start]| starts.iter().map(|start| (start.partition, start.from)).collect::<Vec<_>>();
         if !self.joining.is_empty() {
             self.consumer.assign(&offsets(&joining))?;
             self.joining.clear();
+            if self.paused {
+                self.consumer.pause(&joining.iter().map(|start| start.partition).collect::<Vec<_>>())?;
+            }
         }
         self.consumer.seek(&offsets(&loading))?;
         for start in joining.into_iter().chain(loading) {
             let position = Position { expected: start.stored, next: start.from };
             self.partitions.insert(start.partition, Some(position));
-            self.ingest.progress.take_over(start.partition, start.stored.max(start.from));
+            self.ingest.progress.take_over(start.partition, start.from, start.end);
         }
         Ok(())
     }

@@ -51,7 +51,8 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.metrics.set_connected(false);
         }
-        tracing::warn!(%error, reason, "kafka consumer error");
+        // librdkafka's own log line tells the same, and repeats it less often.
+        tracing::debug!(%error, reason, "kafka consumer error");
     }
 }
 

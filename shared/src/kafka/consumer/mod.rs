@@ -119,10 +119,16 @@ impl RecordConsumer {
     /// Goes on reading assigned partitions from other offsets; nothing polled afterwards is from before.
     ///
     /// # Errors
-    /// When a partition is not being fetched, or the client refuses.
+    /// When a partition is not assigned, or the client refuses.
     pub fn seek(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
         for (partition, offset) in offsets {
-            self.client.seek(&self.topic, *partition, Offset::Offset(*offset), Duration::from_secs(3))?;
+            let sought = self.client.seek(&self.topic, *partition, Offset::Offset(*offset), Duration::from_secs(3));
+            if let Err(error) = sought {
+                // One that was out of range is not fetched any more, and takes no seek.
+                tracing::debug!(%error, partition, "no seek, assigning the partition again");
+                self.unassign(&[*partition])?;
+                self.assign(&[(*partition, *offset)])?;
+            }
         }
         Ok(())
     }
@@ -181,6 +187,19 @@ impl RecordConsumer {
         complete
             .collect::<Option<_>>()
             .ok_or_else(|| KafkaError::Admin("not every partition told its offsets".to_owned()))
+    }
+
+    /// The offsets that the group has committed to Kafka; none of a partition without. Blocks.
+    ///
+    /// # Errors
+    /// When the group's coordinator does not answer in time.
+    pub fn committed(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<(i32, i64)>, KafkaError> {
+        let found = self.client.committed_offsets(self.list_any(partitions)?, timeout)?;
+        let offsets = found.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        });
+        Ok(offsets.collect())
     }
 
     /// The next offset of each partition on the broker, by one request. Blocks.
