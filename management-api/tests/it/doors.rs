@@ -55,6 +55,22 @@ async fn a_waiting_caller_is_answered_as_soon_as_the_purchase_is_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_service_ends_waits_and_leaves_nothing_behind() {
+    let kafka = Kafka::start();
+    let api = Api::start_on(MemoryStore::new(), &kafka, &[]).await.ready().await;
+    let url = format!("{}/purchases/{ID}", api.url);
+    let waiting = tokio::spawn({
+        let http = api.http.clone();
+        async move { http.request(Method::GET, &url, &[("prefer", "wait=30")], "").await }
+    });
+    eventually("the caller waits", async || (api.metric("http_requests_in_flight").await > 1.0).then_some(())).await;
+    let asked = std::time::Instant::now();
+    assert!(api.stop().await, "nothing was cut off");
+    assert_eq!(waiting.await.unwrap().status, 404, "not recorded yet");
+    assert!(asked.elapsed() < Duration::from_secs(20), "long before the wait was over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_named_and_unknown_things_are_404() {
     let kafka = Kafka::start();
     let api = Api::start_on(MemoryStore::new(), &kafka, &[]).await.ready().await;

@@ -6,7 +6,7 @@ use shared::kafka::{KafkaError, Partitions};
 
 use super::Reader;
 use crate::ingest::batch::PendingBatch;
-use crate::ingest::loader::{self, Answer, Loaded, Position};
+use crate::ingest::loader::{self, Answer, Loaded, Position, Start};
 
 /// How long running transactions may take to end before partitions are given back all the same: whoever gets
 /// them is protected by the compare-and-set of the offsets.
@@ -33,10 +33,8 @@ impl Reader {
         let lanes: Vec<usize> = partitions.iter().map(|partition| self.lane_of(*partition)).collect();
         self.await_lanes(&lanes, REVOKE_PATIENCE)?;
         self.commit();
-        if self.paused {
-            // librdkafka would remember it, and not fetch a partition that comes back later.
-            self.consumer.resume(partitions)?;
-        }
+        // librdkafka would remember a pause, and not fetch a partition that comes back later.
+        self.consumer.resume(partitions)?;
         self.joining.retain(|partition| !partitions.contains(partition));
         for partition in partitions {
             self.partitions.remove(partition);
@@ -97,12 +95,7 @@ impl Reader {
         }
         let (incarnation, starts) = match loaded.answer {
             Answer::Starts { incarnation, starts } => (incarnation, starts),
-            Answer::NoDatabase { behind } => {
-                for start in behind {
-                    self.ingest.progress.take_over(start.partition, start.from, start.end);
-                }
-                return Ok(());
-            }
+            Answer::NoDatabase { behind } => return self.hold(&behind),
         };
         if *incarnation != *self.incarnation {
             let first = self.incarnation.is_empty();
@@ -115,8 +108,7 @@ impl Reader {
         }
         let (joining, loading): (Vec<_>, Vec<_>) =
             starts.into_iter().partition(|start| self.joining.contains(&start.partition));
-        let offsets =
-            |starts: &[loader::Start]| starts.iter().map(|start| (start.partition, start.from)).collect::<Vec<_>>();
+        let offsets = |starts: &[Start]| starts.iter().map(|start| (start.partition, start.from)).collect::<Vec<_>>();
         if !self.joining.is_empty() {
             self.consumer.assign(&offsets(&joining))?;
             self.joining.clear();
@@ -124,10 +116,29 @@ impl Reader {
                 self.consumer.pause(&joining.iter().map(|start| start.partition).collect::<Vec<_>>())?;
             }
         }
+        if !self.paused {
+            self.consumer.resume(&loading.iter().map(|start| start.partition).collect::<Vec<_>>())?;
+        }
         self.consumer.seek(&offsets(&loading))?;
         for start in joining.into_iter().chain(loading) {
             let position = Position { expected: start.stored, next: start.from };
             self.partitions.insert(start.partition, Some(position));
+            self.ingest.progress.take_over(start.partition, start.from, start.end);
+        }
+        Ok(())
+    }
+
+    /// The database does not tell where to go on, but the group must not wait: it cannot move a partition before all its
+    /// members have answered. So partitions are taken over, and nothing is read of them until their offsets are known.
+    fn hold(&mut self, behind: &[Start]) -> Result<(), KafkaError> {
+        let joining: Vec<_> = behind.iter().filter(|start| self.joining.contains(&start.partition)).collect();
+        if !joining.is_empty() {
+            self.consumer.assign(&joining.iter().map(|start| (start.partition, start.from)).collect::<Vec<_>>())?;
+            self.consumer.pause(&joining.iter().map(|start| start.partition).collect::<Vec<_>>())?;
+            self.partitions.extend(joining.iter().map(|start| (start.partition, None)));
+            self.joining.clear();
+        }
+        for start in behind {
             self.ingest.progress.take_over(start.partition, start.from, start.end);
         }
         Ok(())

@@ -45,6 +45,8 @@ fn every_kind() -> Vec<Poison> {
         poison(with(r#""timestamp":"yesterday""#), "invalid_field"),
         poison(with(r#""timestamp":"+10000-01-01T00:00:00Z""#), "invalid_field"),
         poison(format!(r#"{{"userid":"{}","username":"n","price":1}}"#, "u".repeat(400_000)), "invalid_field"),
+        // As large as a broker takes by default: with the headers of a dead letter it is larger than that.
+        poison(format!(r#"{{"userid":"{}","username":"n","price":1}}"#, "u".repeat(1_048_000)), "invalid_field"),
     ]
 }
 
