@@ -35,7 +35,7 @@ static JSON: LazyLock<Bytes> = LazyLock::new(|| serde_json::to_vec(&ApiDoc::open
 
 /// The OpenAPI 3.1 description.
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "operations", security(("token" = [])),
+    get, path = "/openapi.json", tag = "operations", security((), ("token" = [])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object), Unauthorized)
 )]
 pub(super) async fn document() -> impl IntoResponse {

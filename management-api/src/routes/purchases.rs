@@ -22,7 +22,7 @@ const PAGE_LIMIT: u32 = 100;
 
 /// The newest purchases of a user, with count and total of all of them.
 #[utoipa::path(
-    get, path = "/users/{userid}/purchases", tag = "reading", security(("token" = [])),
+    get, path = "/users/{userid}/purchases", tag = "reading", security((), ("token" = [])),
     params(
         ("userid" = String, Path),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Purchases of the answer, default 1000"),
@@ -47,7 +47,7 @@ pub(super) async fn list_user_purchases(
 
 /// A page of all purchases, or of one user's, newest first.
 #[utoipa::path(
-    get, path = "/purchases", tag = "reading", security(("token" = [])),
+    get, path = "/purchases", tag = "reading", security((), ("token" = [])),
     params(
         ("userid" = Option<String>, Query, description = "Only this user's purchases"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Purchases of the page, default 100"),
@@ -73,10 +73,10 @@ pub(super) async fn list_purchases(State(app): State<App>, uri: Uri) -> Result<J
 
 /// One purchase; with `Prefer: wait` as soon as it is recorded.
 #[utoipa::path(
-    get, path = "/purchases/{purchase_id}", tag = "reading", security(("token" = [])),
+    get, path = "/purchases/{purchase_id}", tag = "reading", security((), ("token" = [])),
     params(
         ("purchase_id" = String, Path),
-        ("Prefer" = Option<String>, Header, pattern = "^wait=([12]?[0-9]|30)$", description = "`wait=SECONDS`, 0 to 30"),
+        ("Prefer" = Option<String>, Header, pattern = r"^(wait=([12]?[0-9]|30)|(?!.*[wW][aA][iI][tT]).*)$", description = "`wait=SECONDS`, 0 to 30"),
     ),
     responses(
         (status = 200, description = "The purchase", body = Purchase),

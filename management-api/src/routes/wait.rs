@@ -40,7 +40,7 @@ pub(super) struct WaitAnswer {
 
 /// Waits for purchases: answers as soon as all are recorded, or with those that are when time is up.
 #[utoipa::path(
-    post, path = "/internal/purchases/wait", tag = "reading", security(("token" = [])),
+    post, path = "/internal/purchases/wait", tag = "reading", security((), ("token" = [])),
     request_body = WaitRequest,
     responses(
         (status = 200, description = "Those that are recorded", body = WaitAnswer),

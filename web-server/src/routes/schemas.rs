@@ -7,15 +7,22 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
+/// Any script; not only white space, no control characters.
+#[derive(ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 256,
+    pattern = r"^[^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F][^\u0000-\u001F\u007F-\u009F]*$"
+)]
+pub struct Name(String);
+
 /// One purchase. Unknown fields are ignored, duplicate names refused.
 #[derive(ToSchema)]
 pub struct BuyRequest {
-    /// Any script; not only white space, no control characters.
-    #[schema(min_length = 1, max_length = 256, pattern = r"\S", example = "test")]
-    username: String,
-    /// Any script; not only white space, no control characters.
-    #[schema(min_length = 1, max_length = 256, pattern = r"\S", example = "loadtest")]
-    userid: String,
+    #[schema(example = "test")]
+    username: Name,
+    #[schema(example = "loadtest")]
+    userid: Name,
     /// Greater than 0, at most 15 integer and 4 fraction digits; exact. A number in any notation whose value fits, or
     /// a string of plain digits with an optional fraction.
     #[schema(example = 10)]
@@ -59,7 +66,12 @@ pub struct BuyHeaders {
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
     idempotency_key: Option<String>,
     /// Seconds to wait for the purchase to be recorded, 0 to 30; other preferences are ignored.
-    #[param(rename = "Prefer", pattern = "^wait=([12]?[0-9]|30)$", example = "wait=5", nullable = false)]
+    #[param(
+        rename = "Prefer",
+        pattern = r"^(wait=([12]?[0-9]|30)|(?!.*[wW][aA][iI][tT]).*)$",
+        example = "wait=5",
+        nullable = false
+    )]
     prefer: Option<String>,
 }
 
@@ -68,7 +80,12 @@ pub struct BuyHeaders {
 #[into_params(parameter_in = Header)]
 pub struct PreferHeader {
     /// Seconds to wait for the purchase to be recorded, 0 to 30; sets the deadline instead of `timeout`.
-    #[param(rename = "Prefer", pattern = "^wait=([12]?[0-9]|30)$", example = "wait=5", nullable = false)]
+    #[param(
+        rename = "Prefer",
+        pattern = r"^(wait=([12]?[0-9]|30)|(?!.*[wW][aA][iI][tT]).*)$",
+        example = "wait=5",
+        nullable = false
+    )]
     prefer: Option<String>,
 }
 
@@ -95,7 +112,12 @@ pub struct TimeoutParameter {
 #[into_params(parameter_in = Query)]
 pub struct PageParameters {
     /// Only this user's purchases.
-    #[param(min_length = 1, max_length = 256, pattern = r"\S", nullable = false)]
+    #[param(
+        min_length = 1,
+        max_length = 256,
+        pattern = r"^[^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F][^\u0000-\u001F\u007F-\u009F]*$",
+        nullable = false
+    )]
     userid: Option<String>,
     /// The most purchases of the page.
     #[param(minimum = 1, maximum = 1000, default = 100, nullable = false)]
