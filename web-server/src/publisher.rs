@@ -10,7 +10,6 @@ use shared::http::Traceparent;
 use shared::kafka::{Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, TopicAdmin};
 use shared::shutdown::Shutdown;
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use crate::config::Config;
 use crate::metrics::{Label, Metrics, PublishOutcome, Refusal};
@@ -154,7 +153,7 @@ impl PurchasePublisher for KafkaPublisher {
         let started = Instant::now();
         let published = self.deliver(record).await;
         if let Err(error) = &published {
-            error.log(record.purchase.purchase_id);
+            error.log(&record);
         }
         self.metrics.published(NotPublished::outcome(&published), started.elapsed());
         published
@@ -186,11 +185,16 @@ impl NotPublished {
     }
 
     /// Tells the operator what the caller is not told. Refusals are counted, and there may be thousands a second.
-    fn log(&self, purchase_id: Uuid) {
+    fn log(&self, record: &PurchaseRecord<'_>) {
+        let (purchase_id, trace_id) = (record.purchase.purchase_id, record.trace.trace_id());
         match self {
-            Self::Refused(reason) => tracing::debug!(%purchase_id, reason = reason.text(), "purchase refused"),
-            Self::Failed(reason) => tracing::warn!(%purchase_id, reason, "purchase not delivered"),
-            Self::Unknown(reason) => tracing::warn!(%purchase_id, reason, "purchase may or may not be delivered"),
+            Self::Refused(reason) => {
+                tracing::debug!(%purchase_id, trace_id, reason = reason.text(), "purchase refused");
+            }
+            Self::Failed(reason) => tracing::warn!(%purchase_id, trace_id, reason, "purchase not delivered"),
+            Self::Unknown(reason) => {
+                tracing::warn!(%purchase_id, trace_id, reason, "purchase may or may not be delivered");
+            }
         }
     }
 }

@@ -27,8 +27,8 @@ pub struct PendingBatch {
     pub repeats: usize,
     /// When the first record was polled.
     pub began: Option<Instant>,
-    /// Each partition's oldest record time in the batch, in milliseconds since 1970.
-    oldest_ms: OldestTimes,
+    /// Each partition's record times in the batch.
+    times: RecordTimes,
 }
 
 /// A batch's size.
@@ -38,8 +38,17 @@ pub struct Room {
     bytes: usize,
 }
 
-/// Each partition's oldest record time, in milliseconds since 1970.
-pub type OldestTimes = HashMap<i32, i64>;
+/// Each partition's oldest and newest record time, in milliseconds since 1970.
+pub type RecordTimes = HashMap<i32, TimeSpan>;
+
+/// From the oldest record to the newest, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSpan {
+    /// The first record read.
+    pub oldest_ms: i64,
+    /// The last one.
+    pub newest_ms: i64,
+}
 
 /// Where a record stood in Kafka, and its bytes in the batch's payloads. Kept small: tens of thousands are held.
 #[derive(Clone, Debug)]
@@ -129,7 +138,8 @@ impl PendingBatch {
             value_bytes: record.value().map(|value| self.keep(value)),
         };
         self.began.get_or_insert_with(Instant::now);
-        self.oldest_ms.entry(origin.partition).or_insert(sent_at.millis());
+        let now = sent_at.millis();
+        self.times.entry(origin.partition).or_insert(TimeSpan { oldest_ms: now, newest_ms: now }).newest_ms = now;
         self.advance(origin.partition, expected, origin.offset + 1);
         match decoded {
             Ok(Decoded { purchase, id_by_place }) => {
@@ -202,13 +212,13 @@ impl PendingBatch {
     /// The time of the oldest record of a partition, in milliseconds since 1970.
     #[must_use]
     pub fn oldest_ms(&self, partition: i32) -> Option<i64> {
-        self.oldest_ms.get(&partition).copied()
+        self.times.get(&partition).map(|span| span.oldest_ms)
     }
 
-    /// The time of the oldest record of each partition.
+    /// The record times of each partition.
     #[must_use]
-    pub fn oldest_times(&self) -> &OldestTimes {
-        &self.oldest_ms
+    pub fn times(&self) -> &RecordTimes {
+        &self.times
     }
 
     /// When each row's record was sent, for the delay from there to the commit.

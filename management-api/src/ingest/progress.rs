@@ -45,7 +45,7 @@ struct State {
 struct Partition {
     recorded: i64,
     end: i64,
-    /// Time of the oldest record that was read and not yet recorded.
+    /// Time of the oldest record that was read and not yet recorded, or of the last one that was.
     oldest_ms: Option<i64>,
     /// When the partition was first seen to be behind, for records not yet read.
     behind_since_ms: Option<i64>,
@@ -153,19 +153,21 @@ impl Progress {
         self.set_consumer(None);
     }
 
-    /// A record was read; its time counts if nothing older waits.
-    pub(super) fn pending(&self, partition: i32, sent_at_ms: Option<i64>) {
-        if let Some(partition) = self.lock().partitions.get_mut(&partition) {
-            partition.oldest_ms = partition.oldest_ms.or(sent_at_ms);
-        }
+    /// A record was read, and it is the oldest of its partition that is not recorded.
+    pub(super) fn pending(&self, partition: i32, offset: i64, sent_at_ms: Option<i64>) {
+        let mut state = self.lock();
+        let Some(entry) = state.partitions.get_mut(&partition) else { return };
+        entry.oldest_ms = sent_at_ms.or(entry.oldest_ms);
+        entry.end = entry.end.max(offset + 1);
+        self.export(partition, entry);
     }
 
-    /// Records up to `next` are committed; `oldest_ms` is the time of the oldest one still held.
-    pub(super) fn recorded(&self, partition: i32, next: i64, oldest_ms: Option<i64>) {
+    /// Records up to `next` are committed, those up to `read` are read; what is left is no older than `oldest_ms`.
+    pub(super) fn recorded(&self, partition: i32, next: i64, read: i64, oldest_ms: Option<i64>) {
         let mut state = self.lock();
         let Some(entry) = state.partitions.get_mut(&partition) else { return };
         entry.recorded = next;
-        entry.end = entry.end.max(next);
+        entry.end = entry.end.max(next).max(read);
         entry.oldest_ms = oldest_ms;
         self.export(partition, entry);
     }
@@ -173,7 +175,7 @@ impl Progress {
     fn set_end(&self, partition: i32, end: i64) {
         let mut state = self.lock();
         let Some(entry) = state.partitions.get_mut(&partition) else { return };
-        entry.end = end.max(entry.recorded);
+        entry.end = entry.end.max(end);
         self.export(partition, entry);
     }
 

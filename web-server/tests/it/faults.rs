@@ -74,6 +74,8 @@ async fn a_record_that_the_broker_refuses_is_503_and_not_stored() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     answer.problem("unavailable");
     assert_eq!(server.metric(r#"purchases_published_total{outcome="failed"}"#).await, Some(1.0));
+    assert_eq!(server.client.buy().await.status, 202);
+    assert_eq!(read_records(&server.broker).await.len(), 1, "only what was accepted");
 }
 
 #[tokio::test]

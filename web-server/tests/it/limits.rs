@@ -134,10 +134,18 @@ async fn every_answer_has_a_request_id_and_forbids_sniffing() {
 
 #[tokio::test]
 async fn connections_over_the_limit_wait_their_turn() {
-    let server = Server::with(&[("CONNECTIONS_MAX", "2")], |_| {}).await;
-    let idle = TcpStream::connect(server.client.address).await.unwrap();
-    let waiting = TcpStream::connect(server.client.address).await.unwrap();
-    drop((idle, waiting));
-    let answer = tokio::time::timeout(DEADLINE, server.client.get("/livez")).await.unwrap();
-    assert_eq!(answer.status, 200);
+    // Without a connection of the harness's own.
+    let server = Server::unready(&[("CONNECTIONS_MAX", "2")], |_| {}).await;
+    let ask = async || {
+        let mut connection = TcpStream::connect(server.client.address).await.unwrap();
+        connection.write_all(b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        connection
+    };
+    let answered = async |connection: &mut TcpStream| connection.read(&mut [0; 1024]).await.unwrap() > 0;
+    let (mut first, mut second, mut third) = (ask().await, ask().await, ask().await);
+    assert!(answered(&mut first).await && answered(&mut second).await, "and kept open");
+    let early = tokio::time::timeout(Duration::from_millis(300), answered(&mut third)).await;
+    assert!(early.is_err(), "no third connection is served");
+    drop(first);
+    assert!(tokio::time::timeout(DEADLINE, answered(&mut third)).await.unwrap());
 }

@@ -9,7 +9,7 @@ use shared::kafka::KafkaError;
 use tokio::sync::mpsc;
 
 use super::Reader;
-use crate::ingest::batch::{OldestTimes, PendingBatch, Room};
+use crate::ingest::batch::{PendingBatch, RecordTimes, Room};
 use crate::ingest::lane::{Outcome, Report};
 
 /// How long the thread waits for a busy lane before it pauses all partitions and polls on. Must stay far below
@@ -23,8 +23,8 @@ const BATCHES_AHEAD: usize = 1;
 /// A lane as the reader sees it.
 pub(super) struct Lane {
     batches: mpsc::Sender<PendingBatch>,
-    /// The oldest record times of what was handed over and is not settled yet, batch by batch.
-    held: VecDeque<OldestTimes>,
+    /// The record times of what was handed over and is not settled yet, batch by batch.
+    held: VecDeque<RecordTimes>,
     /// What is handed over next.
     pub(super) next: PendingBatch,
     /// How large the last batch was.
@@ -54,8 +54,8 @@ impl Lane {
     }
 
     /// The time of a partition's oldest record that is not recorded yet.
-    fn oldest_ms(&self, partition: i32) -> Option<i64> {
-        let held = self.held.iter().find_map(|times| times.get(&partition).copied());
+    pub(super) fn oldest_ms(&self, partition: i32) -> Option<i64> {
+        let held = self.held.iter().find_map(|times| times.get(&partition).map(|span| span.oldest_ms));
         held.or_else(|| self.next.oldest_ms(partition))
     }
 }
@@ -94,13 +94,15 @@ impl Reader {
 
     /// Takes note of what became of a lane's batch.
     pub(super) fn settle(&mut self, report: Report) -> Result<(), KafkaError> {
-        self.lanes[report.lane].held.pop_front();
+        let times = self.lanes[report.lane].held.pop_front().unwrap_or_default();
         match report.outcome {
             Outcome::Committed(offsets) => {
                 for (partition, next) in &offsets {
-                    let oldest = self.lanes[report.lane].oldest_ms(*partition);
-                    if let Some(Some(_)) = self.partitions.get(partition) {
-                        self.ingest.progress.recorded(*partition, *next, oldest);
+                    // What is not read yet is no older than what was recorded last.
+                    let newest = times.get(partition).map(|span| span.newest_ms);
+                    let oldest = self.lanes[report.lane].oldest_ms(*partition).or(newest);
+                    if let Some(Some(position)) = self.partitions.get(partition) {
+                        self.ingest.progress.recorded(*partition, *next, position.next, oldest);
                     }
                 }
                 let ours = offsets.into_iter().filter(|(partition, _)| self.partitions.contains_key(partition));
@@ -143,7 +145,7 @@ impl Reader {
             }
         }
         lane.room = batch.room();
-        lane.held.push_back(batch.oldest_times().clone());
+        lane.held.push_back(batch.times().clone());
         lane.batches.try_send(batch).map_err(|error| KafkaError::Admin(format!("a lane has ended: {error}")))
     }
 

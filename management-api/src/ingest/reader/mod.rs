@@ -172,11 +172,11 @@ impl Reader {
         }
         let lane = &mut self.lanes[number];
         lane.begin(&self.incarnation);
+        if lane.next.oldest_ms(record.partition()).is_none() && lane.oldest_ms(record.partition()).is_none() {
+            self.ingest.progress.pending(record.partition(), record.offset(), record.timestamp_ms());
+        }
         lane.next.push(record, position.expected);
         position.next = record.offset() + 1;
-        if lane.next.len() == 1 || lane.next.oldest_ms(record.partition()) == record.timestamp_ms() {
-            self.ingest.progress.pending(record.partition(), record.timestamp_ms());
-        }
         if self.is_full(number) && !self.lanes[number].has_room() { self.wait_for_lane(number) } else { Ok(()) }
     }
 
