@@ -6,5 +6,6 @@ mod kafka_away;
 mod killed;
 mod new_topics;
 mod postgres_away;
+mod producer;
 mod rebalances;
 mod rolling;
