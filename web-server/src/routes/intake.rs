@@ -128,7 +128,7 @@ pub fn parse_purchase(
     let price = fields.price(&mut errors);
     if fields.wants_callback() {
         // Better no purchase than one whose buyer waits for a call that never comes.
-        errors.push(FieldError::new("callback_url", "callbacks are not switched on here"));
+        errors.push(FieldError::new("callback_url", "is refused: callbacks are not switched on here"));
     }
     let key = key(&fields, &mut errors);
     match (username, userid, price) {
