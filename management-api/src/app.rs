@@ -7,7 +7,7 @@ use prometheus::Registry;
 use shared::config::{PartitionBy, Secret};
 use shared::health::Readiness;
 use shared::http::serve;
-use shared::kafka::{ClientMetrics, KafkaError, ProducerOptions, RecordProducer, TopicAdmin};
+use shared::kafka::{ClientMetrics, DEAD_LETTER_BYTES_MAX, KafkaError, ProducerOptions, RecordProducer, TopicAdmin};
 use shared::metrics::{HttpMetrics, new_registry};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -20,8 +20,6 @@ use crate::routes::{self, ROUTES};
 use crate::store::{self, Store};
 use crate::waiters::Waiters;
 
-/// The largest dead letter that is sent; the topic's own limit is set a little lower when it is created.
-const DEAD_LETTER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often the database is looked at.
 const DATABASE_INTERVAL: Duration = Duration::from_secs(1);
 

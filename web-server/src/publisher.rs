@@ -186,14 +186,16 @@ impl NotPublished {
 
     /// Tells the operator what the caller is not told. Refusals are counted, and there may be thousands a second.
     fn log(&self, record: &PurchaseRecord<'_>) {
-        let (purchase_id, trace_id) = (record.purchase.purchase_id, record.trace.trace_id());
+        let (purchase_id, trace) = (record.purchase.purchase_id, record.trace);
         match self {
             Self::Refused(reason) => {
-                tracing::debug!(%purchase_id, trace_id, reason = reason.text(), "purchase refused");
+                tracing::debug!(%purchase_id, trace_id = trace.trace_id(), reason = reason.text(), "purchase refused");
             }
-            Self::Failed(reason) => tracing::warn!(%purchase_id, trace_id, reason, "purchase not delivered"),
+            Self::Failed(reason) => {
+                tracing::warn!(%purchase_id, trace_id = trace.trace_id(), reason, "purchase not delivered");
+            }
             Self::Unknown(reason) => {
-                tracing::warn!(%purchase_id, trace_id, reason, "purchase may or may not be delivered");
+                tracing::warn!(%purchase_id, trace_id = trace.trace_id(), reason, "purchase may or may not be delivered");
             }
         }
     }

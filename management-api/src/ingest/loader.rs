@@ -81,13 +81,14 @@ pub(super) fn request(
     tokio::task::spawn_blocking(move || {
         let mut told = false;
         while !cancel.is_cancelled() {
-            match load(&ingest, &consumer, &runtime, &partitions) {
-                Ok(found @ Answer::Starts { .. }) => {
-                    let _ = answer.send(Loaded { request, answer: found });
-                    return;
+            match load(&ingest, &consumer, &runtime, &partitions, told) {
+                Ok(found) => {
+                    told = true;
+                    let complete = matches!(found, Answer::Starts { .. });
+                    if answer.send(Loaded { request, answer: found }).is_err() || complete {
+                        return;
+                    }
                 }
-                Ok(found) if !told => told = answer.send(Loaded { request, answer: found }).is_ok(),
-                Ok(_) => {}
                 Err(error) => tracing::warn!(error, "offsets not known yet"),
             }
             std::thread::sleep(PAUSE);
@@ -95,11 +96,19 @@ pub(super) fn request(
     });
 }
 
-fn load(ingest: &Ingest, consumer: &RecordConsumer, runtime: &Handle, partitions: &[i32]) -> Result<Answer, String> {
+/// `told`: the reader knows by now that the database is away, and how far behind the partitions are.
+fn load(
+    ingest: &Ingest,
+    consumer: &RecordConsumer,
+    runtime: &Handle,
+    partitions: &[i32],
+    told: bool,
+) -> Result<Answer, String> {
     let incarnation: Arc<str> = ingest.admin.incarnation().map_err(|error| error.to_string())?.into();
     let marks = consumer.watermarks(partitions, TIMEOUT).map_err(|error| error.to_string())?;
     let stored = match runtime.block_on(ingest.store.next_offsets(&incarnation, partitions)) {
         Ok(stored) => stored,
+        Err(error) if told => return Err(error.to_string()),
         Err(error) => {
             tracing::warn!(%error, "the database does not tell where to go on");
             return behind(consumer, partitions, &marks);

@@ -15,8 +15,8 @@ use crate::config::KafkaConfig;
 /// How long one question to the brokers may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The largest dead letter of a topic made by us, in bytes.
-const DEAD_LETTER_BYTES_MAX: &str = "33554432";
+/// The largest dead letter, in bytes: what is sent, and what a topic made by us takes.
+pub const DEAD_LETTER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why something cannot be done with Kafka.
 #[derive(Debug, thiserror::Error)]
@@ -104,10 +104,11 @@ impl TopicAdmin {
     async fn create(&self, topic: &str) -> Result<(), KafkaError> {
         // -1 leaves the number of replicas to the broker's default.
         let replication = TopicReplication::Fixed(self.config.replication.unwrap_or(-1));
+        let dead_letter_bytes = DEAD_LETTER_BYTES_MAX.to_string();
         let mut new_topic = NewTopic::new(topic, self.config.partitions, replication);
         if *topic == self.config.dead_letter_topic {
             // Whatever the topic of purchases may hold must find room here, with more headers.
-            new_topic = new_topic.set("max.message.bytes", DEAD_LETTER_BYTES_MAX);
+            new_topic = new_topic.set("max.message.bytes", &dead_letter_bytes);
         }
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         for result in self.client.create_topics([&new_topic], &options).await? {

@@ -12,7 +12,7 @@ mod topic_reader;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-pub use self::admin::{KafkaError, TopicAdmin};
+pub use self::admin::{DEAD_LETTER_BYTES_MAX, KafkaError, TopicAdmin};
 pub use self::consumer::{ConsumedRecord, ConsumerOptions, GroupProtocol, Partitions, Polled, RecordConsumer};
 pub use self::in_process::{InProcessBroker, ProduceFault};
 pub use self::producer::{Delivery, OutgoingRecord, ProducerOptions, PublishError, RecordProducer};
@@ -20,7 +20,7 @@ pub use self::stats::ClientMetrics;
 pub use self::topic_reader::read_topic;
 use crate::config::KafkaConfig;
 
-/// How often librdkafka reports its statistics: readiness and the choice of partitions know of a broker that is gone, or
+/// How often librdkafka reports its statistics, to a client that hears them: readiness and the choice of partitions know of a broker that is gone, or
 /// there, as soon as this.
 const STATISTICS_INTERVAL_MS: &str = "250";
 
@@ -30,7 +30,6 @@ fn client_config(config: &KafkaConfig, client_id: &str) -> ClientConfig {
     client
         .set("bootstrap.servers", &config.bootstrap_servers)
         .set("client.id", client_id)
-        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
         // A broker that comes back is found again within a second, not ten.
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")

@@ -192,6 +192,7 @@ impl Instance {
     ) -> Result<Self, KafkaError> {
         let mut client = client_config(config, client_id);
         client
+            .set("statistics.interval.ms", super::STATISTICS_INTERVAL_MS)
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")

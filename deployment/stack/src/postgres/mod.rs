@@ -28,7 +28,7 @@ pub const USER: &str = "purchase";
 pub const DATABASE: &str = "purchases";
 
 /// PostgreSQL refuses to run as root; then it runs as `nobody`, which exists everywhere and owns nothing.
-const UNPRIVILEGED_ID: u32 = 65534;
+pub const UNPRIVILEGED_ID: u32 = 65534;
 
 /// Recovery after a kill under load replays up to `max_wal_size` of log.
 const START_DEADLINE: Duration = Duration::from_mins(2);

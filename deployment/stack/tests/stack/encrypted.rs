@@ -8,7 +8,7 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use shared::testing::eventually;
 use stack::kafka::KafkaPlan;
-use stack::postgres::{DATABASE, PostgresPlan};
+use stack::postgres::{DATABASE, PostgresPlan, UNPRIVILEGED_ID};
 use stack::process::{Lifetime, is_root};
 use stack::{KafkaCluster, Load, LoadPlan, Postgres, RunFolder, ports::free_port};
 
@@ -17,8 +17,6 @@ use crate::infra::infra_alone;
 
 const USER: &str = "pipeline";
 const PASSWORD: &str = "correct horse, battery staple";
-/// Whom PostgreSQL runs as when we are root.
-const NOBODY: u32 = 65534;
 
 /// Kafka with a listener for SASL over TLS and one for client certificates, and PostgreSQL with TLS.
 struct SecureStack {
@@ -218,7 +216,8 @@ async fn start_kafka(folder: &Path, authority: &Authority, sasl_port: u16, certi
 async fn start_postgres(folder: &Path, authority: &Authority) -> Postgres {
     if is_root() {
         for name in ["postgres.pem", "postgres.key"] {
-            chown(authority.path(name), Some(NOBODY), Some(NOBODY)).expect("owned by PostgreSQL's user");
+            chown(authority.path(name), Some(UNPRIVILEGED_ID), Some(UNPRIVILEGED_ID))
+                .expect("owned by PostgreSQL's user");
         }
     }
     let extra_settings = vec![

@@ -70,8 +70,8 @@ impl Reader {
         next.len() >= config.batch_records || next.bytes() >= config.batch_bytes
     }
 
-    /// Lets a lane that has more than enough commit. After a while all partitions are paused: then polling goes on, and with it the
-    /// membership in the group, however long the database is away.
+    /// Lets a lane that has more than enough commit. After a while all partitions are paused: then polling goes on, and
+    /// with it the membership in the group, however long the database is away.
     pub(super) fn wait_for_lane(&mut self, number: usize) -> Result<(), KafkaError> {
         let deadline = Instant::now() + LANE_PATIENCE;
         while !self.lanes[number].has_room() && !self.reload_due {

@@ -108,16 +108,15 @@ impl Reader {
         }
         let (joining, loading): (Vec<_>, Vec<_>) =
             starts.into_iter().partition(|start| self.joining.contains(&start.partition));
-        let offsets = |starts: &[Start]| starts.iter().map(|start| (start.partition, start.from)).collect::<Vec<_>>();
         if !self.joining.is_empty() {
             self.consumer.assign(&offsets(&joining))?;
             self.joining.clear();
             if self.paused {
-                self.consumer.pause(&joining.iter().map(|start| start.partition).collect::<Vec<_>>())?;
+                self.consumer.pause(&numbers(&joining))?;
             }
         }
         if !self.paused {
-            self.consumer.resume(&loading.iter().map(|start| start.partition).collect::<Vec<_>>())?;
+            self.consumer.resume(&numbers(&loading))?;
         }
         self.consumer.seek(&offsets(&loading))?;
         for start in joining.into_iter().chain(loading) {
@@ -131,10 +130,10 @@ impl Reader {
     /// The database does not tell where to go on, but the group must not wait: it cannot move a partition before all its
     /// members have answered. So partitions are taken over, and nothing is read of them until their offsets are known.
     fn hold(&mut self, behind: &[Start]) -> Result<(), KafkaError> {
-        let joining: Vec<_> = behind.iter().filter(|start| self.joining.contains(&start.partition)).collect();
+        let joining: Vec<_> = behind.iter().copied().filter(|start| self.joining.contains(&start.partition)).collect();
         if !joining.is_empty() {
-            self.consumer.assign(&joining.iter().map(|start| (start.partition, start.from)).collect::<Vec<_>>())?;
-            self.consumer.pause(&joining.iter().map(|start| start.partition).collect::<Vec<_>>())?;
+            self.consumer.assign(&offsets(&joining))?;
+            self.consumer.pause(&numbers(&joining))?;
             self.partitions.extend(joining.iter().map(|start| (start.partition, None)));
             self.joining.clear();
         }
@@ -147,4 +146,14 @@ impl Reader {
     pub(super) fn assigned_partitions(&self) -> Partitions {
         self.partitions.keys().copied().collect()
     }
+}
+
+/// The partitions, each with where it goes on.
+fn offsets(starts: &[Start]) -> Vec<(i32, i64)> {
+    starts.iter().map(|start| (start.partition, start.from)).collect()
+}
+
+/// The partitions alone.
+fn numbers(starts: &[Start]) -> Partitions {
+    starts.iter().map(|start| start.partition).collect()
 }

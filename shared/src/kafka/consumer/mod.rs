@@ -108,8 +108,7 @@ impl RecordConsumer {
     pub fn unassign(&self, partitions: &[i32]) -> Result<(), KafkaError> {
         match self.client.rebalance_protocol() {
             RebalanceProtocol::Cooperative => {
-                let offsets: Vec<_> = partitions.iter().map(|partition| (*partition, 0)).collect();
-                self.client.incremental_unassign(&self.list(&offsets)?)?;
+                self.client.incremental_unassign(&self.list_any(partitions)?)?;
             }
             _ => self.client.unassign()?,
         }

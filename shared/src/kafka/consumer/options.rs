@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 
 use crate::config::KafkaConfig;
-use crate::kafka::client_config;
+use crate::kafka::{STATISTICS_INTERVAL_MS, client_config};
 
 /// The longest pause between two polls; the polling thread stays far below it.
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(15);
@@ -52,6 +52,7 @@ impl ConsumerOptions {
     pub(super) fn client_config(&self, config: &KafkaConfig, client_id: &str) -> ClientConfig {
         let mut client = client_config(config, client_id);
         client
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
