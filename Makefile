@@ -30,7 +30,7 @@ format: ## Check the formatting
 
 .PHONY: lint
 lint: ## Clippy, warnings denied
-	$(CARGO) clippy --workspace --all-targets --features stack/real-stack --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features stack/real-stack,manifests/cluster-tools --locked -- -D warnings
 
 .PHONY: docs
 docs: ## Build the API docs, warnings denied
@@ -41,8 +41,13 @@ unit: ## Unit and integration tests on the in-process broker and SQLite
 	$(CARGO) build --locked $(SERVICES)
 	$(CARGO) test --workspace --locked
 
+.PHONY: test-manifests
+test-manifests: ## The files for a cluster: rendered, validated, scraped by a real Prometheus (needs Python and Go)
+	$(CARGO) build --locked -p embedded
+	$(CARGO) test --locked -p manifests --features cluster-tools --test cluster
+
 .PHONY: test-stack
-test-stack: build ## End-to-end and fault tests on real Kafka and PostgreSQL (needs Java and Maven)
+test-stack: test-manifests build ## The files for a cluster, then end-to-end and fault tests on real Kafka and PostgreSQL (needs Java, Maven)
 	$(CARGO) test --release --locked -p stack --features real-stack --test stack -- --test-threads=1 --skip encrypted
 
 .PHONY: test-tls
@@ -53,6 +58,11 @@ test-tls: ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's
 .PHONY: bench
 bench: build ## Benchmarks on a real stack of its own; writes deployment/stack/bench/
 	$(RELEASE)/stack bench
+
+.PHONY: scale-demo
+scale-demo: build ## The shipped autoscaling, a load step and real consumers: table, plot and verdict in five minutes
+	$(CARGO) build --release --locked -p simulator
+	$(RELEASE)/scale-demo
 
 .PHONY: stack-up
 stack-up: build ## Start Kafka, PostgreSQL and two replicas of each service here (BROKERS=3 for three brokers)

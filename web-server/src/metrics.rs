@@ -6,7 +6,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 use shared::metrics::{HttpMetrics, new_registry};
 
-use crate::routes::ROUTES;
+use crate::routes::{ROUTES, WATCHED_FAILURES};
 
 /// Bounds of publish times, in seconds.
 const PUBLISH_BUCKETS: [f64; 14] =
@@ -171,6 +171,7 @@ impl Metrics {
     /// When a name is taken or the prefix makes no valid name.
     pub fn new(http_prefix: &str) -> prometheus::Result<Arc<Self>> {
         let registry = &new_registry();
+        let series: Vec<_> = ROUTES.into_iter().chain(WATCHED_FAILURES).collect();
         let published = counters::<PublishOutcome>(
             registry,
             "purchases_published_total",
@@ -183,7 +184,7 @@ impl Metrics {
             "Calls to management-api that were hedged, by the attempt that won.",
         )?;
         Ok(Arc::new(Self {
-            http: Arc::new(HttpMetrics::register(registry, http_prefix, &ROUTES)?),
+            http: Arc::new(HttpMetrics::register(registry, http_prefix, &series)?),
             delivered: published.with_label_values(&[PublishOutcome::Delivered.text()]),
             published,
             publish_duration: histogram(

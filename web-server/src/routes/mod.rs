@@ -31,6 +31,10 @@ pub const ROUTES: [RouteSeries; 12] = [
     ("GET", "/docs/{file}", 200),
 ];
 
+/// Failures that a service level counts. A series that begins with its first failure has no rate then, and an alert would miss
+/// it.
+pub const WATCHED_FAILURES: [RouteSeries; 2] = [("POST", "/buy", 503), ("POST", "/buy", 504)];
+
 /// All routes behind the one middleware.
 pub fn router(app: AppState, observer: Observer) -> Router {
     let operations = operations(app.readiness.clone(), app.metrics.registry.clone());

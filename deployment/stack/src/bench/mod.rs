@@ -15,6 +15,7 @@ mod reads;
 mod record;
 mod report;
 mod row;
+mod scale_out;
 mod scaling;
 mod spread;
 mod startup;
@@ -68,6 +69,8 @@ pub enum Section {
     Embedded,
     /// cost against work
     Scaling,
+    /// a backlog of one user, drained by 1, 2 and 5 consumers
+    ScaleOut,
 }
 
 /// How much of everything; `--quick` makes it small.
@@ -146,5 +149,6 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Startup => startup::measure(world).await,
         Section::Embedded => embedded::measure(world).await,
         Section::Scaling => scaling::measure(world).await,
+        Section::ScaleOut => scale_out::measure(world).await,
     }
 }

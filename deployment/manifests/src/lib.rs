@@ -1,0 +1,14 @@
+//! The files for a cluster, as users apply them. What is wrong is told with file, object, field and what is expected.
+
+pub mod findings;
+pub mod object;
+pub mod queries;
+pub mod render;
+pub mod yaml;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the workspace: paths in findings begin there.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}

@@ -1,0 +1,102 @@
+//! Lag as KEDA counts it, from what is committed to Kafka, is the lag that our own consumers show.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::testing::eventually;
+use simulator::kafka_scaler::{KafkaTrigger, OffsetResetPolicy};
+use stack::kafka::PartitionOffsets;
+use stack::metrics::samples;
+use stack::{KafkaCluster, Load, LoadPlan};
+
+use crate::deployment::{Deployment, Plan};
+use crate::infra::infra_alone;
+
+/// Lag of each partition that has any.
+type Lags = BTreeMap<i32, i64>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keda_lag_is_ours_when_idle_and_under_a_standing_backlog() {
+    let mut infra = infra_alone().await;
+    let stack = Plan::new("keda_lag").start(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    stack.wait_assigned(2).await;
+    buy(&stack, 500).await;
+    stack.wait_no_lag(&infra.postgres).await;
+    assert_eq!(wait_for_lag(&stack, &infra.kafka, 0).await, Lags::new());
+
+    // With the database away nothing is recorded, and without a sender nothing comes: both sides stand still.
+    infra.postgres.kill_9();
+    buy(&stack, 1234).await;
+    let lags = wait_for_lag(&stack, &infra.kafka, 1234).await;
+    assert_eq!(lags.len(), 10, "every partition is behind: {lags:?}");
+
+    infra.postgres.start_again().await.expect("it starts");
+    assert_eq!(wait_for_lag(&stack, &infra.kafka, 0).await, Lags::new());
+    stack.wait_no_lag(&infra.postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keda_lag_is_ours_for_a_group_that_has_committed_nothing() {
+    let infra = infra_alone().await;
+    // Longer than this test waits for anything: no transaction ends in it.
+    let plan = Plan::new("keda_no_commit").with("RECORD_BATCH_DELAY_MS", 60_000);
+    let stack = plan.start(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    stack.wait_assigned(2).await;
+    buy(&stack, 700).await;
+    wait_for_lag(&stack, &infra.kafka, 700).await;
+
+    let offsets = offsets(&stack, &infra.kafka).await.expect("the broker answers");
+    assert!(offsets.iter().all(|partition| partition.committed.is_none()), "{offsets:?}");
+    let latest = KafkaTrigger { offset_reset_policy: OffsetResetPolicy::Latest, ..trigger(&stack) };
+    assert_eq!(latest.lag(&offsets), 10, "this is why the policy is earliest");
+}
+
+/// Waits until KEDA's lag and that of our consumers are this sum, and the same in each partition.
+async fn wait_for_lag(stack: &Deployment, kafka: &KafkaCluster, sum: i64) -> Lags {
+    eventually("KEDA's lag and ours are as expected", async || {
+        let ours = our_lag(stack).await;
+        // A group that was never heard of has no coordinator in the first moments.
+        let offsets = offsets(stack, kafka).await.ok()?;
+        let trigger = trigger(stack);
+        let lag = |partition: &PartitionOffsets| (partition.partition, trigger.lag(&[*partition]));
+        let theirs: Lags = offsets.iter().map(lag).filter(|(_, lag)| *lag != 0).collect();
+        (trigger.lag(&offsets) == sum && theirs == ours).then_some(ours)
+    })
+    .await
+}
+
+/// `kafka_consumer_lag` over all replicas.
+async fn our_lag(stack: &Deployment) -> Lags {
+    let mut lags = Lags::new();
+    for api in &stack.api {
+        let page = api.metrics().await.expect("it answers");
+        for sample in samples(&page).filter(|sample| sample.name == "kafka_consumer_lag" && sample.value > 0.0) {
+            let partition = sample.label("partition").expect("a partition").parse().expect("a number");
+            *lags.entry(partition).or_default() += format!("{}", sample.value).parse::<i64>().expect("whole");
+        }
+    }
+    lags
+}
+
+async fn offsets(stack: &Deployment, kafka: &KafkaCluster) -> stack::Result<Vec<PartitionOffsets>> {
+    let trigger = trigger(stack);
+    kafka.offsets(&trigger.group, &trigger.topic).await
+}
+
+/// The shipped trigger's rules for this test's group and topic.
+fn trigger(stack: &Deployment) -> KafkaTrigger {
+    KafkaTrigger {
+        group: stack.api[0].plan().settings["KAFKA_CONSUMER_GROUP"].clone(),
+        topic: stack.kafka.topic.clone(),
+        lag_threshold: 100,
+        offset_reset_policy: OffsetResetPolicy::Earliest,
+        allow_idle_consumers: false,
+        use_cached_metrics: true,
+    }
+}
+
+async fn buy(stack: &Deployment, count: u64) {
+    let plan = LoadPlan { purchases_max: Some(count), retry_for: Duration::ZERO, ..stack.load(2000.0) };
+    let report = Load::run(plan).await;
+    assert_eq!(report.given_up, 0, "{:?} {:?}", report.statuses, report.failures);
+}
