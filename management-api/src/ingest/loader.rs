@@ -42,6 +42,8 @@ pub(super) enum Answer {
 /// How far a partition is.
 #[derive(Clone, Copy)]
 pub(super) struct Position {
+    /// The lane that records it: one after the other, so always the same while anything is under way.
+    pub lane: usize,
     /// What the database will hold once everything handed to the lane and kept for it is committed.
     pub expected: i64,
     /// The next offset to poll; anything before is an echo.

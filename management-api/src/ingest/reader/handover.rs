@@ -61,8 +61,20 @@ impl Lane {
 }
 
 impl Reader {
-    pub(super) fn lane_of(&self, partition: i32) -> usize {
-        usize::try_from(partition).unwrap_or(0) % self.lanes.len()
+    /// The lane with the fewest partitions. A group's assignor may give one member all the even ones and another all the
+    /// odd ones, so a lane by the partition's number would leave half of the lanes without work.
+    pub(super) fn emptiest_lane(&self) -> usize {
+        let partitions_of = |lane: &usize| self.partitions.values().flatten().filter(|it| it.lane == *lane).count();
+        (0..self.lanes.len()).min_by_key(partitions_of).unwrap_or(0)
+    }
+
+    /// Deals the partitions that are left to the lanes anew, unless a lane is still recording.
+    pub(super) fn deal_anew(&mut self) {
+        let lanes = self.lanes.len();
+        if self.lanes.iter().all(Lane::is_idle) {
+            let positions = self.partitions.values_mut().flatten();
+            positions.enumerate().for_each(|(number, position)| position.lane = number % lanes);
+        }
     }
 
     pub(super) fn is_full(&self, number: usize) -> bool {
@@ -149,19 +161,15 @@ impl Reader {
         lane.batches.try_send(batch).map_err(|error| KafkaError::Admin(format!("a lane has ended: {error}")))
     }
 
-    /// Waits until these lanes are free, at most `patience`.
-    pub(super) fn await_lanes(&mut self, lanes: &[usize], patience: Duration) -> Result<(), KafkaError> {
+    /// Waits until all lanes are idle, at most `patience`.
+    pub(super) fn await_lanes(&mut self, patience: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + patience;
-        while !lanes.iter().all(|lane| self.lanes[*lane].is_idle()) {
+        while !self.lanes.iter().all(Lane::is_idle) {
             match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(report) => self.settle(report)?,
                 Err(_) => break,
             }
         }
         Ok(())
-    }
-
-    pub(super) fn all_lanes(&self) -> Vec<usize> {
-        (0..self.lanes.len()).collect()
     }
 }

@@ -165,8 +165,8 @@ impl Reader {
     }
 
     fn add(&mut self, record: &ConsumedRecord<'_>) -> Result<(), KafkaError> {
-        let number = self.lane_of(record.partition());
         let Some(Some(position)) = self.partitions.get_mut(&record.partition()) else { return Ok(()) };
+        let number = position.lane;
         if record.offset() < position.next {
             return Ok(());
         }
@@ -182,7 +182,7 @@ impl Reader {
 
     /// Lets running transactions end and leaves the group.
     fn leave(&mut self) {
-        if let Err(error) = self.await_lanes(&self.all_lanes(), STOP_PATIENCE) {
+        if let Err(error) = self.await_lanes(STOP_PATIENCE) {
             tracing::warn!(%error, "while leaving");
         }
         self.commit();

@@ -30,8 +30,7 @@ impl Reader {
     pub(super) fn revoked(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
         tracing::info!(?partitions, "partitions revoked");
         self.ingest.metrics.rebalance();
-        let lanes: Vec<usize> = partitions.iter().map(|partition| self.lane_of(*partition)).collect();
-        self.await_lanes(&lanes, REVOKE_PATIENCE)?;
+        self.await_lanes(REVOKE_PATIENCE)?;
         self.commit();
         // librdkafka would remember a pause, and not fetch a partition that comes back later.
         self.consumer.resume(partitions)?;
@@ -43,6 +42,7 @@ impl Reader {
         self.consumer.unassign(partitions)?;
         // A kept batch holds several partitions: those that stay are read again from where the lane is.
         self.drop_kept_batches()?;
+        self.deal_anew();
         // An answer of the loader that is under way may name what is gone.
         self.load();
         Ok(())
@@ -70,7 +70,7 @@ impl Reader {
             *position = None;
         }
         // What is still being committed would make the offsets read now stale.
-        self.await_lanes(&self.all_lanes(), REVOKE_PATIENCE)?;
+        self.await_lanes(REVOKE_PATIENCE)?;
         self.reload_due = false;
         self.load();
         Ok(())
@@ -120,7 +120,7 @@ impl Reader {
         }
         self.consumer.seek(&offsets(&loading))?;
         for start in joining.into_iter().chain(loading) {
-            let position = Position { expected: start.stored, next: start.from };
+            let position = Position { lane: self.emptiest_lane(), expected: start.stored, next: start.from };
             self.partitions.insert(start.partition, Some(position));
             self.ingest.progress.take_over(start.partition, start.from, start.end);
         }
