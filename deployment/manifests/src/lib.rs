@@ -1,9 +1,11 @@
 //! The files for a cluster, as users apply them. What is wrong is told with file, object, field and what is expected.
 
+pub mod embedded;
 pub mod findings;
 pub mod object;
 pub mod queries;
 pub mod render;
+pub mod services;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};

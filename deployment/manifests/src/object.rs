@@ -82,7 +82,7 @@ pub fn texts(value: &Value) -> Vec<(&str, &str)> {
     entries.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect()
 }
 
-/// Whether labels have all that a selector of `matchLabels` asks for. A missing selector selects nothing, an empty one all.
+/// Whether labels have all that a selector of `matchLabels` asks for. A missing one selects nothing, an empty one all.
 pub fn selects(selector: &Value, labels: &[(&str, &str)]) -> bool {
     selector.is_object() && texts(selector).iter().all(|pair| labels.contains(pair))
 }

@@ -78,8 +78,9 @@ pub enum FallbackBehavior {
 }
 
 impl Fallback {
-    /// The value after so many failures (`GetMetricsWithFallback`, `doFallback` in `pkg/fallback/fallback.go`): as
-    /// much as asks for the replicas that are wanted. None while the failure is the HPA's to see.
+    /// The value after so many failures in a row (`GetMetricsWithFallback`, `doFallback` in `pkg/fallback/fallback.go`):
+    /// as much as asks for the replicas that are wanted. None while the failure is the HPA's to see. Not replayed: with
+    /// `useCachedMetrics` KEDA 2.21 takes an answer from its cache for a success or a failure of its own.
     pub fn value(self, failures: u32, current: i32, threshold: i64) -> Option<i64> {
         let replicas = match self.behavior {
             FallbackBehavior::Static => self.replicas,

@@ -3,10 +3,13 @@
 mod autoscalers;
 mod chart;
 mod guide;
+mod keda;
 mod network;
 mod pods;
 mod prometheus;
+mod promtool;
 mod references;
 mod schemas;
 mod settings;
+mod targets;
 mod workloads;

@@ -1,15 +1,20 @@
 //! Ports that are open, and ways that are needed: no more, no less.
 
 use manifests::findings::Findings;
-use manifests::object::{Object, list, selects};
-use serde_json::Value;
-
-use crate::workloads::{SERVICES, containers, environment, in_every_overlay, workloads};
+use manifests::object::{Object, list, selects, texts};
 use manifests::render::find;
+use manifests::services::SERVICES;
+use serde_json::{Value, json};
+
+use crate::workloads::{containers, environment, in_every_overlay, workloads};
+
+const POLICY: &str = "NetworkPolicy";
+/// What a rule of each direction calls its peers.
+const DIRECTIONS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
 
 /// The ports of a workload's containers, with their names.
 fn ports(workload: &Object) -> Vec<(i64, &str)> {
-    let ports = containers(workload).flat_map(|container| list(&container["ports"]));
+    let ports = containers(workload).flat_map(|(_, container)| list(&container["ports"]));
     ports
         .filter_map(|port| Some((port["containerPort"].as_i64()?, port["name"].as_str().unwrap_or_default())))
         .collect()
@@ -73,9 +78,9 @@ fn peer<'a>(objects: &'a [Object], peer: &Value) -> Option<&'a Object> {
 fn policies_name_container_ports() {
     in_every_overlay(|_, objects| {
         let mut findings = Findings::default();
-        for policy in objects.iter().filter(|object| object.kind() == "NetworkPolicy") {
+        for policy in objects.iter().filter(|object| object.kind() == POLICY) {
             let selector = policy.at("/spec/podSelector/matchLabels");
-            for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+            for (direction, peers) in DIRECTIONS {
                 for (index, rule) in policy.list(&format!("/spec/{direction}")).iter().enumerate() {
                     let field = format!("/spec/{direction}/{index}");
                     findings.check(!list(&rule["ports"]).is_empty(), policy, &field, "ports: without, all are open");
@@ -90,6 +95,7 @@ fn policies_name_container_ports() {
                     for port in list(&rule["ports"]) {
                         // Left out it is TCP too, but then every apply finds a difference.
                         findings.check(port["protocol"].is_string(), policy, &field, "a protocol");
+                        findings.check(port["endPort"].is_null(), policy, &field, "single ports");
                         let open = ends.iter().all(|workload| has_port(workload, &port["port"]));
                         findings.check(open, policy, &field, format!("a port of {ends:?}, not {}", port["port"]));
                     }
@@ -100,10 +106,10 @@ fn policies_name_container_ports() {
     });
 }
 
-/// Whether the policies let a pod of one workload reach a port of another, or of a namespace beside ours.
+/// Whether the policies let a pod of one workload reach a port of another.
 fn may_reach(objects: &[Object], from: &Object, to: &Object, port: i64) -> bool {
     let of = |workload: &Object, direction: &str| -> Vec<Value> {
-        let policies = objects.iter().filter(|object| object.kind() == "NetworkPolicy");
+        let policies = objects.iter().filter(|object| object.kind() == POLICY);
         let selecting =
             policies.filter(|policy| selects(policy.at("/spec/podSelector/matchLabels"), &workload.pod_labels()));
         selecting.flat_map(|policy| policy.list(&format!("/spec/{direction}")).to_vec()).collect()
@@ -114,7 +120,7 @@ fn may_reach(objects: &[Object], from: &Object, to: &Object, port: i64) -> bool 
             entry["namespaceSelector"].is_null() && selects(&entry["podSelector"]["matchLabels"], &other.pod_labels())
         });
         let port_named = list(&rule["ports"]).iter().any(|entry| entry["port"].as_i64() == Some(port));
-        port_named && (rule[peers].is_null() || named)
+        port_named && (entries.is_empty() || named)
     };
     of(from, "egress").iter().any(|rule| names(rule, "to", to))
         && of(to, "ingress").iter().any(|rule| names(rule, "from", from))
@@ -149,33 +155,119 @@ fn the_needed_ways_are_open_and_no_others() {
     });
 }
 
+/// The ways beyond our pods: direction, peer (null for everybody), and ports.
+fn ways_outside(overlay: &str, policy: &str) -> Vec<(&'static str, Value, Value)> {
+    let labelled = |key: &str, value: &str| json!({"matchLabels": {key: value}});
+    let namespace = |name: &str| labelled("kubernetes.io/metadata.name", name);
+    let pods_of = |name: &str, pods: Value| json!({"namespaceSelector": namespace(name), "podSelector": pods});
+    let network = |cidr: &str| json!({"ipBlock": {"cidr": cidr}});
+    let tcp = |port: u16| json!([{"protocol": "TCP", "port": port}]);
+    let dns = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
+    let mut ways = match policy {
+        "allow-dns" => vec![
+            ("egress", pods_of("kube-system", labelled("k8s-app", "kube-dns")), dns.clone()),
+            ("egress", network("169.254.20.10/32"), dns),
+        ],
+        "customer-web-server" => vec![("ingress", Value::Null, tcp(8080))],
+        "customer-management-api" => {
+            vec![("ingress", json!({"namespaceSelector": namespace("monitoring")}), tcp(8081))]
+        }
+        "kafka" => vec![("ingress", pods_of("keda", labelled("app", "keda-operator")), tcp(9092))],
+        _ => vec![],
+    };
+    if overlay == "production" {
+        let ports: &[u16] = match policy {
+            "customer-web-server" => &[9093],
+            "customer-management-api" => &[9093, 5432],
+            _ => &[],
+        };
+        ways.extend(ports.iter().map(|port| ("egress", network("10.0.0.0/8"), tcp(*port))));
+    }
+    ways
+}
+
+/// Every peer in a direction, with its field and the ports of its rule.
+fn peers_with_ports<'a>(policy: &'a Object, direction: &str, peers: &str) -> Vec<(String, &'a Value, &'a Value)> {
+    let mut found = Vec::new();
+    for (index, rule) in policy.list(&format!("/spec/{direction}")).iter().enumerate() {
+        let field = format!("/spec/{direction}/{index}");
+        if list(&rule[peers]).is_empty() {
+            found.push((field.clone(), &Value::Null, &rule["ports"]));
+        }
+        for (index, entry) in list(&rule[peers]).iter().enumerate() {
+            found.push((format!("{field}/{peers}/{index}"), entry, &rule["ports"]));
+        }
+    }
+    found
+}
+
+fn check_outside(overlay: &str, policy: &Object, findings: &mut Findings) {
+    let mut expected = ways_outside(overlay, policy.name());
+    let named: Vec<_> = expected.iter().map(|(_, peer, ports)| format!("{peer} with {ports}")).collect();
+    for (direction, peers) in DIRECTIONS {
+        for (field, peer, ports) in peers_with_ports(policy, direction, peers) {
+            let labels = &peer["podSelector"]["matchLabels"];
+            // Those are held against the workloads, in the test above.
+            if !texts(labels).is_empty() && *peer == json!({"podSelector": {"matchLabels": labels}}) {
+                continue;
+            }
+            let found = expected.iter().position(|way| (way.0, &way.1, &way.2) == (direction, peer, ports));
+            let allowed = format!("pods of ours, or outside just [{}]; here with {ports}", named.join("; "));
+            findings.check(found.is_some(), policy, &field, allowed);
+            if let Some(index) = found {
+                expected.remove(index);
+            }
+        }
+    }
+    for (direction, peer, ports) in expected {
+        findings.add(format!("{policy}: /spec/{direction}: expected {peer} with {ports}"));
+    }
+}
+
 #[test]
-fn everything_is_shut_by_default_but_dns() {
-    in_every_overlay(|_, objects| {
-        let deny = find(objects, "NetworkPolicy", "default-deny");
-        assert_eq!(*deny.at("/spec"), serde_json::json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
-        let dns = find(objects, "NetworkPolicy", "allow-dns");
-        assert_eq!(*dns.at("/spec/podSelector"), serde_json::json!({}));
-        let ports: Vec<_> = dns.list("/spec/egress/0/ports").iter().map(|port| port["port"].as_i64()).collect();
-        assert_eq!(ports, [Some(53), Some(53)]);
+fn only_who_is_named_comes_from_outside_or_is_reached_there() {
+    in_every_overlay(|name, objects| {
+        let mut findings = Findings::default();
+        for policy in objects.iter().filter(|object| object.kind() == POLICY) {
+            check_outside(name, policy, &mut findings);
+        }
+        findings.assert_none();
     });
 }
 
 #[test]
-fn keda_reaches_kafka_and_prometheus_reaches_the_consumer() {
-    let from = |objects: &[Object], policy: &str, namespace: &str, port: i64| {
-        let rules = find(objects, "NetworkPolicy", policy).list("/spec/ingress").to_vec();
-        rules.iter().any(|rule| {
-            let named = list(&rule["from"])
-                .iter()
-                .any(|entry| entry["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == namespace);
-            named && list(&rule["ports"]).iter().any(|entry| entry["port"].as_i64() == Some(port))
-        })
-    };
-    in_every_overlay(|name, objects| {
-        assert!(from(objects, "customer-management-api", "monitoring", 8081), "overlays/{name}");
-        if workloads(objects).any(|workload| workload.name() == "kafka") {
-            assert!(from(objects, "kafka", "keda", 9092), "overlays/{name}");
+fn a_way_too_many_or_too_few_is_found() {
+    let keda = ways_outside("keda", "kafka").remove(0);
+    let own = json!({"podSelector": {"matchLabels": {"app": "kafka"}}});
+    let from = |peers: Value| json!([{"from": peers, "ports": keda.2}]);
+    for (ingress, count) in [
+        (from(json!([keda.1, own])), 0),
+        (from(json!([own])), 1),
+        (from(json!([keda.1, {"namespaceSelector": {}}])), 1),
+        (from(json!([keda.1, {"podSelector": {}}])), 1),
+        (from(json!([keda.1, {"ipBlock": {"cidr": "10.0.0.0/8"}}])), 1),
+        (from(json!([])), 2),
+        (json!([{"ports": keda.2}]), 2),
+        (json!([{"from": [keda.1], "ports": [{"protocol": "TCP", "port": 9093}]}]), 2),
+    ] {
+        let value = json!({"kind": POLICY, "metadata": {"name": "kafka"}, "spec": {"ingress": ingress}});
+        let mut findings = Findings::default();
+        check_outside("keda", &Object { file: "a.yaml".to_owned(), value }, &mut findings);
+        assert_eq!(findings.all().len(), count, "{:?}", findings.all());
+    }
+}
+
+#[test]
+fn everything_is_shut_by_default_but_dns() {
+    in_every_overlay(|_, objects| {
+        let mut findings = Findings::default();
+        let deny = find(objects, POLICY, "default-deny");
+        let expected = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
+        findings.check(*deny.at("/spec") == expected, deny, "/spec", expected);
+        let dns = find(objects, POLICY, "allow-dns");
+        for (field, expected) in [("/spec/podSelector", json!({})), ("/spec/policyTypes", json!(["Egress"]))] {
+            findings.check(*dns.at(field) == expected, dns, field, expected);
         }
+        findings.assert_none();
     });
 }

@@ -1,14 +1,18 @@
 //! What a pod may do, what it asks for, and how it ends.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use manifests::findings::Findings;
-use manifests::object::{Object, list};
+use manifests::object::Object;
 use manifests::render::find;
-use serde_json::Value;
+use manifests::services::SERVICES;
+use serde_json::{Value, json};
+use shared::config::Settings;
 use shared::metrics::RouteSeries;
 
-use crate::workloads::{SERVICES, containers, environment, in_every_overlay, workloads};
+use crate::workloads::{POD, containers, environment, in_every_overlay, workloads};
 
-const POD: &str = "/spec/template/spec";
 /// Volumes that the restricted level allows (Kubernetes, Pod Security Standards) and that are used here.
 const VOLUMES: [&str; 4] = ["configMap", "emptyDir", "persistentVolumeClaim", "secret"];
 
@@ -38,27 +42,43 @@ fn check_pod(workload: &Object, findings: &mut Findings) {
     for host in ["hostNetwork", "hostPID", "hostIPC"] {
         expect(host, Value::Null);
     }
-    for (index, container) in containers(workload).enumerate() {
-        let field = format!("{POD}/containers/{index}");
-        let security = &container["securityContext"];
-        let mut expect = |name: &str, expected: Value| {
-            findings.check(security[name] == expected, workload, &format!("{field}/securityContext/{name}"), expected);
-        };
-        expect("allowPrivilegeEscalation", false.into());
-        expect("readOnlyRootFilesystem", true.into());
-        expect("capabilities", serde_json::json!({"drop": ["ALL"]}));
-        expect("privileged", Value::Null);
-        for kind in ["requests", "limits"] {
-            for resource in ["cpu", "memory"] {
-                let set = container["resources"][kind][resource].is_string();
-                findings.check(set, workload, &format!("{field}/resources/{kind}/{resource}"), "a quantity");
-            }
-        }
+    for (field, container) in containers(workload) {
+        check_container(workload, &field, container, findings);
     }
     for (index, volume) in workload.list(&format!("{POD}/volumes")).iter().enumerate() {
         let allowed = VOLUMES.iter().any(|kind| volume.get(kind).is_some());
         findings.check(allowed, workload, &format!("{POD}/volumes/{index}"), format!("one of {VOLUMES:?}"));
     }
+}
+
+fn check_container(workload: &Object, field: &str, container: &Value, findings: &mut Findings) {
+    for (name, expected) in [
+        ("allowPrivilegeEscalation", json!(false)),
+        ("readOnlyRootFilesystem", json!(true)),
+        ("capabilities", json!({"drop": ["ALL"]})),
+        ("privileged", Value::Null),
+    ] {
+        let right = container["securityContext"][name] == expected;
+        findings.check(right, workload, &format!("{field}/securityContext/{name}"), expected);
+    }
+    for kind in ["requests", "limits"] {
+        for resource in ["cpu", "memory"] {
+            let set = container["resources"][kind][resource].is_string();
+            findings.check(set, workload, &format!("{field}/resources/{kind}/{resource}"), "a quantity");
+        }
+    }
+}
+
+/// From SIGTERM to the end, as a service reads its settings: what is not set has its default.
+fn ending(service: &str, environment: BTreeMap<String, String>) -> Duration {
+    let mut settings = Settings::from_pairs(environment);
+    let (http, flush) = if service == SERVICES[0] {
+        let config = web_server::Config::read(&mut settings);
+        (config.http, config.flush_timeout)
+    } else {
+        (management_api::config::Config::read(&mut settings).http, Duration::ZERO)
+    };
+    http.drain_delay + http.limits.drain_timeout + flush
 }
 
 #[test]
@@ -67,17 +87,28 @@ fn a_service_has_the_time_to_drain() {
         let mut findings = Findings::default();
         for service in SERVICES {
             let deployment = find(objects, "Deployment", service);
-            let settings = environment(objects, deployment);
-            let ending = ["DRAIN_DELAY_MS", "DRAIN_TIMEOUT_MS", "FLUSH_TIMEOUT_MS"];
-            let drain: i64 = ending.iter().filter_map(|name| settings.get(*name)?.parse::<i64>().ok()).sum();
-            let pre_stop = deployment.number(&format!("{POD}/containers/0/lifecycle/preStop/sleep/seconds"));
-            let needed = pre_stop.unwrap_or(i64::MAX / 2000) + drain / 1000;
-            let field = format!("{POD}/terminationGracePeriodSeconds");
-            let given = deployment.number(&field).unwrap_or(30);
-            findings.check(given > needed, deployment, &field, format!("more than preStop and drain: {needed} s"));
+            let sleep = format!("{POD}/containers/0/lifecycle/preStop/sleep/seconds");
+            let before = deployment.number(&sleep).and_then(|seconds| u64::try_from(seconds).ok());
+            findings.check(before.is_some(), deployment, &sleep, "seconds in which nodes hear that the pod is going");
+            let after = ending(service, environment(objects, deployment));
+            let needed = Duration::from_secs(before.unwrap_or_default()) + after;
+            let grace = format!("{POD}/terminationGracePeriodSeconds");
+            let given = deployment.number(&grace).and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30);
+            let expected = format!("more than preStop, drain and flush: {needed:?}");
+            findings.check(Duration::from_secs(given) > needed, deployment, &grace, expected);
         }
         findings.assert_none();
     });
+}
+
+#[test]
+fn settings_that_are_left_out_have_their_time_too() {
+    let times = |pairs: &[(&str, &str)]| {
+        let pairs: BTreeMap<_, _> = pairs.iter().map(|(name, ms)| ((*name).to_owned(), (*ms).to_owned())).collect();
+        SERVICES.map(|service| ending(service, pairs.clone()).as_millis())
+    };
+    assert_eq!(times(&[]), [23_000, 20_000]);
+    assert_eq!(times(&[("DRAIN_DELAY_MS", "1"), ("DRAIN_TIMEOUT_MS", "10"), ("FLUSH_TIMEOUT_MS", "100")]), [111, 11]);
 }
 
 #[test]
@@ -143,21 +174,38 @@ fn probes_ask_paths_that_are_served_and_liveness_asks_no_dependency() {
     });
 }
 
+/// Five replicas, one more while a Deployment rolls, each with connections for reading and recording and a spare.
 #[test]
 fn connections_of_all_replicas_fit_the_database() {
     let mut seen = 0;
-    in_every_overlay(|name, objects| {
+    in_every_overlay(|_, objects| {
         let Some(postgres) = workloads(objects).find(|workload| workload.name() == "postgres") else { return };
         seen += 1;
-        let mut arguments =
-            containers(postgres).flat_map(|container| list(&container["args"])).filter_map(Value::as_str);
-        let max = arguments.find_map(|argument| argument.strip_prefix("max_connections="));
-        let max: u64 = max.and_then(|max| max.parse().ok()).expect("max_connections among the arguments of postgres");
+        let mut findings = Findings::default();
         let settings = environment(objects, find(objects, "Deployment", SERVICES[1]));
-        let number = |name: &str| settings[name].parse::<u64>().expect("a number");
-        // Five replicas, one more while a Deployment rolls, and each with its connections for reading and recording and a spare.
-        let needed = 6 * (number("DATABASE_READ_CONNECTIONS") + number("RECORD_LANES") + 1);
-        assert!(needed < max, "overlays/{name}: {needed} connections at most, max_connections is {max}");
+        let number = |name: &str| settings.get(name).and_then(|text| text.parse::<u64>().ok());
+        let map = find(objects, "ConfigMap", SERVICES[1]);
+        let mut needed = 1;
+        for name in ["DATABASE_READ_CONNECTIONS", "RECORD_LANES"] {
+            findings.check(number(name).is_some(), map, &format!("/data/{name}"), "a number");
+            needed += number(name).unwrap_or_default();
+        }
+        needed *= 6;
+        let (field, max) = max_connections(postgres);
+        let expected = format!("max_connections above {needed}, which all replicas of {} may take", SERVICES[1]);
+        findings.check(max.is_some_and(|max| max > needed), postgres, &field, expected);
+        findings.assert_none();
     });
     assert_eq!(seen, 3, "overlays with PostgreSQL inside");
+}
+
+/// The argument that limits PostgreSQL's connections, and the limit.
+fn max_connections(postgres: &Object) -> (String, Option<u64>) {
+    let field = format!("{POD}/containers/0/args");
+    let arguments = postgres.list(&field).iter().enumerate();
+    let mut limits = arguments.filter_map(|(index, argument)| {
+        let limit = argument.as_str()?.strip_prefix("max_connections=")?;
+        Some((format!("{field}/{index}"), limit.parse().ok()))
+    });
+    limits.next().unwrap_or((field.clone(), None))
 }

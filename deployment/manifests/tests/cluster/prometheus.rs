@@ -2,128 +2,63 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::routing::get;
 use manifests::object::list;
 use manifests::queries::{ADAPTERS, adapter_rules, files, panel_queries, rules, scaler_queries};
-use manifests::render::{find, overlay};
-use manifests::{root, yaml};
+use manifests::services::SERVICES;
+use manifests::yaml;
 use serde_json::{Value, json};
 use shared::testing::{DEADLINE, eventually};
+use stack::RunFolder;
 use stack::http;
 use stack::install;
 use stack::ports::free_port;
 use stack::process::{Lifetime, Process};
-use stack::service::{Program, Service, ServicePlan};
-use stack::{Load, LoadPlan, RunFolder};
-use tokio::net::TcpListener;
 
-use crate::workloads::SERVICES;
+use crate::targets::{KEDA, PREFIXES, Pods, keda_targets, serve_others};
 
 const VALUES: &str = "deployment/monitoring/prometheus-values.yaml";
 const OUR_JOB: &str = "purchase-pods";
+const KEDA_JOB: &str = "keda";
 const OTHERS_JOB: &str = "kube-state-metrics";
 /// Instead of 15 s, so that a test does not take minutes.
 const INTERVAL: &str = "1s";
-/// Pods per service: two as they are shipped, and one that runs with `METRICS_HTTP_PREFIX=flask_`.
-const PREFIXES: [&str; 3] = ["", "", "flask_"];
 
-/// Both services in one process, and the load on them.
-struct Pods {
-    /// Before the processes: it ends first.
-    _load: Load,
-    services: Vec<Service>,
-    management: Vec<String>,
-}
-
-impl Pods {
-    async fn start(folder: &Path) -> Self {
-        let (mut services, mut management) = (Vec::new(), Vec::new());
-        for (number, prefix) in PREFIXES.iter().enumerate() {
-            let name = format!("pod-{number}");
-            let own = folder.join(&name);
-            fs::create_dir_all(&own).expect("a folder");
-            let api = format!("127.0.0.1:{}", free_port().expect("a free port"));
-            let plan = ServicePlan::new(Program::Embedded, &name).expect("a free port");
-            let address = plan.address;
-            let mut plan = plan
-                .with("WEB_LISTEN_ADDRESS", address)
-                .with("MANAGEMENT_LISTEN_ADDRESS", &api)
-                .with("DATA_DIR", own.join("data").display());
-            if !prefix.is_empty() {
-                plan = plan.with("METRICS_HTTP_PREFIX", prefix);
-            }
-            let mut service = Service::start(&own, plan).expect("the binary is built");
-            service.wait_ready(DEADLINE).await.expect("it becomes ready");
-            management.push(api);
-            services.push(service);
-        }
-        let targets = services.iter().map(Service::address).collect();
-        Self { _load: Load::start(LoadPlan::new(targets, PREFIXES.len())), services, management }
-    }
-
-    /// Targets as Kubernetes' discovery gives them: with the labels and annotations of the shipped pods, for every port.
-    fn targets(&self) -> Value {
-        let objects = overlay("keda");
-        let mut targets = Vec::new();
-        for (service, addresses) in SERVICES.iter().zip([self.web(), self.management.clone()]) {
-            let deployment = find(&objects, "Deployment", service);
-            for (number, address) in addresses.iter().enumerate() {
-                let mut labels = meta_labels(deployment.at("/spec/template/metadata"), &format!("{service}-{number}"));
-                // Pods of a cluster listen on the port of the annotation; here each has a port of its own.
-                let port = address.rsplit(':').next().unwrap_or_default();
-                labels["__meta_kubernetes_pod_annotation_prometheus_io_port"] = json!(port);
-                targets.push(json!({"targets": ["127.0.0.1:1"], "labels": labels}));
-            }
-        }
-        let unscraped = meta_labels(find(&objects, "StatefulSet", "kafka").at("/spec/template/metadata"), "kafka-0");
-        targets.push(json!({"targets": ["127.0.0.1:2"], "labels": unscraped}));
-        json!(targets)
-    }
-
-    fn web(&self) -> Vec<String> {
-        self.services.iter().map(Service::address).collect()
-    }
-}
-
-/// The labels that `kubernetes_sd_configs` gives a pod (Prometheus' documentation, role `pod`).
-fn meta_labels(metadata: &Value, name: &str) -> Value {
-    let mut labels = json!({
-        "__meta_kubernetes_namespace": "purchase-system",
-        "__meta_kubernetes_pod_name": name,
-        "__meta_kubernetes_pod_phase": "Running",
-    });
-    for (field, prefix) in [("labels", "label"), ("annotations", "annotation")] {
-        for (key, value) in manifests::object::texts(&metadata[field]) {
-            let key = key.replace(|character: char| !character.is_ascii_alphanumeric(), "_");
-            labels[format!("__meta_kubernetes_pod_{prefix}_{key}")] = json!(value);
-        }
-    }
-    labels
-}
-
-/// What Prometheus is started with: the chart's scrape jobs, with other ways to find the targets.
-fn configuration(targets: &Path, others: &str, rules: &[PathBuf]) -> Value {
+/// Starts Prometheus as the chart does, but for how it finds the targets.
+async fn start(folder: &Path, pods: &Pods) -> Prometheus {
+    let [keda, others] = serve_others().await;
     let jobs = &yaml::read(VALUES)["scrapeConfigs"];
-    let mut ours = jobs[OUR_JOB].clone();
-    assert!(ours.is_object(), "{VALUES}: /scrapeConfigs/{OUR_JOB} is missing");
-    let fields = ours.as_object_mut().expect("an object");
-    fields.remove("kubernetes_sd_configs").expect("it finds pods by Kubernetes");
-    fields.insert("job_name".to_owned(), json!(OUR_JOB));
-    fields.insert("file_sd_configs".to_owned(), json!([{"files": [targets]}]));
     let mut upstream = jobs[OTHERS_JOB].clone();
     upstream["job_name"] = json!(OTHERS_JOB);
     upstream["static_configs"] = json!([{"targets": [others]}]);
-    json!({
+    let configuration = json!({
         "global": {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": INTERVAL},
-        "rule_files": rules,
-        "scrape_configs": [ours, upstream],
-    })
+        "rule_files": hurried_rules(folder),
+        "scrape_configs": [
+            by_file(jobs, OUR_JOB, folder, &pods.targets()),
+            by_file(jobs, KEDA_JOB, folder, &keda_targets(&keda)),
+            upstream,
+        ],
+    });
+    Prometheus::start(folder, &configuration).await
+}
+
+/// A job of the chart that finds these targets in a file instead of asking Kubernetes.
+fn by_file(jobs: &Value, name: &str, folder: &Path, targets: &Value) -> Value {
+    let path = folder.join(format!("{name}.json"));
+    fs::write(&path, targets.to_string()).expect("a file");
+    let mut job = jobs[name].clone();
+    assert!(
+        job["kubernetes_sd_configs"].is_array(),
+        "{VALUES}: /scrapeConfigs/{name}/kubernetes_sd_configs is missing"
+    );
+    job.as_object_mut().expect("an object").remove("kubernetes_sd_configs");
+    job["job_name"] = json!(name);
+    job["file_sd_configs"] = json!([{"files": [path]}]);
+    job
 }
 
 /// Copies of the rules that are evaluated each second, also those that need not be so often.
@@ -198,24 +133,11 @@ impl Prometheus {
     }
 }
 
-/// Serves the series of the other programs.
-async fn serve_others() -> String {
-    let page = fs::read_to_string(root().join("grafana/upstream.prom")).expect("grafana/upstream.prom");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let router = Router::new().route("/metrics", get(async || page));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    address
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_that_is_shipped_returns_data() {
     let folder = RunFolder::new("prometheus").expect("a folder");
     let pods = Pods::start(folder.path()).await;
-    let targets = folder.path().join("targets.json");
-    fs::write(&targets, pods.targets().to_string()).expect("a file");
-    let configuration = configuration(&targets, &serve_others().await, &hurried_rules(folder.path()));
-    let prometheus = Prometheus::start(folder.path(), &configuration).await;
+    let prometheus = start(folder.path(), &pods).await;
     targets_have_the_labels_that_are_asked_for(&prometheus).await;
     the_adapter_gets_one_series_a_pod(&prometheus).await;
     let queries = panel_queries().into_iter().chain(scaler_queries());
@@ -230,7 +152,7 @@ async fn every_query_that_is_shipped_returns_data() {
     }
 }
 
-/// Each pod once, and no pod that is not annotated.
+/// Each pod once, under the labels that are asked for; KEDA's own pod too, whose series tell of our objects.
 async fn targets_have_the_labels_that_are_asked_for(prometheus: &Prometheus) {
     let expected: BTreeSet<_> =
         SERVICES.iter().flat_map(|name| (0..PREFIXES.len()).map(move |number| format!("{name}-{number}"))).collect();
@@ -242,8 +164,25 @@ async fn targets_have_the_labels_that_are_asked_for(prometheus: &Prometheus) {
         (right && up.len() == expected.len() && pods == expected).then_some(())
     })
     .await;
-    let all = prometheus.query("count(up)").await;
-    assert_eq!(all[0]["value"][1], (expected.len() + 1).to_string(), "the pods and {OTHERS_JOB}: {all:?}");
+    let (pod, job) = KEDA;
+    for series in [
+        format!(r#"up{{job="{job}",namespace="keda",pod="{pod}"}} == 1"#),
+        format!(r#"keda_scaled_object_errors_total{{job="{job}",pod="{pod}",namespace="purchase-system"}}"#),
+    ] {
+        let found = async || (!prometheus.query(&series).await.is_empty()).then_some(());
+        eventually(&format!("KEDA is scraped as {series}"), found).await;
+    }
+    only_what_should_be_is_scraped(prometheus, expected.len() + 2).await;
+}
+
+/// No pod without the annotation, and no port of KEDA without metrics.
+async fn only_what_should_be_is_scraped(prometheus: &Prometheus, expected: usize) {
+    let targets = prometheus.api("targets").await.expect("an answer");
+    let scraped: Vec<_> = list(&targets["activeTargets"]).iter().map(|target| &target["labels"]).collect();
+    assert_eq!(scraped.len(), expected, "our pods, {KEDA_JOB} and {OTHERS_JOB}: {scraped:#?}");
+    let dropped = list(&targets["droppedTargets"]).iter().map(|target| &target["discoveredLabels"]);
+    let dropped: BTreeSet<_> = dropped.filter_map(|labels| labels["__address__"].as_str()).collect();
+    assert_eq!(dropped, BTreeSet::from(["127.0.0.1:2", "127.0.0.1:3"]), "Kafka, and KEDA's port without metrics");
 }
 
 /// Fault 2 of the guide: without a sum, a pod has a series for each method, path and status.
@@ -261,38 +200,5 @@ async fn the_adapter_gets_one_series_a_pod(prometheus: &Prometheus) {
             })
             .await;
         }
-    }
-}
-
-/// Runs promtool and returns what it said; fails when promtool does.
-fn promtool(arguments: &[&str], files: &[String]) -> String {
-    let programs = install::prometheus().unwrap_or_else(|error| panic!("{error}"));
-    let mut command = Command::new(programs.join("promtool"));
-    let output = command.args(arguments).args(files).current_dir(root()).output().expect("promtool starts");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success(), "promtool {arguments:?}:\n{said}");
-    said
-}
-
-#[test]
-fn promtool_accepts_every_rule_and_configuration() {
-    let said = promtool(&["check", "rules", "--lint=all", "--lint-fatal"], &files("grafana/alerts", "yaml"));
-    assert!(said.contains("SUCCESS"), "{said}");
-    promtool(&["check", "config", "--syntax-only"], &["deployment/docker/prometheus.yml".to_owned()]);
-}
-
-#[test]
-fn every_alert_fires_when_it_should_and_not_else() {
-    let tests = files("grafana/alerts/tests", "yaml");
-    let said = promtool(&["test", "rules"], &tests);
-    assert_eq!(said.matches("SUCCESS").count(), tests.len(), "{said}");
-    let read: Vec<_> = tests.iter().map(|file| yaml::read(file)).collect();
-    let cases: Vec<&Value> =
-        read.iter().flat_map(|file| list(&file["tests"])).flat_map(|test| list(&test["alert_rule_test"])).collect();
-    for rule in rules() {
-        let Some(alert) = rule.value["alert"].as_str() else { continue };
-        let of_alert = || cases.iter().filter(|case| case["alertname"] == alert);
-        assert!(of_alert().any(|case| !list(&case["exp_alerts"]).is_empty()), "no test in which {alert} fires");
-        assert!(of_alert().any(|case| list(&case["exp_alerts"]).is_empty()), "no test in which {alert} does not fire");
     }
 }

@@ -4,7 +4,7 @@ use manifests::findings::Findings;
 use manifests::object::{Object, list, selects};
 use serde_json::Value;
 
-use crate::workloads::{containers, in_every_overlay, workloads};
+use crate::workloads::{POD, containers, in_every_overlay, workloads};
 
 /// Secrets are made by hand or by the script beside PostgreSQL: none is in these files. AUTOSCALING.md names them.
 const SECRETS: [&str; 3] = ["kafka-credentials", "management-api-token", "postgres-credentials"];
@@ -80,7 +80,6 @@ fn what_a_pod_refers_to_is_there() {
 
 /// Every object that a pod needs, with the field that says so.
 fn referred(workload: &Object) -> Vec<(&'static str, String, String)> {
-    const POD: &str = "/spec/template/spec";
     let mut all = Vec::new();
     let mut add =
         |kind, field: String, name: &Value| all.extend(name.as_str().map(|name| (kind, field, name.to_owned())));
@@ -91,8 +90,7 @@ fn referred(workload: &Object) -> Vec<(&'static str, String, String)> {
         add("ConfigMap", field.clone(), &volume["configMap"]["name"]);
         add("Secret", field, &volume["secret"]["secretName"]);
     }
-    for (index, container) in containers(workload).enumerate() {
-        let field = format!("{POD}/containers/{index}");
+    for (field, container) in containers(workload) {
         for source in list(&container["envFrom"]) {
             add("ConfigMap", field.clone(), &source["configMapRef"]["name"]);
             add("Secret", field.clone(), &source["secretRef"]["name"]);
@@ -110,15 +108,15 @@ fn mounts_are_of_volumes_that_exist() {
     in_every_overlay(|_, objects| {
         let mut findings = Findings::default();
         for workload in workloads(objects) {
-            let volumes = workload.list("/spec/template/spec/volumes");
+            let volumes = workload.list(&format!("{POD}/volumes"));
             let claims = workload.list("/spec/volumeClaimTemplates");
             let known = |name: &Value| {
                 volumes.iter().any(|volume| volume["name"] == *name)
                     || claims.iter().any(|claim| claim["metadata"]["name"] == *name)
             };
-            for (index, container) in containers(workload).enumerate() {
-                for mount in list(&container["volumeMounts"]) {
-                    let field = format!("/spec/template/spec/containers/{index}/volumeMounts");
+            for (field, container) in containers(workload) {
+                for (index, mount) in list(&container["volumeMounts"]).iter().enumerate() {
+                    let field = format!("{field}/volumeMounts/{index}");
                     findings.check(known(&mount["name"]), workload, &field, format!("a volume {}", mount["name"]));
                 }
             }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use manifests::object::Object;
-use manifests::render::{OVERLAYS, chart, kustomize, overlay};
+use manifests::render::kustomize;
 use manifests::root;
 use serde_json::json;
 use stack::RunFolder;
 use stack::install::{keda, prometheus_operator, schema_validator};
 
-use crate::workloads::by_arrival_rate;
+use crate::chart::modes;
+use crate::workloads::by_arrival_rate_with_tls;
 
 /// The minor version of Kubernetes whose schemas are taken.
 const KUBERNETES: &str = "1.35";
@@ -47,20 +48,17 @@ fn complaints(objects: &[Object]) -> String {
 }
 
 #[test]
-fn every_overlay_and_the_chart_are_valid() {
-    for name in OVERLAYS {
-        let said = complaints(&overlay(name));
-        assert!(said.is_empty(), "overlays/{name}:\n{said}");
-        let said = complaints(&chart(name));
-        assert!(said.is_empty(), "the chart with values-{name}.yaml:\n{said}");
+fn what_kustomize_and_the_chart_render_is_valid() {
+    for mode in modes() {
+        let said = complaints(&[mode.kustomize, mode.chart].concat());
+        assert!(said.is_empty(), "{}:\n{said}", mode.name);
     }
 }
 
 #[test]
-fn what_no_overlay_uses_is_valid_too() {
-    let in_flight = kustomize(&["deployment/base"], &["deployment/components/autoscaling-in-flight"]);
+fn what_stands_beside_the_overlays_is_valid_too() {
     let monitors = kustomize(&["deployment/monitoring/podmonitors", "grafana"], &[]);
-    let said = complaints(&[in_flight, monitors, by_arrival_rate()].concat());
+    let said = complaints(&[monitors, by_arrival_rate_with_tls()].concat());
     assert!(said.is_empty(), "{said}");
 }
 

@@ -1,40 +1,24 @@
 //! The environment of each pod is one that its service accepts.
 
-use std::collections::BTreeSet;
-
 use manifests::findings::Findings;
-use manifests::object::texts;
+use manifests::object::{Object, texts};
 use manifests::render::find;
+use manifests::services::{SERVICES, read, unknown};
 use shared::config::Settings;
 use stack::RunFolder;
 
-use crate::workloads::{SERVICES, environment, in_every_overlay};
-
-fn read(service: &str, settings: &mut Settings) {
-    if service == SERVICES[0] {
-        drop(web_server::Config::read(settings));
-    } else {
-        drop(management_api::config::Config::read(settings));
-    }
-}
-
-fn names(service: &str) -> BTreeSet<&'static str> {
-    let mut settings = Settings::from_pairs::<String, String>([]);
-    read(service, &mut settings);
-    settings.rows().iter().map(|row| row.name).collect()
-}
+use crate::workloads::{environment, in_every_overlay};
 
 #[test]
 fn every_name_is_a_setting_of_the_service() {
     in_every_overlay(|_, objects| {
         let mut findings = Findings::default();
         for service in SERVICES {
-            let known = names(service);
             let deployment = find(objects, "Deployment", service);
-            for name in environment(objects, deployment).keys() {
-                if !known.contains(name.strip_suffix("_FILE").unwrap_or(name)) && !known.contains(name.as_str()) {
-                    findings.add(format!("{deployment}: {name} is no setting of it, expected one of {known:?}"));
-                }
+            let environment = environment(objects, deployment);
+            for name in unknown(service, environment.keys().map(String::as_str)) {
+                findings
+                    .add(format!("{deployment}: its environment has {name}, expected settings of the service only"));
             }
         }
         findings.assert_none();
@@ -69,20 +53,29 @@ fn every_service_accepts_its_environment() {
     });
 }
 
+/// A setting in the environment of a service; told with the ConfigMap, where it stands.
+fn check_setting(objects: &[Object], service: &str, name: &str, (value, why): (&str, &str), findings: &mut Findings) {
+    let environment = environment(objects, find(objects, "Deployment", service));
+    let right = environment.get(name).is_some_and(|found| found == value);
+    findings.check(right, find(objects, "ConfigMap", service), &format!("/data/{name}"), format!("{value}, {why}"));
+}
+
 #[test]
 fn both_services_agree_on_kafka() {
-    in_every_overlay(|name, objects| {
+    in_every_overlay(|_, objects| {
+        let mut findings = Findings::default();
         let [web, api] = SERVICES.map(|service| environment(objects, find(objects, "Deployment", service)));
-        for (key, value) in web.iter().filter(|(key, _)| key.starts_with("KAFKA_")) {
-            if let Some(other) = api.get(key) {
-                assert_eq!(value, other, "overlays/{name}: {key}");
-            }
+        for (name, value) in web.iter().filter(|(name, _)| name.starts_with("KAFKA_") && api.contains_key(*name)) {
+            check_setting(objects, SERVICES[1], name, (value, "as customer-web-server has it"), &mut findings);
         }
-        assert_eq!(web["KAFKA_PARTITION_BY"], "balanced", "overlays/{name}");
+        let spread = ("balanced", "so that more consumers help with one user's load");
+        check_setting(objects, SERVICES[0], "KAFKA_PARTITION_BY", spread, &mut findings);
         let url = format!("http://{}.purchase-system.svc.cluster.local:8081", SERVICES[1]);
-        assert_eq!(web["CUSTOMER_MGMT_API_URL"], url, "overlays/{name}");
-        let service = find(objects, "Service", SERVICES[1]);
-        assert_eq!(service.text("/spec/clusterIP"), "None", "headless, so that web-server sees every replica");
+        check_setting(objects, SERVICES[0], "CUSTOMER_MGMT_API_URL", (&url, "its Service"), &mut findings);
+        let (service, headless) = (find(objects, "Service", SERVICES[1]), "/spec/clusterIP");
+        let expected = "None, so that web-server sees every replica";
+        findings.check(service.text(headless) == "None", service, headless, expected);
+        findings.assert_none();
     });
 }
 

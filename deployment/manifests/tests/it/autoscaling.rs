@@ -3,6 +3,7 @@
 use manifests::object::list;
 use manifests::queries::{ADAPTERS, adapter_rules};
 use manifests::yaml;
+use regex::Regex;
 use serde_json::Value;
 
 const HPAS: [&str; 3] = [
@@ -28,6 +29,23 @@ fn each_hpa_asks_for_a_name_that_the_adapter_yields() {
                 assert!(yielded.contains(&name), "{hpa}: asks for {name}, expected one of {yielded:?} of {adapter}");
             }
         }
+    }
+}
+
+/// The adapter leaves out series that `matches` does not match (0.12: pkg/naming/metric_namer.go).
+fn check_name(series: &str, pattern: &str) -> Result<(), String> {
+    let expression = Regex::new(pattern).map_err(|error| error.to_string())?;
+    expression.is_match(series).then_some(()).ok_or_else(|| format!("{pattern}, expected a pattern of {series}"))
+}
+
+#[test]
+fn each_rule_names_the_series_that_it_asks_for() {
+    for rule in ADAPTERS.iter().flat_map(|adapter| adapter_rules(adapter)) {
+        let pattern = rule.value["name"]["matches"].as_str().unwrap_or_default();
+        check_name(&rule.series, pattern).unwrap_or_else(|said| panic!("{}: /name/matches: {said}", rule.source));
+    }
+    for wrong in ["^http_requests_total$", "("] {
+        check_name("http_request_total", wrong).expect_err(wrong);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the files for a cluster ask of metrics, held against a live scrape of our own services. Needs nothing but Rust.
 
 mod autoscaling;
+mod compose;
+mod containers;
 mod dashboards;
 mod guides;
 mod metrics;

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use manifests::embedded::Embedded;
 use manifests::root;
 use shared::testing::{DEADLINE, eventually};
 use stack::http::get;
 use stack::metrics::{samples, sum};
-use stack::ports::free_port;
-use stack::service::{Program, Service, ServicePlan};
 use stack::{Load, LoadPlan, RunFolder};
 
 /// Labels that scraping adds (deployment/monitoring/prometheus-values.yaml).
@@ -58,7 +57,7 @@ fn split_labels(text: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// Everything that is scraped: both services after some purchases and reads, Prometheus' own `up`, and the other programs'.
+/// Everything that is scraped: both services after some purchases and reads, `up`, and the other programs.
 pub async fn all() -> Metrics {
     let mut metrics = Metrics::default();
     for page in pages().await {
@@ -73,21 +72,13 @@ pub async fn all() -> Metrics {
 /// The metrics pages of web-server and management-api, once the purchases made here are recorded and read.
 pub async fn pages() -> [String; 2] {
     let folder = RunFolder::new("scrape").expect("a folder");
-    let management = format!("127.0.0.1:{}", free_port().expect("a free port"));
-    let plan = ServicePlan::new(Program::Embedded, "embedded").expect("a free port");
-    let address = plan.address;
-    let plan = plan
-        .with("WEB_LISTEN_ADDRESS", address)
-        .with("MANAGEMENT_LISTEN_ADDRESS", &management)
-        .with("DATA_DIR", folder.path().join("data").display());
-    let mut service = Service::start(folder.path(), plan).expect("the binary is built");
-    service.wait_ready(DEADLINE).await.expect("it becomes ready");
-    let plan = LoadPlan { purchases_max: Some(20), ..LoadPlan::new(vec![service.address()], 2) };
+    let Embedded { web, management } = Embedded::start(folder.path(), "").await;
+    let plan = LoadPlan { purchases_max: Some(20), ..LoadPlan::new(vec![web.address()], 2) };
     let report = Load::run(plan).await;
     assert_eq!(report.given_up, 0, "{:?}", report.failures);
-    service.get("/purchases").await.expect("an answer");
+    web.get("/purchases").await.expect("an answer");
     eventually("the purchases are in the metrics of both services", async || {
-        let web = service.metrics().await.ok()?;
+        let web = web.metrics().await.ok()?;
         let api = get(&management, "/metrics", DEADLINE).await.ok()?.body;
         let read = sum(&web, "http_request_total", "path=\"/purchases\"")?;
         let recorded = sum(&api, "kafka_messages_processed_total", "status=\"success\"")?;

@@ -1,17 +1,20 @@
 //! What an expression asks for.
 
+use std::collections::BTreeSet;
+
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, LabelModifier};
 use promql_parser::util::{ExprVisitor, walk_expr};
+use regex::Regex;
 
-/// One series selector, and the labels that aggregations around it keep.
+/// Series selectors, what aggregations keep, and windows.
 #[derive(Debug, Default)]
 pub struct Asked {
     /// Metrics with their label matchers.
     pub selectors: Vec<(String, Vec<Matcher>)>,
     /// Labels in `by (…)`.
     pub grouped: Vec<String>,
-    /// Functions of counters over something that is no range of a counter would be a mistake of the author; ranges in seconds.
+    /// Windows, in seconds.
     pub ranges: Vec<u64>,
 }
 
@@ -55,13 +58,28 @@ impl Asked {
     }
 }
 
-/// Whether a matcher can match one of these values; it always can when it excludes.
-pub fn can_match<'a>(matcher: &Matcher, mut values: impl Iterator<Item = &'a String>) -> bool {
-    match matcher.op {
-        MatchOp::Equal => values.any(|value| *value == matcher.value),
-        MatchOp::Re(_) => values.any(|value| matcher.is_match(value)),
-        MatchOp::NotEqual | MatchOp::NotRe(_) => true,
+/// Whether a matcher speaks of values that exist: it chooses one of them, or each value that it excludes is one.
+pub fn fits(matcher: &Matcher, values: &BTreeSet<String>) -> bool {
+    match &matcher.op {
+        MatchOp::Equal => values.contains(&matcher.value),
+        MatchOp::Re(_) => values.iter().any(|value| matcher.is_match(value)),
+        // `pod!=""` asks for the label.
+        MatchOp::NotEqual => matcher.value.is_empty() || values.contains(&matcher.value),
+        MatchOp::NotRe(_) => alternatives(&matcher.value).into_iter().all(|alternative| {
+            let whole = Regex::new(&format!("^(?:{alternative})$"));
+            alternative.is_empty() || whole.is_ok_and(|whole| values.iter().any(|value| whole.is_match(value)))
+        }),
     }
+}
+
+/// What stands between the `|` of a regular expression, but for those within parentheses.
+fn alternatives(pattern: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let separates = |character| {
+        depth += i32::from(character == '(') - i32::from(character == ')');
+        character == '|' && depth == 0
+    };
+    pattern.split(separates).collect()
 }
 
 #[test]
@@ -71,4 +89,19 @@ fn metrics_labels_and_ranges_are_seen() {
     assert_eq!(names, ["a_total", "f"]);
     assert_eq!(asked.selectors[0].1.len(), 2);
     assert_eq!((asked.grouped, asked.ranges), (vec!["pod".to_owned()], vec![300]));
+}
+
+#[test]
+fn what_is_excluded_exists_in_every_alternative() {
+    let values = BTreeSet::from(["/livez".to_owned(), "/purchases/{id}".to_owned()]);
+    let says = |matcher: &str| {
+        let asked = asked(&format!("a{{path{matcher}}}")).expect("PromQL");
+        fits(&asked.selectors[0].1[0], &values)
+    };
+    for right in [r#"="/livez""#, r#"=~"/live.|/b""#, r#"!="/livez""#, r#"!="""#, r#"!~"/livez|/(a|purchases)/.+""#] {
+        assert!(says(right), "{right}");
+    }
+    for wrong in [r#"="/live""#, r#"=~"/live""#, r#"!="/live""#, r#"!~"/livez|/live""#, r#"!~"/livez|/(a|b)/.+""#] {
+        assert!(!says(wrong), "{wrong}");
+    }
 }

@@ -15,14 +15,10 @@ use crate::{
     Load, LoadPlan, Result, Service, StackError,
     error::Doing,
     http,
-    load::Pace,
-    load::Purchases,
+    load::{GUIDE_BODY, Pace, Purchases},
     ports::free_port,
     process::{Lifetime, Process},
 };
-
-/// The purchase of the autoscaling guide.
-pub const BODY: &str = r#"{"username":"test","userid":"loadtest","price":10}"#;
 
 /// Rounds of A and B, their order turned in every other one.
 const ROUNDS: usize = 5;
@@ -98,7 +94,7 @@ fn compare(connections: usize, ours: &Rounds, theirs: &Rounds) -> Vec<Row> {
 }
 
 async fn web_round(world: &World, web: &Service, connections: usize) -> Result<Round> {
-    let mut plan = WrkPlan { address: web.address(), body: BODY, connections, time: WARM_UP };
+    let mut plan = WrkPlan { address: web.address(), body: GUIDE_BODY, connections, time: WARM_UP };
     wrk::run(world.folder(), &plan).await?.all_good()?;
     plan.time = world.size.time(SECONDS);
     let (cpu, broker_cpu) = (web.cpu_time(), world.kafka.cpu_time());
@@ -130,7 +126,7 @@ impl BaselineServer {
     }
 
     async fn round(&self, world: &World, connections: usize) -> Result<Round> {
-        let mut plan = WrkPlan { address: self.address.clone(), body: BODY, connections, time: WARM_UP };
+        let mut plan = WrkPlan { address: self.address.clone(), body: GUIDE_BODY, connections, time: WARM_UP };
         wrk::run(world.folder(), &plan).await?.all_good()?;
         plan.time = world.size.time(SECONDS);
         let cpu = self.process.id().cpu_time();
@@ -167,7 +163,7 @@ pub async fn open_loop(world: &mut World) -> Result<Vec<Row>> {
 pub fn open_loop_plan(web: &Service, per_second: f64, time: Duration) -> LoadPlan {
     LoadPlan {
         pace: Pace::PerSecond(per_second),
-        purchases: Purchases::Same { body: BODY.to_owned() },
+        purchases: Purchases::of_the_guide(),
         time_max: Some(time),
         ..LoadPlan::new(vec![web.address()], OPEN_LOOP_CONNECTIONS)
     }

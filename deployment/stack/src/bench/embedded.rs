@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{
     Section,
-    buy::BODY,
     row::{Row, Target, Unit},
     spread::mebibytes,
     world::{World, peak_rss_bytes},
@@ -13,6 +12,7 @@ use super::{
 use crate::{
     Result, Service,
     error::StackError,
+    load::GUIDE_BODY,
     service::{Program, ServicePlan},
 };
 
@@ -36,7 +36,7 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
     let mut answered = 0;
     for _ in 0..world.size.repeats(REPEATS) {
         let time = world.size.time(SECONDS);
-        let plan = WrkPlan { address: service.address(), body: BODY, connections: CONNECTIONS, time };
+        let plan = WrkPlan { address: service.address(), body: GUIDE_BODY, connections: CONNECTIONS, time };
         let load = wrk::run(world.folder(), &plan).await?.all_good()?;
         answered += load.requests;
         rate.push(load.per_second());

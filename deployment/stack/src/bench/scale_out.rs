@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Section,
-    buy::{BODY, all_acknowledged},
+    buy::all_acknowledged,
     row::{Row, Target, Unit, grouped},
     spread::float,
     world::{PARTITIONS, World},
@@ -30,10 +30,9 @@ struct Trial {
 }
 
 const TRIALS: [Trial; 2] = [
-    // As to a database far away: a consumer waits instead of using the cores that all of them share here. One lane, because a
-    // second one hides a part of the pause that depends on the order in which partitions are fetched.
+    // As to a database far away: a consumer waits instead of using the cores that all of them share here.
     Trial {
-        name: "one lane, 100 ms before each transaction of 100",
+        name: "100 ms before each transaction of 100",
         slow: Some((Duration::from_millis(100), 100)),
         records: 8_000,
     },
@@ -101,7 +100,7 @@ async fn drain(world: &World, trial: &Trial, mode: &str, consumers: usize) -> Re
     for _ in 0..world.size.repeats(REPEATS) {
         group.iter().for_each(Service::sigstop);
         let records = world.size.count(trial.records);
-        let purchases = Purchases::Same { body: BODY.to_owned() };
+        let purchases = Purchases::of_the_guide();
         let plan = LoadPlan { purchases, purchases_max: Some(records), ..LoadPlan::new(vec![web.address()], 64) };
         all_acknowledged(&Load::run(plan).await)?;
         total += records;

@@ -19,8 +19,8 @@ use tokio::{task::JoinHandle, time::Instant};
 
 pub use latencies::Latencies;
 pub use pace::Pace;
-pub use purchases::Purchases;
 pub(crate) use purchases::path_part;
+pub use purchases::{GUIDE_BODY, Purchases};
 
 use crate::ledger::Ledger;
 use pace::Turns;

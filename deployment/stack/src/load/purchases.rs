@@ -4,6 +4,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+/// The one purchase that the load test of the autoscaling guide sends, again and again: all of one user.
+pub const GUIDE_BODY: &str = r#"{"username":"test","userid":"loadtest","price":10}"#;
+
 /// Where purchases come from.
 #[derive(Debug, Clone)]
 pub enum Purchases {
@@ -33,6 +36,11 @@ pub(super) struct Order {
 }
 
 impl Purchases {
+    /// The guide's purchase, again and again.
+    pub fn of_the_guide() -> Self {
+        Self::Same { body: GUIDE_BODY.to_owned() }
+    }
+
     /// Unique purchases of `users` users, with keys.
     pub fn unique(users: u64) -> Self {
         Self::Unique { tag: Uuid::new_v4().simple().to_string(), users, with_key: true }

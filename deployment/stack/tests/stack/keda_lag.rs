@@ -1,10 +1,12 @@
 //! Lag as KEDA counts it, from what is committed to Kafka, is the lag that our own consumers show.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use shared::testing::eventually;
 use simulator::kafka_scaler::{KafkaTrigger, OffsetResetPolicy};
+use simulator::scaled_object::ScaledObject;
 use stack::kafka::PartitionOffsets;
 use stack::metrics::samples;
 use stack::{KafkaCluster, Load, LoadPlan};
@@ -83,15 +85,14 @@ async fn offsets(stack: &Deployment, kafka: &KafkaCluster) -> stack::Result<Vec<
     kafka.offsets(&trigger.group, &trigger.topic).await
 }
 
-/// The shipped trigger's rules for this test's group and topic.
+/// The shipped trigger, for this test's group and topic.
 fn trigger(stack: &Deployment) -> KafkaTrigger {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../keda/customer-management-api.yaml");
+    let shipped = ScaledObject::read(&file).unwrap_or_else(|error| panic!("{error}")).kafka;
     KafkaTrigger {
         group: stack.api[0].plan().settings["KAFKA_CONSUMER_GROUP"].clone(),
         topic: stack.kafka.topic.clone(),
-        lag_threshold: 100,
-        offset_reset_policy: OffsetResetPolicy::Earliest,
-        allow_idle_consumers: false,
-        use_cached_metrics: true,
+        ..shipped
     }
 }
 

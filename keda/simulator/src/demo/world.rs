@@ -14,8 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::kafka_scaler::KafkaTrigger;
 
-/// The purchase of the autoscaling guide: one user sends everything.
-const BODY: &str = r#"{"username":"test","userid":"loadtest","price":10}"#;
+/// Of the guide's purchase: one user sends everything.
 const USERID: &str = "loadtest";
 const PRICE: u64 = 10;
 
@@ -100,7 +99,7 @@ impl World {
     /// The guide's purchase at a rate, for some time or until it is stopped.
     pub(super) fn load(&self, per_second: f64, time_max: Option<Duration>) -> Load {
         let plan = LoadPlan::new(vec![self.web.address()], 16);
-        let purchases = Purchases::Same { body: BODY.to_owned() };
+        let purchases = Purchases::of_the_guide();
         Load::start(LoadPlan { pace: Pace::PerSecond(per_second), purchases, time_max, ..plan })
     }
 

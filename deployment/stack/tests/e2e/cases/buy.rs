@@ -3,14 +3,11 @@
 use std::process::Command;
 
 use shared::testing::eventually;
-use stack::load::{LoadPlan, Purchases};
+use stack::load::{GUIDE_BODY, LoadPlan, Purchases};
 use stack::{Load, folder::profile_folder};
 
 use crate::doors::{Doors, escape, order, somebody};
 use crate::pipeline::open;
-
-/// The body of the guide's command.
-const GUIDE_BODY: &str = r#"{"username":"test","userid":"loadtest","price":10}"#;
 
 #[tokio::test]
 async fn the_guides_hey_command_gets_only_2xx_and_every_purchase_is_recorded() {
@@ -38,9 +35,8 @@ fn hey(url: &str) -> Option<String> {
 
 async fn stand_in(doors: &Doors) {
     let target = doors.web("").replace("http://", "");
-    let body = GUIDE_BODY.to_owned();
     let plan =
-        LoadPlan { purchases: Purchases::Same { body }, purchases_max: Some(1000), ..LoadPlan::new(vec![target], 50) };
+        LoadPlan { purchases: Purchases::of_the_guide(), purchases_max: Some(1000), ..LoadPlan::new(vec![target], 50) };
     let report = Load::run(plan).await;
     assert_eq!(report.statuses, [(doors.accepted, 1000)].into(), "{:?}", report.failures);
 }
