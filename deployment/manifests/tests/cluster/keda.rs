@@ -66,6 +66,31 @@ fn check_names(scaled: &Object, field: &str, findings: &mut Findings) {
     }
 }
 
+/// Fault 6 of the guide: after the first answer KEDA goes to the name that the broker advertises.
+#[test]
+fn the_development_broker_advertises_a_full_name() {
+    let mut findings = Findings::default();
+    in_every_overlay(|name, objects| {
+        if name == "production" {
+            return;
+        }
+        let config = find(objects, "ConfigMap", "kafka");
+        let field = "/data/server.properties";
+        let line = config.text(field).lines().find_map(|line| line.strip_prefix("advertised.listeners="));
+        let advertised: Vec<_> = line.unwrap_or_default().split(',').collect();
+        let expected = "PLAINTEXT://kafka-0.kafka.purchase-system.svc.cluster.local:9092";
+        let full = advertised.iter().all(|listener| listener.contains(".svc.cluster.local:"));
+        let right = full && advertised.contains(&expected);
+        findings.check(right, config, field, format!("advertised.listeners of full names, and {expected}"));
+        let service = find(objects, "Service", "kafka");
+        let headless = service.text("/spec/clusterIP") == "None";
+        findings.check(headless, service, "/spec/clusterIP", "None: only then has a pod a name of its own");
+        let set = find(objects, "StatefulSet", "kafka");
+        findings.check(set.text("/spec/serviceName") == service.name(), set, "/spec/serviceName", service.name());
+    });
+    findings.assert_none();
+}
+
 /// TLS and SASL of the trigger are those of the services.
 fn check_security(scaled: &Object, trigger: &str, settings: &BTreeMap<String, String>, findings: &mut Findings) {
     let protocol = settings.get("KAFKA_SECURITY_PROTOCOL").map_or("plaintext", String::as_str);
