@@ -8,9 +8,20 @@ pub mod render;
 pub mod services;
 pub mod yaml;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The root of the workspace: paths in findings begin there.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// The text of a file in the workspace.
+///
+/// # Panics
+/// When it cannot be read: with its name.
+pub fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::{object::list, root, yaml};
+use crate::{object::list, read, root, yaml};
 
 /// A window that fits every scrape interval here; dashboards leave it to Grafana.
 const WINDOW: &str = "1m";
@@ -64,12 +64,11 @@ pub fn rules() -> Vec<Rule> {
 /// # Panics
 /// When one is no JSON.
 pub fn dashboards() -> Vec<(String, Value)> {
-    let read = |file: String| {
-        let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let parse = |file: String| {
+        let value = serde_json::from_str(&read(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         (file, value)
     };
-    files("grafana/dashboards", "json").into_iter().map(read).collect()
+    files("grafana/dashboards", "json").into_iter().map(parse).collect()
 }
 
 /// Every panel of a dashboard that shows something, also those within rows.

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use serde_json::{Value, json};
@@ -18,12 +19,15 @@ const ORIGIN: &str = "config.kubernetes.io/origin";
 /// Written by helm before each object.
 const SOURCE: &str = "# Source: purchase-pipeline/";
 
-/// The objects of a shipped overlay, such as `keda`.
+/// The objects of a shipped overlay, such as `keda`, rendered once for all tests of a program.
 ///
 /// # Panics
-/// When it does not render: with what kubectl said.
+/// When there is none of this name, or it does not render: with what kubectl said.
 pub fn overlay(name: &str) -> Vec<Object> {
-    kustomize(&[&format!("deployment/overlays/{name}")], &[])
+    static RENDERED: [OnceLock<Vec<Object>>; OVERLAYS.len()] = [const { OnceLock::new() }; OVERLAYS.len()];
+    let index = OVERLAYS.iter().position(|overlay| *overlay == name);
+    let rendered = &RENDERED[index.unwrap_or_else(|| panic!("there is no overlay {name}"))];
+    rendered.get_or_init(|| kustomize(&[&format!("deployment/overlays/{name}")], &[])).clone()
 }
 
 /// The objects of these folders and components, given from the root of the workspace.

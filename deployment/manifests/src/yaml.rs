@@ -1,7 +1,5 @@
 //! YAML as JSON values.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 /// Every document of a text; empty ones are left out.
@@ -18,9 +16,7 @@ pub fn parse(text: &str) -> Result<Vec<Value>, String> {
 /// # Panics
 /// When it cannot be read or is no YAML: with its name.
 pub fn read(path: &str) -> Value {
-    let full: &Path = &crate::root().join(path);
-    let text = std::fs::read_to_string(full).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let mut documents = parse(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut documents = parse(&crate::read(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     assert_eq!(documents.len(), 1, "{path}: expected one document");
     documents.remove(0)
 }

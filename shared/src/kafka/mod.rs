@@ -20,8 +20,8 @@ pub use self::stats::ClientMetrics;
 pub use self::topic_reader::read_topic;
 use crate::config::KafkaConfig;
 
-/// How often librdkafka reports its statistics, to a client that hears them: readiness and the choice of partitions know of a broker that is gone, or
-/// there, as soon as this.
+/// How often librdkafka reports its statistics, to a client that hears them: readiness and the choice of partitions know
+/// of a broker that is gone, or there, as soon as this.
 const STATISTICS_INTERVAL_MS: &str = "250";
 
 /// What every client needs: where the brokers are, how to be secure, and how soon to try again.

@@ -7,7 +7,7 @@ use manifests::findings::Findings;
 use manifests::object::{Object, list};
 use manifests::render::{find, overlay};
 use manifests::services::SERVICES;
-use manifests::{root, yaml};
+use manifests::{read, yaml};
 use serde_json::{Value, json};
 use stack::install::keda;
 
@@ -228,7 +228,7 @@ fn what_keda_would_refuse_or_ignore_is_found() {
 /// The capacity in the formula's ScaledObject is 70 % of what our own benchmark measured.
 #[test]
 fn the_capacity_is_that_of_the_saved_benchmark() {
-    let text = fs::read_to_string(root().join("deployment/stack/bench/results.json")).expect("saved results");
+    let text = read("deployment/stack/bench/results.json");
     let results: Value = serde_json::from_str(&text).expect("JSON");
     let is_rate =
         |row: &&Value| row["what"].as_str().is_some_and(|what| what.ends_with("rows from first to last commit"));

@@ -1,6 +1,5 @@
 //! What Prometheus finds here instead of a cluster: targets with the labels that Kubernetes' discovery gives.
 
-use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -8,8 +7,8 @@ use axum::Router;
 use axum::routing::get;
 use manifests::embedded::Embedded;
 use manifests::object::texts;
+use manifests::read;
 use manifests::render::{find, overlay};
-use manifests::root;
 use manifests::services::SERVICES;
 use serde_json::{Value, json};
 use stack::{Load, LoadPlan, Service};
@@ -87,7 +86,7 @@ fn meta_labels(namespace: &str, name: &str, metadata: &Value) -> Value {
 
 /// Serves the series of KEDA, and those of the other programs: both addresses.
 pub async fn serve_others() -> [String; 2] {
-    let page = fs::read_to_string(root().join("grafana/upstream.prom")).expect("grafana/upstream.prom");
+    let page = read("grafana/upstream.prom");
     let series = page.lines().filter(|line| !line.starts_with('#'));
     let (of_keda, others): (Vec<_>, Vec<_>) = series.partition(|line| line.starts_with("keda_"));
     [serve(of_keda.join("\n") + "\n").await, serve(others.join("\n") + "\n").await]

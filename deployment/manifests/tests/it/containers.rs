@@ -1,13 +1,7 @@
 //! What the images are built from.
 
-use std::fs;
-
-use manifests::root;
+use manifests::read;
 use regex::Regex;
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// What stands between two texts.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {

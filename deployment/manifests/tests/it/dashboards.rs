@@ -1,11 +1,10 @@
 //! Dashboards and alerts are whole.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use manifests::object::list;
 use manifests::queries::{dashboards, panels, rules};
-use manifests::root;
+use manifests::{read, root};
 use serde_json::Value;
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -68,8 +67,8 @@ fn every_alert_has_a_severity_a_text_and_a_runbook_that_exists() {
         }
         let runbook = text(annotations, "runbook_url");
         let runbook = runbook.split('#').next().unwrap_or_default();
-        let page =
-            fs::read_to_string(root().join(runbook)).unwrap_or_else(|error| panic!("{place}: {runbook}: {error}"));
+        assert!(root().join(runbook).is_file(), "{place}: there is no {runbook}");
+        let page = read(runbook);
         for heading in ["Meaning", "Impact", "Diagnosis", "Mitigation"] {
             assert!(page.contains(&format!("**{heading}.**")), "{runbook}: no **{heading}.**");
         }

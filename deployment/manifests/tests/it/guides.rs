@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use manifests::root;
+use manifests::{read, root};
 
 /// Folders without guides of ours.
 const SKIPPED: [&str; 4] = ["target", "data", "node_modules", ".git"];
@@ -68,7 +68,7 @@ fn mistakes(guide: &Path, makefile: &str) -> Vec<String> {
 
 #[test]
 fn every_link_path_and_target_exists() {
-    let makefile = fs::read_to_string(root().join("Makefile")).expect("the Makefile");
+    let makefile = read("Makefile");
     let guides = guides();
     assert!(guides.len() > 10, "{guides:?}");
     let found: Vec<_> = guides.iter().flat_map(|guide| mistakes(guide, &makefile)).collect();

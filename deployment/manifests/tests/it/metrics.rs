@@ -2,7 +2,7 @@
 
 use manifests::object::list;
 use manifests::queries::{
-    ADAPTERS, Query, adapter_rules, dashboards, panel_queries, rule_queries, rules, scaler_queries,
+    ADAPTERS, Query, Rule, adapter_rules, dashboards, panel_queries, rule_queries, rules, scaler_queries,
 };
 
 use crate::scrape::{self, Metrics};
@@ -41,18 +41,23 @@ fn variables() -> Vec<Query> {
 
 /// Adds what recording rules make: with the labels that they group by or, if they do not, those of what they ask.
 fn add_recorded(metrics: &mut Metrics) {
-    let recording: Vec<_> = rules().into_iter().filter(|rule| rule.value["record"].is_string()).collect();
+    let read = |rule: &Rule| {
+        let name = rule.value["record"].as_str()?.to_owned();
+        let asked = asked(rule.value["expr"].as_str().unwrap_or_default()).unwrap_or_default();
+        let fixed: Vec<_> =
+            rule.value["labels"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        Some((name, asked, fixed))
+    };
+    let recording: Vec<_> = rules().iter().filter_map(read).collect();
     // A rule may be built on one that is built on another.
     for _ in &recording {
-        for rule in &recording {
-            let asked = asked(rule.value["expr"].as_str().unwrap_or_default()).unwrap_or_default();
-            let mut labels = asked.grouped;
-            if labels.is_empty() {
+        for (name, asked, fixed) in &recording {
+            let mut labels = [asked.grouped.as_slice(), fixed].concat();
+            if asked.grouped.is_empty() {
                 let known = asked.selectors.iter().filter_map(|(name, _)| metrics.labels(name));
                 labels.extend(known.flat_map(|labels| labels.keys().cloned()));
             }
-            labels.extend(rule.value["labels"].as_object().into_iter().flatten().map(|(name, _)| name.clone()));
-            metrics.add_recorded(rule.value["record"].as_str().unwrap_or_default(), labels);
+            metrics.add_recorded(name, labels);
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Metrics that exist: of our own services with traffic, and of the other programs that are asked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use manifests::embedded::Embedded;
-use manifests::root;
+use manifests::read;
 use shared::testing::{DEADLINE, eventually};
 use stack::http::get;
 use stack::metrics::{samples, sum};
@@ -63,8 +62,7 @@ pub async fn all() -> Metrics {
     for page in pages().await {
         metrics.add(&page, &TARGET_LABELS);
     }
-    let others = fs::read_to_string(root().join("grafana/upstream.prom")).expect("grafana/upstream.prom");
-    metrics.add(&others, &[]);
+    metrics.add(&read("grafana/upstream.prom"), &[]);
     metrics.add("up 1\n", &TARGET_LABELS);
     metrics
 }

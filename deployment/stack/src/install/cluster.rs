@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    once, run,
+    find, once, run,
     tools::{APT, DPKG, GO, PYTHON, require},
 };
 use crate::error::{Doing, Result, StackError};
@@ -136,20 +136,4 @@ fn go_module((module, version): (&str, &str)) -> Result<PathBuf> {
         run(&format!("go mod download {module}"), &mut command)
     })?;
     Ok(folder.join(format!("{module}@{version}")))
-}
-
-/// The first file below a folder whose name ends so.
-fn find(folder: &Path, end: &str) -> Result<PathBuf> {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(&next).doing(format!("listing {}", next.display()))?.flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.to_string_lossy().ends_with(end) {
-                return Ok(path);
-            }
-        }
-    }
-    Err(StackError::Refused(format!("there is no {end} in {}", folder.display())))
 }

@@ -71,7 +71,7 @@ pub fn postgres() -> Result<PathBuf> {
         let jar = folder.join("jar");
         let properties = [format!("-Dpostgres.platform={platform}"), format!("-DoutputDirectory={}", jar.display())];
         maven(&pom, "dependency:unpack-dependencies", &[&properties[0], &properties[1]])?;
-        let archive = find_archive(&jar)?;
+        let archive = find(&jar, ".txz")?;
         run("tar", Command::new("tar").arg("-xJf").arg(&archive).arg("-C").arg(folder))?;
         fs::remove_dir_all(&jar).doing(format!("removing {}", jar.display()))
     })
@@ -132,12 +132,20 @@ fn run(what: &str, command: &mut Command) -> Result<()> {
     Err(StackError::Refused(format!("{what} failed ({}):\n{said}", output.status)))
 }
 
-fn find_archive(jar: &Path) -> Result<PathBuf> {
-    let mut entries = fs::read_dir(jar).doing(format!("listing {}", jar.display()))?.flatten();
-    let archive = entries.find(|entry| entry.path().extension().is_some_and(|extension| extension == "txz"));
-    archive
-        .map(|entry| entry.path())
-        .ok_or_else(|| StackError::Refused(format!("PostgreSQL's jar holds no .txz (looked in {})", jar.display())))
+/// The first file below a folder whose name ends so.
+fn find(folder: &Path, end: &str) -> Result<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).doing(format!("listing {}", next.display()))?.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(end) {
+                return Ok(path);
+            }
+        }
+    }
+    Err(StackError::Refused(format!("there is no {end} in {}", folder.display())))
 }
 
 /// The middle part of the artifact's name for this machine.
