@@ -7,7 +7,9 @@ use prometheus::Registry;
 use shared::config::{PartitionBy, Secret};
 use shared::health::Readiness;
 use shared::http::serve;
-use shared::kafka::{ClientMetrics, DEAD_LETTER_BYTES_MAX, KafkaError, ProducerOptions, RecordProducer, TopicAdmin};
+use shared::kafka::{
+    ClientMetrics, Codec, DEAD_LETTER_BYTES_MAX, KafkaError, ProducerOptions, RecordProducer, TopicAdmin,
+};
 use shared::metrics::{HttpMetrics, new_registry};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -161,6 +163,7 @@ pub fn dead_letter_producer(config: &Config, registry: &Registry) -> Result<Arc<
         queue_kib: 65_536,
         // Whatever a topic may hold must find room among the dead letters.
         record_bytes: DEAD_LETTER_BYTES_MAX,
+        codec: Codec::default(),
     };
     RecordProducer::new(&config.kafka, "management-api", options, registry)
 }

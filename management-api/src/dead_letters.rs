@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shared::config::KafkaConfig;
-use shared::kafka::{ConsumedRecord, Delivery, KafkaError, OutgoingRecord, RecordProducer, read_topic};
+use shared::kafka::{ConsumedRecord, Delivery, KafkaError, OutgoingRecord, RecordProducer, read_topic, text_headers};
 
 use crate::backoff::Backoff;
 use crate::ingest::PoisonRecord;
@@ -74,7 +74,7 @@ impl DeadLetters {
             partition: None,
             key: record.key.as_deref(),
             value: record.value.as_deref(),
-            headers: &headers,
+            headers: &text_headers(&headers),
             // Sent back, a record without a timestamp of its own is still as old as it was.
             timestamp_ms: Some(record.sent_at_ms),
         };
@@ -204,7 +204,7 @@ pub async fn redrive(
         let original =
             |name: &str| record.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str());
         let headers: Vec<_> =
-            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().into())).collect();
+            record.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))).collect();
         let outgoing = OutgoingRecord {
             topic: original(ORIGINAL_TOPIC).unwrap_or_default(),
             partition: None,

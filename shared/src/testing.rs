@@ -13,7 +13,7 @@ use prometheus::Registry;
 use serde_json::Value;
 
 use crate::config::{KafkaConfig, PartitionBy, Settings};
-use crate::kafka::{Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordProducer, read_topic};
+use crate::kafka::{Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordProducer, read_topic};
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -129,6 +129,15 @@ impl RawProducer {
     /// When the settings are not taken.
     #[must_use]
     pub fn new(config: &KafkaConfig) -> Self {
+        Self::with_codec(config, Codec::default())
+    }
+
+    /// Connects to the brokers of `config`; its batches are compressed so.
+    ///
+    /// # Panics
+    /// When the settings are not taken.
+    #[must_use]
+    pub fn with_codec(config: &KafkaConfig, codec: Codec) -> Self {
         let options = ProducerOptions {
             partition_by: PartitionBy::Balanced,
             linger: Duration::ZERO,
@@ -136,6 +145,7 @@ impl RawProducer {
             queue_records: 1_000_000,
             queue_kib: 1_048_576,
             record_bytes: 16_000_000,
+            codec,
         };
         Self(RecordProducer::new(config, "test", options, &Registry::new()).expect("a producer"))
     }
@@ -145,8 +155,23 @@ impl RawProducer {
     /// # Panics
     /// When it is not delivered.
     pub async fn send(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) -> (i32, i64) {
-        let record = OutgoingRecord { topic, partition: Some(partition), key, value, headers: &[], timestamp_ms: None };
-        match self.0.publish(&record).expect("the producer takes it").await {
+        self.send_record(&OutgoingRecord {
+            topic,
+            partition: Some(partition),
+            key,
+            value,
+            headers: &[],
+            timestamp_ms: None,
+        })
+        .await
+    }
+
+    /// Sends one record with everything that a record can have, and gives its partition and offset.
+    ///
+    /// # Panics
+    /// When it is not delivered.
+    pub async fn send_record(&self, record: &OutgoingRecord<'_>) -> (i32, i64) {
+        match self.0.publish(record).expect("the producer takes it").await {
             Ok(Delivery::Delivered { partition, offset }) => (partition, offset),
             other => panic!("not delivered: {other:?}"),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::config::{KafkaConfig, Secret, Settings};
 use shared::health::Check;
 use shared::http::{BodyLimits, HttpConfig};
-use shared::kafka::ProducerOptions;
+use shared::kafka::{Codec, ProducerOptions};
 use shared::telemetry::LogConfig;
 
 use crate::management_client::ReplicaUrl;
@@ -164,5 +164,6 @@ fn read_producer(settings: &mut Settings, publish_deadline: Duration) -> Produce
             "KiB of records held for Kafka at most; more are refused",
         ),
         record_bytes: RECORD_BYTES_MAX,
+        codec: Codec::default(),
     }
 }

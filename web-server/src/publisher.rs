@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use shared::event::{Purchase, record_headers};
 use shared::http::Traceparent;
-use shared::kafka::{Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, TopicAdmin};
+use shared::kafka::{Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, TopicAdmin, text_headers};
 use shared::shutdown::Shutdown;
 use tokio::sync::oneshot;
 
@@ -128,12 +128,13 @@ impl KafkaPublisher {
 
     fn send(&self, record: PurchaseRecord<'_>) -> Result<oneshot::Receiver<Delivery>, NotPublished> {
         let trace = record.trace.to_string();
+        let headers = record_headers(record.purchase, CLIENT_ID, &trace);
         let sent = self.producer.publish(&OutgoingRecord {
             topic: &self.topic,
             partition: None,
             key: Some(record.purchase.userid.as_bytes()),
             value: Some(record.value),
-            headers: &record_headers(record.purchase, CLIENT_ID, &trace),
+            headers: &text_headers(&headers),
             timestamp_ms: Some(record.purchase.timestamp.millis()),
         });
         sent.map_err(|error| match error {

@@ -1,5 +1,6 @@
 //! The service through its front door, on the in-process broker; and the contract of its database.
 
+mod codecs;
 mod doors;
 mod harness;
 mod memory_store;

@@ -15,7 +15,9 @@ use rdkafka::config::RDKafkaLogLevel;
 pub use self::admin::{DEAD_LETTER_BYTES_MAX, KafkaError, TopicAdmin};
 pub use self::consumer::{ConsumedRecord, ConsumerOptions, GroupProtocol, Partitions, Polled, RecordConsumer};
 pub use self::in_process::{InProcessBroker, ProduceFault};
-pub use self::producer::{Delivery, OutgoingRecord, ProducerOptions, PublishError, RecordProducer};
+pub use self::producer::{
+    Codec, Delivery, HeaderRef, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, text_headers,
+};
 pub use self::stats::ClientMetrics;
 pub use self::topic_reader::read_topic;
 use crate::config::KafkaConfig;

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
@@ -33,6 +33,49 @@ pub struct ProducerOptions {
     pub queue_kib: usize,
     /// The largest record, in bytes.
     pub record_bytes: usize,
+    /// How batches are compressed.
+    pub codec: Codec,
+}
+
+/// How a batch of records is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// Not at all.
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4: the least CPU for what it saves.
+    #[default]
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Codec {
+    /// Every codec of Kafka.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The codec's name in Kafka's settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// A record's header: its name, and its value if it has one. Neither need be text.
+pub type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Headers that are text, as bytes.
+pub fn text_headers<'a, const N: usize>(headers: &'a [(&str, Cow<'_, str>); N]) -> [HeaderRef<'a>; N] {
+    headers.each_ref().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())))
 }
 
 /// A record to publish.
@@ -46,7 +89,7 @@ pub struct OutgoingRecord<'a> {
     /// The value, if any.
     pub value: Option<&'a [u8]>,
     /// Headers in order.
-    pub headers: &'a [(&'a str, Cow<'a, str>)],
+    pub headers: &'a [HeaderRef<'a>],
     /// Milliseconds since 1970; nothing means now.
     pub timestamp_ms: Option<i64>,
 }
@@ -195,7 +238,7 @@ impl Instance {
             .set("statistics.interval.ms", super::STATISTICS_INTERVAL_MS)
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            .set("compression.type", "lz4")
+            .set("compression.type", options.codec.name())
             .set("linger.ms", (options.linger.as_secs_f64() * 1000.0).to_string())
             .set("batch.num.messages", "10000")
             .set("message.max.bytes", options.record_bytes.to_string())
@@ -215,10 +258,6 @@ impl Instance {
 
     fn send(&self, record: &OutgoingRecord<'_>) -> Result<oneshot::Receiver<Delivery>, PublishError> {
         let (sender, receiver) = oneshot::channel();
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in record.headers {
-            headers = headers.insert(Header { key, value: Some(value.as_ref()) });
-        }
         if self.dead.load(Ordering::Relaxed) {
             return Err(PublishError::Dead);
         }
@@ -228,7 +267,7 @@ impl Instance {
             payload: record.value,
             key: record.key,
             timestamp: record.timestamp_ms,
-            headers: Some(headers),
+            headers: Some(super::sys::owned_headers(record.headers)),
             delivery_opaque: Box::new(sender),
         };
         self.client.send(base).map_err(|(error, _)| match error.rdkafka_error_code() {

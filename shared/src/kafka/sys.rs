@@ -1,6 +1,8 @@
 //! The few calls of librdkafka that rdkafka does not wrap. All unsafe code of the project is here.
 #![expect(unsafe_code, reason = "librdkafka is C, and these calls have no safe wrapper")]
 
+mod headers;
+
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::message::BorrowedMessage;
 use rdkafka_sys as sys;
+
+pub(super) use self::headers::owned_headers;
 
 /// Whether a record that failed is certainly not on any broker.
 pub(super) fn never_persisted(message: &BorrowedMessage<'_>) -> bool {

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 use shared::{
     config::{KafkaConfig, PartitionBy, Settings},
     event::{Purchase, Timestamp, encode_record, new_purchase_id, record_headers},
-    kafka::{Delivery, KafkaError, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, TopicAdmin},
+    kafka::{
+        Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, TopicAdmin,
+        text_headers,
+    },
     metrics::new_registry,
     price::Price,
 };
@@ -63,22 +66,21 @@ pub async fn produce(world: &World, topic: &str, numbers: std::ops::Range<u64>, 
         queue_records: 50_000,
         queue_kib: 65_536,
         record_bytes: 1_000_000,
+        codec: Codec::default(),
     };
     let producer = RecordProducer::new(&config, "stack-bench", options, &new_registry()).map_err(refused)?;
     let mut reports = VecDeque::new();
     for number in numbers {
         let (purchase, partition) = purchase(number, buyers)?;
         let value = encode_record(&purchase);
+        let headers =
+            record_headers(&purchase, "web-server", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let record = OutgoingRecord {
             topic,
             partition: Some(partition),
             key: Some(purchase.userid.as_bytes()),
             value: Some(&value),
-            headers: &record_headers(
-                &purchase,
-                "web-server",
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            ),
+            headers: &text_headers(&headers),
             timestamp_ms: Some(purchase.timestamp.millis()),
         };
         loop {
