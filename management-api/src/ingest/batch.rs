@@ -7,7 +7,7 @@ use std::time::Instant;
 use shared::event::{Decoded, Poison, PoisonReason, RecordPosition, Timestamp, decode_record};
 use shared::kafka::ConsumedRecord;
 
-use crate::dead_letters::{ORIGINAL_INCARNATION, ORIGINAL_OFFSET, ORIGINAL_PARTITION};
+use crate::dead_letters::{DeadLetter, Original};
 use crate::store::{Batch, OffsetMove};
 
 /// Decoded records of one lane, with the bytes they came from in case one must become a dead letter.
@@ -18,7 +18,7 @@ pub struct PendingBatch {
     /// Where each row came from, index by index.
     origins: Vec<Origin>,
     /// Records that can never be stored.
-    pub poison: Vec<PoisonRecord>,
+    pub poison: Vec<DeadLetter>,
     /// Keys and values of all records, one after the other.
     payloads: Vec<u8>,
     /// Whether some id was made of the record's place.
@@ -56,45 +56,14 @@ struct Origin {
     partition: i32,
     offset: i64,
     /// Where it first stood, if it is a dead letter that was sent back.
-    first: Option<Box<FirstPosition>>,
+    first: Option<Box<(Original, u32)>>,
     sent_at: Timestamp,
+    /// Its own time, if it has one.
+    timestamp_ms: Option<i64>,
     /// Where its key begins; its value follows.
     start: usize,
     key_bytes: Option<u32>,
     value_bytes: Option<u32>,
-}
-
-/// Where a record first stood. The topic's incarnation is part of it, because a topic made anew counts from 0 again.
-#[derive(Clone, Debug)]
-struct FirstPosition {
-    incarnation: Arc<str>,
-    partition: i32,
-    offset: i64,
-}
-
-/// A record for the dead-letter topic, bytes untouched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoisonRecord {
-    /// The life of the topic of purchases in which it first stood. Sent back and set aside again, it keeps its name.
-    pub incarnation: Arc<str>,
-    /// Its partition there.
-    pub partition: i32,
-    /// Its offset there.
-    pub offset: i64,
-    /// Its time, in milliseconds since 1970.
-    pub sent_at_ms: i64,
-    /// The key, if any.
-    pub key: Option<Vec<u8>>,
-    /// The value, if any.
-    pub value: Option<Vec<u8>>,
-    /// Why it cannot be stored.
-    pub poison: Poison,
-}
-
-impl FirstPosition {
-    fn as_position(&self) -> RecordPosition<'_> {
-        RecordPosition { incarnation: &self.incarnation, partition: self.partition, offset: self.offset }
-    }
 }
 
 impl PendingBatch {
@@ -123,16 +92,19 @@ impl PendingBatch {
 
     /// Decodes a record and adds it. `expected` is the partition's next offset before this batch.
     pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: i64) {
-        let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or_else(Timestamp::now);
-        // A dead letter sent back keeps its first position, so that sent twice it is still one purchase.
-        let first = original_position(record).map(Box::new);
-        let position = first.as_deref().map_or_else(|| self.position(record), FirstPosition::as_position);
+        // A dead letter sent back keeps its first position and time, so that sent twice it is still one purchase.
+        let first = Original::of_returned(record).map(Box::new);
+        let timestamp_ms =
+            first.as_deref().map_or_else(|| record.timestamp_ms(), |(original, _)| original.timestamp_ms);
+        let sent_at = timestamp_ms.and_then(Timestamp::from_millis).unwrap_or_else(Timestamp::now);
+        let position = first.as_deref().map_or_else(|| self.position(record), |(original, _)| position_of(original));
         let decoded = decode_record(record.value(), position, sent_at);
         let origin = Origin {
             partition: record.partition(),
             offset: record.offset(),
             first,
             sent_at,
+            timestamp_ms,
             start: self.payloads.len(),
             key_bytes: record.key().map(|key| self.keep(key)),
             value_bytes: record.value().map(|value| self.keep(value)),
@@ -165,7 +137,7 @@ impl PendingBatch {
     fn advance(&mut self, partition: i32, expected: i64, next: i64) {
         match self.batch.moves.iter_mut().find(|step| step.partition == partition) {
             Some(step) => step.next = next,
-            None => self.batch.moves.push(OffsetMove { partition, expected, next }),
+            None => self.batch.moves.push(OffsetMove { partition, expected, next, leader_epoch: None }),
         }
     }
 
@@ -173,16 +145,12 @@ impl PendingBatch {
         let mut rest = &self.payloads[origin.start..];
         let mut cut = |bytes: u32| rest.split_off(..bytes as usize).unwrap_or_default().to_vec();
         let (key, value) = (origin.key_bytes.map(&mut cut), origin.value_bytes.map(&mut cut));
-        let first = origin.first.as_deref();
-        self.poison.push(PoisonRecord {
-            incarnation: Arc::clone(first.map_or(&self.batch.incarnation, |first| &first.incarnation)),
-            partition: first.map_or(origin.partition, |first| first.partition),
-            offset: first.map_or(origin.offset, |first| first.offset),
-            sent_at_ms: origin.sent_at.millis(),
-            key,
-            value,
-            poison,
+        let (original, redrive) = origin.first.as_deref().cloned().unwrap_or_else(|| {
+            let (incarnation, timestamp_ms) = (Arc::clone(&self.batch.incarnation), origin.timestamp_ms);
+            (Original { incarnation, partition: origin.partition, offset: origin.offset, timestamp_ms }, 0)
         });
+        let (reason, error) = (poison.reason, poison.error);
+        self.poison.push(DeadLetter { original, redrive, key, value, headers: Vec::new(), reason, error });
     }
 
     /// Whether nothing was read.
@@ -311,10 +279,6 @@ fn conflict() -> Poison {
     }
 }
 
-fn original_position(record: &ConsumedRecord<'_>) -> Option<FirstPosition> {
-    Some(FirstPosition {
-        incarnation: record.header(ORIGINAL_INCARNATION)?.into(),
-        partition: record.header(ORIGINAL_PARTITION)?.parse().ok()?,
-        offset: record.header(ORIGINAL_OFFSET)?.parse().ok()?,
-    })
+fn position_of(original: &Original) -> RecordPosition<'_> {
+    RecordPosition { incarnation: &original.incarnation, partition: original.partition, offset: original.offset }
 }

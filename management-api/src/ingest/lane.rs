@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Ingest;
 use super::batch::PendingBatch;
 use crate::backoff::Backoff;
+use crate::dead_letters::DeadLetter;
 use crate::store::{RecordError, Recorded};
 
 /// What became of a batch.
@@ -63,8 +64,10 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
     // The rest of a batch that was cut to find a row that the database refuses; usually just the batch.
     let mut parts = vec![batch];
     while let Some(mut part) = parts.pop() {
-        // A dead letter is confirmed before its offset moves.
-        ingest.dead_letters.publish_all(&std::mem::take(&mut part.poison)).await;
+        // A dead letter is confirmed, or kept with its offset's move.
+        let poison = std::mem::take(&mut part.poison);
+        let kept = ingest.dead_letters.publish_all(&poison).await;
+        part.batch.dead_letters.extend(keep(poison, &kept));
         let started = Instant::now();
         match record(ingest, &part).await {
             Ok(recorded) => {
@@ -120,4 +123,9 @@ async fn record(ingest: &Ingest, batch: &PendingBatch) -> Result<Recorded, Refus
 fn finish(ingest: &Ingest, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
     ingest.waiters.wake(&batch.batch.rows, recorded);
     ingest.metrics.recorded(batch, recorded, transaction);
+}
+
+/// Those that the dead-letter topic does not take.
+fn keep(poison: Vec<DeadLetter>, kept: &[usize]) -> impl Iterator<Item = DeadLetter> {
+    poison.into_iter().enumerate().filter(|(index, _)| kept.contains(index)).map(|(_, letter)| letter)
 }

@@ -16,7 +16,7 @@ use shared::config::{KafkaConfig, Settings};
 use shared::kafka::{ClientMetrics, ConsumerOptions, GroupProtocol, KafkaError, TopicAdmin};
 use shared::shutdown::Shutdown;
 
-pub use self::batch::{PendingBatch, PoisonRecord};
+pub use self::batch::PendingBatch;
 pub use self::progress::Progress;
 use crate::dead_letters::DeadLetters;
 use crate::metrics::IngestMetrics;

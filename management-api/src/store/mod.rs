@@ -2,6 +2,7 @@
 
 mod config;
 mod cursor;
+mod dead_letters;
 mod pending;
 mod postgres;
 mod sqlite;
@@ -16,6 +17,8 @@ use uuid::Uuid;
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
 pub use self::cursor::{Cursor, InvalidCursor};
+pub use self::dead_letters::{KeptLetter, Redriven, Redrives};
+use crate::dead_letters::DeadLetter;
 
 /// The most purchases in one answer.
 const PAGE_MAX: u32 = 1000;
@@ -47,6 +50,29 @@ pub trait Store: Send + Sync + 'static {
     /// The next offset to record of each partition of this incarnation of the topic; 0 where none was stored yet.
     async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError>;
 
+    /// Steps over records that cannot be read: moves the partition's next offset and writes down what was skipped and why,
+    /// in one transaction.
+    ///
+    /// # Errors
+    /// `Fenced` when the database holds another next offset than the expected one.
+    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError>;
+
+    /// What was ever skipped, the newest first.
+    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError>;
+
+    /// A page of the dead letters that the database keeps, by ascending number from the one after `after`. It ends before
+    /// it outgrows memory.
+    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError>;
+
+    /// What the database remembers of these dead letters, in no particular order, wherever they are kept.
+    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError>;
+
+    /// Remembers that a dead letter was sent back.
+    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError>;
+
+    /// How many dead letters the database keeps that are not sent back.
+    async fn count_dead_letters(&self) -> Result<u64, StoreError>;
+
     /// The stored purchases among `ids`, in no particular order. Serves waiters, whatever replica recorded.
     async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError>;
 
@@ -75,6 +101,8 @@ pub struct Batch {
     pub moves: Vec<OffsetMove>,
     /// The purchases, each id once.
     pub rows: Vec<Purchase>,
+    /// Dead letters that the dead-letter topic does not keep.
+    pub dead_letters: Vec<DeadLetter>,
 }
 
 /// A partition's step from one next offset to another.
@@ -84,8 +112,10 @@ pub struct OffsetMove {
     pub partition: i32,
     /// What the database must hold now; anything else means that someone else owns the partition.
     pub expected: i64,
-    /// What it holds afterwards: the last offset of the batch + 1.
+    /// What it holds afterwards: the last offset of the batch + 1. Less than expected, when the log was cut.
     pub next: i64,
+    /// The leader epoch of the record before `next`, if it is known.
+    pub leader_epoch: Option<i32>,
 }
 
 /// A partition and its next offset.
@@ -95,6 +125,25 @@ pub struct PartitionOffset {
     pub partition: i32,
     /// The first offset not yet recorded.
     pub next_offset: i64,
+    /// The leader epoch of the record before it, if it is known.
+    pub leader_epoch: Option<i32>,
+}
+
+/// Records that were stepped over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The life of the topic.
+    pub incarnation: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that was skipped.
+    pub from_offset: i64,
+    /// The first one that was not.
+    pub to_offset: i64,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub skipped_at: Timestamp,
 }
 
 /// What a committed batch changed.

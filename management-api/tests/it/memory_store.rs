@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use management_api::store::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreError};
+use management_api::dead_letters::DeadLetter;
+use management_api::store::{
+    Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
+    Skipped, Store, StoreError,
+};
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::Amount;
 use uuid::Uuid;
@@ -26,6 +30,21 @@ pub struct MemoryStore {
 struct State {
     rows: HashMap<Uuid, Purchase>,
     offsets: HashMap<(String, i32), i64>,
+    epochs: HashMap<(String, i32), Option<i32>>,
+    letters: HashMap<Uuid, KeptLetter>,
+    skipped: Vec<Skipped>,
+}
+
+impl State {
+    fn keep(&mut self, letters: &[DeadLetter], kept_at: Timestamp) {
+        for letter in letters {
+            let id = letter.original.id();
+            let number = i64::try_from(self.letters.len()).unwrap() + 1;
+            let redrives = Redrives { returned: letter.redrive, ..Redrives::none(id) };
+            let kept = KeptLetter { number, letter: letter.clone(), place: None, kept_at, redrives };
+            self.letters.entry(id).or_insert(kept).redrives.returned = letter.redrive;
+        }
+    }
 }
 
 impl MemoryStore {
@@ -88,7 +107,9 @@ impl Store for MemoryStore {
         }
         for step in &batch.moves {
             state.offsets.insert(key(step.partition), step.next);
+            state.epochs.insert(key(step.partition), step.leader_epoch);
         }
+        state.keep(&batch.dead_letters, recorded_at);
         Ok(Recorded { inserted: batch.rows.len() - known.len(), duplicates: known.len(), recorded_at })
     }
 
@@ -96,7 +117,46 @@ impl Store for MemoryStore {
         self.reach()?;
         let state = self.state.lock().unwrap();
         let held = |partition: i32| state.offsets.get(&(incarnation.to_owned(), partition)).copied().unwrap_or(0);
-        Ok(partitions.iter().map(|p| PartitionOffset { partition: *p, next_offset: held(*p) }).collect())
+        let epoch = |partition: i32| state.epochs.get(&(incarnation.to_owned(), partition)).copied().flatten();
+        let offset = |p: &i32| PartitionOffset { partition: *p, next_offset: held(*p), leader_epoch: epoch(*p) };
+        Ok(partitions.iter().map(offset).collect())
+    }
+
+    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
+        self.record(&Batch { incarnation: incarnation.into(), moves: vec![*step], ..Batch::default() }).await?;
+        let (incarnation, reason, skipped_at) = (incarnation.to_owned(), reason.to_owned(), Timestamp::now());
+        let OffsetMove { partition, expected: from_offset, next: to_offset, .. } = *step;
+        let skipped = Skipped { incarnation, partition, from_offset, to_offset, reason, skipped_at };
+        self.state.lock().unwrap().skipped.insert(0, skipped);
+        Ok(())
+    }
+
+    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
+        self.reach()?;
+        Ok(self.state.lock().unwrap().skipped.clone())
+    }
+
+    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
+        self.reach()?;
+        let mut letters: Vec<_> = self.state.lock().unwrap().letters.values().cloned().collect();
+        letters.retain(|letter| letter.number > after);
+        letters.sort_by_key(|letter| letter.number);
+        Ok(letters)
+    }
+
+    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
+        self.reach()?;
+        let state = self.state.lock().unwrap();
+        Ok(ids.iter().filter_map(|id| Some(state.letters.get(id)?.redrives.clone())).collect())
+    }
+
+    async fn mark_redriven(&self, _: &Redriven) -> Result<(), StoreError> {
+        Err(StoreError("not part of these tests".to_owned()))
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
+        self.reach()?;
+        Ok(self.state.lock().unwrap().letters.values().filter(|letter| !letter.redrives.is_redriven()).count() as u64)
     }
 
     async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {

@@ -6,7 +6,9 @@ mod fixtures;
 mod proxy;
 
 mod availability;
+mod dead_letters;
 mod fencing;
 mod reading;
 mod recording;
 mod replicas;
+mod skipping;

@@ -31,6 +31,14 @@ pub enum PoisonReason {
 }
 
 impl PoisonReason {
+    const ALL: [Self; 4] = [Self::NotJson, Self::InvalidField, Self::Conflict, Self::RejectedByStore];
+
+    /// The reason of this label.
+    #[must_use]
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.label() == label)
+    }
+
     /// The reason as it stands in the header `dead_letter_reason`.
     #[must_use]
     pub fn label(self) -> &'static str {

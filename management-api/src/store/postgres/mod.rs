@@ -1,5 +1,6 @@
 //! PostgreSQL 15 and later.
 
+mod dead_letters;
 mod frozen;
 mod read;
 mod record;
@@ -15,7 +16,10 @@ use sqlx::{Connection as _, SqlSafeStr as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreConfig, StoreError};
+use super::{
+    Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
+    Skipped, Store, StoreConfig, StoreError,
+};
 
 /// How long one statement may take until its answer is here. The server itself gives up earlier; past this, it does not
 /// answer at all, or the network does not.
@@ -56,7 +60,10 @@ impl PostgresStore {
 fn migrator() -> Migrator {
     let purchases = include_str!("../../../migrations/postgres/0001_purchases.sql");
     let purchases = Migration::new(1, "purchases".into(), MigrationType::Simple, purchases.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![purchases]);
+    let dead_letters = include_str!("../../../migrations/postgres/0002_dead_letters.sql");
+    let dead_letters =
+        Migration::new(2, "dead letters".into(), MigrationType::Simple, dead_letters.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![purchases, dead_letters]);
     // While a new release rolls out, and after a roll-back, old replicas start on newer tables.
     migrator.set_ignore_missing(true);
     migrator
@@ -81,6 +88,30 @@ impl Store for PostgresStore {
 
     async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
         Ok(record::next_offsets(&self.recording, incarnation, partitions).await?)
+    }
+
+    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
+        record::skip(&self.recording, incarnation, step, reason).await
+    }
+
+    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
+        record::list_skipped(&self.reading).await
+    }
+
+    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
+        dead_letters::list(&self.reading, after).await
+    }
+
+    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
+        dead_letters::find_redrives(&self.reading, ids).await
+    }
+
+    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
+        dead_letters::mark_redriven(&self.recording, redriven).await
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
+        dead_letters::count(&self.reading).await
     }
 
     async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {

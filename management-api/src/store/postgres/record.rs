@@ -3,27 +3,44 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use shared::event::Timestamp;
+use sqlx::Postgres;
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgArguments, PgPool};
+use sqlx::query::QueryAs;
 use uuid::Uuid;
 
-use super::{answer, frozen, read};
+use super::{answer, dead_letters, frozen, read};
+use crate::store::dead_letters::storable;
 use crate::store::pending::PendingRows;
-use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, StoreError};
+use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Skipped, StoreError};
 
 /// How often a batch is sent: again when another replica recorded one of its ids in the same moment, and again when a frozen
 /// process was in the way.
 const ATTEMPTS: usize = 3;
 
 const RECORD: &str = "
-    SELECT inserted, recording_time FROM record_purchases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    SELECT inserted, recording_time FROM record_purchases_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// A partition without a row yet is at 0.
 const NEXT_OFFSETS: &str = "
-    SELECT given.kafka_partition, coalesce(stored.next_offset, 0)
+    SELECT given.kafka_partition, coalesce(stored.next_offset, 0), stored.leader_epoch
     FROM unnest($2::integer[]) AS given (kafka_partition)
     LEFT JOIN consumer_offsets AS stored
         ON stored.topic_incarnation = $1 AND stored.kafka_partition = given.kafka_partition";
+
+const SKIP: &str = "
+    WITH moved AS (
+        SELECT FROM record_purchases_v2($1, $2, $3, $4, $5, '{}', '{}', '{}', '{}', '{}', false)
+    ), written AS (
+        INSERT INTO skipped_records (topic_incarnation, kafka_partition, from_offset, to_offset, reason)
+        SELECT $1, ($2)[1], $6, $7, $8 FROM moved
+        RETURNING 1
+    )
+    SELECT count(*) FROM written";
+
+const LIST_SKIPPED: &str = "
+    SELECT topic_incarnation, kafka_partition, from_offset, to_offset, reason, skipped_at
+    FROM skipped_records ORDER BY skipped_at DESC";
 
 pub(super) async fn record(pool: &PgPool, batch: &Batch) -> Result<Recorded, RecordError> {
     let rows = PendingRows::new(batch)?;
@@ -57,8 +74,32 @@ pub(super) async fn next_offsets(
     partitions: &[i32],
 ) -> Result<Vec<PartitionOffset>, sqlx::Error> {
     let query = sqlx::query_as(NEXT_OFFSETS).bind(incarnation).bind(partitions);
-    let offsets: Vec<(i32, i64)> = answer(query.fetch_all(pool)).await?;
-    Ok(offsets.into_iter().map(|(partition, next_offset)| PartitionOffset { partition, next_offset }).collect())
+    let offsets: Vec<(i32, i64, Option<i32>)> = answer(query.fetch_all(pool)).await?;
+    let offset = |(partition, next_offset, leader_epoch)| PartitionOffset { partition, next_offset, leader_epoch };
+    Ok(offsets.into_iter().map(offset).collect())
+}
+
+/// One move and what is to be known of it, in one statement.
+pub(super) async fn skip(pool: &PgPool, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
+    let query = Steps::new(std::slice::from_ref(step))
+        .bind_to(sqlx::query_as::<_, (i64,)>(SKIP).bind(incarnation))
+        .bind(step.expected)
+        .bind(step.next)
+        .bind(storable(reason));
+    answer(query.fetch_one(pool)).await.map(drop).map_err(|error| match refusal(error) {
+        Refusal::Final(error) => error,
+        Refusal::Blocked(error) => error.into(),
+        Refusal::Raced | Refusal::Conflict => StoreError("other sessions are in the way".to_owned()).into(),
+    })
+}
+
+pub(super) async fn list_skipped(pool: &PgPool) -> Result<Vec<Skipped>, StoreError> {
+    let rows: Vec<(String, i32, i64, i64, String, DateTime<Utc>)> =
+        answer(sqlx::query_as(LIST_SKIPPED).fetch_all(pool)).await?;
+    let skipped = rows.into_iter().map(|(incarnation, partition, from_offset, to_offset, reason, skipped_at)| {
+        Skipped { incarnation, partition, from_offset, to_offset, reason, skipped_at: Timestamp::new(skipped_at) }
+    });
+    Ok(skipped.collect())
 }
 
 /// Why an attempt failed.
@@ -79,19 +120,18 @@ async fn send(
     rows: &PendingRows<'_>,
     duplicates_expected: bool,
 ) -> Result<Recorded, Refusal> {
-    let steps = Steps::new(&batch.moves);
     let columns = Columns::new(rows);
-    let query = sqlx::query_as(RECORD)
-        .bind(&*batch.incarnation)
-        .bind(steps.partitions)
-        .bind(steps.expected_offsets)
-        .bind(steps.next_offsets)
+    let steps = Steps::new(&batch.moves);
+    let text = if batch.dead_letters.is_empty() { RECORD } else { dead_letters::RECORD_AND_KEEP };
+    let query = steps
+        .bind_to(sqlx::query_as(text).bind(&*batch.incarnation))
         .bind(columns.ids)
         .bind(columns.userids)
         .bind(columns.usernames)
         .bind(columns.prices)
         .bind(columns.times)
         .bind(duplicates_expected);
+    let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
     let (inserted, recording_time): (i64, DateTime<Utc>) = answer(query.fetch_one(pool)).await.map_err(refusal)?;
     let inserted = usize::try_from(inserted).unwrap_or(0);
     let recorded_at = Timestamp::new(recording_time);
@@ -120,6 +160,7 @@ struct Steps {
     partitions: Vec<i32>,
     expected_offsets: Vec<i64>,
     next_offsets: Vec<i64>,
+    leader_epochs: Vec<Option<i32>>,
 }
 
 impl Steps {
@@ -130,7 +171,12 @@ impl Steps {
             partitions: moves.iter().map(|step| step.partition).collect(),
             expected_offsets: moves.iter().map(|step| step.expected).collect(),
             next_offsets: moves.iter().map(|step| step.next).collect(),
+            leader_epochs: moves.iter().map(|step| step.leader_epoch).collect(),
         }
+    }
+
+    fn bind_to<O>(self, query: QueryAs<'_, Postgres, O, PgArguments>) -> QueryAs<'_, Postgres, O, PgArguments> {
+        query.bind(self.partitions).bind(self.expected_offsets).bind(self.next_offsets).bind(self.leader_epochs)
     }
 }
 

@@ -1,5 +1,6 @@
 //! SQLite: one file, for one process.
 
+mod dead_letters;
 mod read;
 mod record;
 
@@ -15,7 +16,10 @@ use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transa
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{Batch, Connections, PageQuery, PartitionOffset, RecordError, Recorded, Store, StoreConfig, StoreError};
+use super::{
+    Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
+    Skipped, Store, StoreConfig, StoreError,
+};
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -91,7 +95,10 @@ async fn is_fit_for_another_transaction(connection: &mut SqliteConnection) -> Re
 fn migrator() -> Migrator {
     let purchases = include_str!("../../../migrations/sqlite/0001_purchases.sql");
     let purchases = Migration::new(1, "purchases".into(), MigrationType::Simple, purchases.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![purchases]);
+    let dead_letters = include_str!("../../../migrations/sqlite/0002_dead_letters.sql");
+    let dead_letters =
+        Migration::new(2, "dead letters".into(), MigrationType::Simple, dead_letters.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![purchases, dead_letters]);
     migrator.set_ignore_missing(true);
     migrator
 }
@@ -116,6 +123,30 @@ impl Store for SqliteStore {
     async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
         let mut connection = self.writing.acquire().await?;
         Ok(record::next_offsets(&mut connection, incarnation, partitions).await?)
+    }
+
+    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
+        record::skip(&self.writing, incarnation, step, reason).await
+    }
+
+    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
+        record::list_skipped(&self.reading).await
+    }
+
+    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
+        dead_letters::list(&self.reading, after).await
+    }
+
+    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
+        dead_letters::find_redrives(&self.reading, ids).await
+    }
+
+    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
+        dead_letters::mark_redriven(&self.writing, redriven).await
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
+        dead_letters::count(&self.reading).await
     }
 
     async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use shared::event::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
-use super::{BEGIN_WRITING, read, result_code};
+use super::{BEGIN_WRITING, dead_letters, read, result_code};
 use crate::store::pending::PendingRows;
-use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, StoreError};
+use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Skipped, StoreError};
 
 const MOVE_OFFSET: &str = "
     UPDATE consumer_offsets SET next_offset = ?3
@@ -19,9 +19,21 @@ const FIRST_OFFSET: &str = "INSERT INTO consumer_offsets VALUES (?1, ?2, ?3) ON 
 
 /// A partition without a row yet is at 0.
 const NEXT_OFFSETS: &str = "
-    SELECT given.value, coalesce(next_offset, 0)
+    SELECT given.value, coalesce(stored.next_offset, 0), epoch.leader_epoch
     FROM json_each(?2) AS given
-    LEFT JOIN consumer_offsets ON topic_incarnation = ?1 AND kafka_partition = given.value";
+    LEFT JOIN consumer_offsets AS stored
+        ON stored.topic_incarnation = ?1 AND stored.kafka_partition = given.value
+    LEFT JOIN leader_epochs AS epoch
+        ON epoch.topic_incarnation = ?1 AND epoch.kafka_partition = given.value
+            AND epoch.next_offset = stored.next_offset";
+
+const SET_EPOCH: &str = "REPLACE INTO leader_epochs VALUES (?1, ?2, ?3, ?4)";
+
+const SKIP: &str = "INSERT INTO skipped_records VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const LIST_SKIPPED: &str = "
+    SELECT topic_incarnation, kafka_partition, from_offset, to_offset, reason, skipped_at
+    FROM skipped_records ORDER BY rowid DESC";
 
 const INSERT: &str = "
     INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, recorded_at)
@@ -49,6 +61,7 @@ pub(super) async fn record(pool: &SqlitePool, batch: &Batch) -> Result<Recorded,
     // Any one partition of the batch will do: whoever owns it is the only one to write its totals.
     let partition = batch.moves.first().map_or(0, |step| step.partition);
     add_totals(&mut transaction, &rows, partition).await.map_err(refusal)?;
+    dead_letters::keep(&mut transaction, &batch.dead_letters, recorded_at).await.map_err(refusal)?;
     transaction.commit().await.map_err(refusal)?;
     Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at })
 }
@@ -59,8 +72,39 @@ pub(super) async fn next_offsets(
     partitions: &[i32],
 ) -> Result<Vec<PartitionOffset>, sqlx::Error> {
     let query = sqlx::query_as(NEXT_OFFSETS).bind(incarnation).bind(json!(partitions).to_string());
-    let offsets: Vec<(i32, i64)> = query.fetch_all(connection).await?;
-    Ok(offsets.into_iter().map(|(partition, next_offset)| PartitionOffset { partition, next_offset }).collect())
+    let offsets: Vec<(i32, i64, Option<i32>)> = query.fetch_all(connection).await?;
+    let offset = |(partition, next_offset, leader_epoch)| PartitionOffset { partition, next_offset, leader_epoch };
+    Ok(offsets.into_iter().map(offset).collect())
+}
+
+pub(super) async fn skip(
+    pool: &SqlitePool,
+    incarnation: &str,
+    step: &OffsetMove,
+    reason: &str,
+) -> Result<(), RecordError> {
+    let mut transaction = pool.begin_with(BEGIN_WRITING).await.map_err(refusal)?;
+    if !move_offset(&mut transaction, incarnation, step).await.map_err(refusal)? {
+        return Err(RecordError::Fenced);
+    }
+    let query = sqlx::query(SKIP)
+        .bind(Timestamp::now().to_string())
+        .bind(incarnation)
+        .bind(step.partition)
+        .bind(step.expected)
+        .bind(step.next)
+        .bind(reason);
+    query.execute(&mut *transaction).await.map_err(refusal)?;
+    transaction.commit().await.map_err(refusal)
+}
+
+pub(super) async fn list_skipped(pool: &SqlitePool) -> Result<Vec<Skipped>, StoreError> {
+    let rows: Vec<(String, i32, i64, i64, String, String)> = sqlx::query_as(LIST_SKIPPED).fetch_all(pool).await?;
+    let skipped = rows.into_iter().map(|(incarnation, partition, from_offset, to_offset, reason, skipped_at)| {
+        let skipped_at = Timestamp::parse(&skipped_at).map_err(|error| StoreError(error.to_string()))?;
+        Ok(Skipped { incarnation, partition, from_offset, to_offset, reason, skipped_at })
+    });
+    skipped.collect()
 }
 
 fn refusal(error: sqlx::Error) -> RecordError {
@@ -81,7 +125,12 @@ async fn move_offset(
     let mut moved = query.execute(&mut *connection).await?.rows_affected();
     if moved == 0 && step.expected == 0 {
         let query = sqlx::query(FIRST_OFFSET).bind(incarnation).bind(step.partition).bind(step.next);
-        moved = query.execute(connection).await?.rows_affected();
+        moved = query.execute(&mut *connection).await?.rows_affected();
+    }
+    if moved == 1 {
+        let epoch =
+            sqlx::query(SET_EPOCH).bind(incarnation).bind(step.partition).bind(step.next).bind(step.leader_epoch);
+        epoch.execute(connection).await?;
     }
     Ok(moved == 1)
 }

@@ -40,7 +40,12 @@ async fn one_stale_partition_of_several_fences_the_whole_batch() {
                 step(partition, if partition == stale { current + 7 } else { current }, 20)
             });
             let rows = (10..13).map(purchase);
-            let stale_batch = Batch { incarnation: INCARNATION.into(), moves: moves.collect(), rows: rows.collect() };
+            let stale_batch = Batch {
+                incarnation: INCARNATION.into(),
+                moves: moves.collect(),
+                rows: rows.collect(),
+                ..Batch::default()
+            };
             assert_fenced(&*store, &stale_batch).await;
         }
         for (partition, next) in [(0, 0), (1, 1), (2, 0)] {

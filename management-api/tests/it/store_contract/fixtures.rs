@@ -27,14 +27,19 @@ pub fn price(digits: &str) -> Price {
 }
 
 pub fn step(partition: i32, expected: i64, next: i64) -> OffsetMove {
-    OffsetMove { partition, expected, next }
+    OffsetMove { partition, expected, next, leader_epoch: None }
 }
 
 /// A batch of one partition, whose offset moves by as many as there are purchases.
 pub fn batch(partition: i32, expected: i64, purchases: impl IntoIterator<Item = Purchase>) -> Batch {
     let rows: Vec<_> = purchases.into_iter().collect();
     let next = expected + i64::try_from(rows.len()).unwrap();
-    Batch { incarnation: INCARNATION.into(), moves: vec![step(partition, expected, next)], rows }
+    Batch {
+        incarnation: INCARNATION.into(),
+        moves: vec![step(partition, expected, next)],
+        rows,
+        dead_letters: Vec::new(),
+    }
 }
 
 /// Records, trying again while another replica is in the way.

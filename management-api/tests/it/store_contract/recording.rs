@@ -30,7 +30,10 @@ async fn a_batch_of_several_partitions_in_any_order_moves_all_of_them() {
         let store = database.migrated().await;
         let rows = [5, 3, 1].map(purchase);
         let moves = vec![step(2, 0, 7), step(0, 0, 1), step(1, 0, 4)];
-        store.record(&Batch { incarnation: INCARNATION.into(), moves, rows: rows.into() }).await.unwrap();
+        store
+            .record(&Batch { incarnation: INCARNATION.into(), moves, rows: rows.into(), ..Batch::default() })
+            .await
+            .unwrap();
         for (partition, next) in [(0, 1), (1, 4), (2, 7)] {
             assert_eq!(next_offset(&*store, partition).await, next);
         }
@@ -44,7 +47,8 @@ async fn offsets_move_without_rows_when_all_records_were_poison() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
         let moves = vec![step(0, 0, 9)];
-        let recorded = store.record(&Batch { incarnation: INCARNATION.into(), moves, rows: vec![] }).await.unwrap();
+        let recorded =
+            store.record(&Batch { incarnation: INCARNATION.into(), moves, ..Batch::default() }).await.unwrap();
         assert_eq!((recorded.inserted, recorded.duplicates), (0, 0));
         assert_eq!(next_offset(&*store, 0).await, 9);
     })

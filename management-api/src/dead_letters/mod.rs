@@ -1,5 +1,7 @@
 //! Records that can never be stored: kept in a topic of their own, listed, and sent back when mended.
 
+mod letter;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +11,12 @@ use serde_json::{Value, json};
 use shared::config::KafkaConfig;
 use shared::kafka::{ConsumedRecord, Delivery, KafkaError, OutgoingRecord, RecordProducer, read_topic, text_headers};
 
+pub use self::letter::{
+    DeadLetter, ERROR, Headers, ORIGINAL_INCARNATION, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TIMESTAMP,
+    ORIGINAL_TOPIC, Original, REASON, REDRIVE,
+};
 use crate::backoff::Backoff;
-use crate::ingest::PoisonRecord;
 use crate::metrics::IngestMetrics;
-
-/// Header: why the record is dead.
-pub const REASON: &str = "dead_letter_reason";
-/// Header: the same in words.
-pub const ERROR: &str = "dead_letter_error";
-/// Header: the topic it was read from.
-pub const ORIGINAL_TOPIC: &str = "original_topic";
-/// Header: its partition there.
-pub const ORIGINAL_PARTITION: &str = "original_partition";
-/// Header: its offset there.
-pub const ORIGINAL_OFFSET: &str = "original_offset";
-/// Header: the life of the topic that the offset belongs to.
-pub const ORIGINAL_INCARNATION: &str = "original_incarnation";
 
 /// The longest error text in a header, in bytes.
 const ERROR_BYTES_MAX: usize = 1024;
@@ -44,30 +36,31 @@ impl DeadLetters {
         Self { producer, topic: config.dead_letter_topic.clone(), original_topic: config.topic.clone(), metrics }
     }
 
-    /// Publishes records, each until it is confirmed, however long that takes.
-    pub async fn publish_all(&self, records: &[PoisonRecord]) {
-        join_all(records.iter().map(|record| self.publish(record))).await;
+    /// Publishes dead letters, and gives the indexes of those that are to be kept in the database instead.
+    pub async fn publish_all(&self, letters: &[DeadLetter]) -> Vec<usize> {
+        join_all(letters.iter().map(|letter| self.publish(letter))).await;
+        Vec::new()
     }
 
-    async fn publish(&self, record: &PoisonRecord) {
+    async fn publish(&self, record: &DeadLetter) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         while let Err(error) = self.attempt(record).await {
             tracing::warn!(error, "dead letter not confirmed, trying again");
             backoff.sleep().await;
         }
         self.metrics.dead_letter();
-        let PoisonRecord { partition, offset, poison, .. } = record;
-        tracing::warn!(partition, offset, reason = poison.reason.label(), error = cut(&poison.error), "dead letter");
+        let Original { partition, offset, .. } = record.original;
+        tracing::warn!(partition, offset, reason = record.reason.label(), error = cut(&record.error), "dead letter");
     }
 
-    async fn attempt(&self, record: &PoisonRecord) -> Result<(), String> {
+    async fn attempt(&self, record: &DeadLetter) -> Result<(), String> {
         let headers: [(&str, Cow<'_, str>); 6] = [
-            (REASON, record.poison.reason.label().into()),
-            (ERROR, cut(&record.poison.error).into()),
+            (REASON, record.reason.label().into()),
+            (ERROR, cut(&record.error).into()),
             (ORIGINAL_TOPIC, self.original_topic.as_str().into()),
-            (ORIGINAL_PARTITION, record.partition.to_string().into()),
-            (ORIGINAL_OFFSET, record.offset.to_string().into()),
-            (ORIGINAL_INCARNATION, record.incarnation.as_ref().into()),
+            (ORIGINAL_PARTITION, record.original.partition.to_string().into()),
+            (ORIGINAL_OFFSET, record.original.offset.to_string().into()),
+            (ORIGINAL_INCARNATION, record.original.incarnation.as_ref().into()),
         ];
         let outgoing = OutgoingRecord {
             topic: &self.topic,
@@ -76,7 +69,7 @@ impl DeadLetters {
             value: record.value.as_deref(),
             headers: &text_headers(&headers),
             // Sent back, a record without a timestamp of its own is still as old as it was.
-            timestamp_ms: Some(record.sent_at_ms),
+            timestamp_ms: record.original.timestamp_ms,
         };
         send(&self.producer, &outgoing).await
     }

@@ -1,0 +1,110 @@
+//! A dead letter, and the headers that say where it came from.
+
+use std::sync::Arc;
+
+use shared::event::PoisonReason;
+use shared::kafka::ConsumedRecord;
+use uuid::Uuid;
+
+/// Header: why the record is dead.
+pub const REASON: &str = "dead_letter_reason";
+/// Header: the same in words.
+pub const ERROR: &str = "dead_letter_error";
+/// Header of a dead letter that was sent back: the how manieth time it was.
+pub const REDRIVE: &str = "dead_letter_redrive";
+/// Header: the topic it was read from.
+pub const ORIGINAL_TOPIC: &str = "original_topic";
+/// Header: its partition there.
+pub const ORIGINAL_PARTITION: &str = "original_partition";
+/// Header: its offset there.
+pub const ORIGINAL_OFFSET: &str = "original_offset";
+/// Header: the life of the topic that the offset belongs to.
+pub const ORIGINAL_INCARNATION: &str = "original_incarnation";
+/// Header: the record's own time there, in milliseconds since 1970.
+pub const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
+
+/// Names dead letters.
+const NAMESPACE: Uuid = Uuid::from_u128(0x9d0b_6b0e_4f0c_4c1e_9a57_0d2f_7a3c_51e4);
+
+/// Header names and values as bytes, in order; a header may have no value.
+pub type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// A record that can never be stored, bytes untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it first stood. Sent back and set aside again, it keeps that.
+    pub original: Original,
+    /// The how manieth time it was sent back that brought it here; 0 for a record that never was a dead letter.
+    pub redrive: u32,
+    /// The key, if any.
+    pub key: Option<Vec<u8>>,
+    /// The value, if any.
+    pub value: Option<Vec<u8>>,
+    /// The record's headers.
+    pub headers: Headers,
+    /// Why it cannot be stored.
+    pub reason: PoisonReason,
+    /// The same in words.
+    pub error: String,
+}
+
+/// Where and when a record first stood in the topic of purchases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// The life of the topic.
+    pub incarnation: Arc<str>,
+    /// Its partition there.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its own time, in milliseconds since 1970, if it has one. It tells records apart that stood at one offset, one after
+    /// the other, because the log was cut in between.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl Original {
+    /// Names the dead letter: however often it comes back, it is one.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        let Self { incarnation, partition, offset, timestamp_ms } = self;
+        let time = timestamp_ms.map(|time| time.to_string()).unwrap_or_default();
+        Uuid::new_v5(&NAMESPACE, format!("{incarnation}\0{partition}\0{offset}\0{time}").as_bytes())
+    }
+
+    /// Where a record says that it first stood, and the how manieth time it was sent back; nothing for a record that is no
+    /// dead letter sent back.
+    #[must_use]
+    pub fn of_returned(record: &ConsumedRecord<'_>) -> Option<(Self, u32)> {
+        let original = Self {
+            incarnation: record.header(ORIGINAL_INCARNATION)?.into(),
+            partition: record.header(ORIGINAL_PARTITION)?.parse().ok()?,
+            offset: record.header(ORIGINAL_OFFSET)?.parse().ok()?,
+            timestamp_ms: match record.header(ORIGINAL_TIMESTAMP) {
+                Some(time) => time.parse().ok(),
+                // Sent back by a release that gave the record the original's time.
+                None => record.timestamp_ms(),
+            },
+        };
+        let redrive = record.header(REDRIVE).and_then(|number| number.parse().ok()).unwrap_or(0);
+        Some((original, redrive))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_its_place_names_a_dead_letter() {
+        let one = Original { incarnation: "a".into(), partition: 1, offset: 2, timestamp_ms: Some(3) };
+        let others = [
+            Original { incarnation: "b".into(), ..one.clone() },
+            Original { partition: 2, ..one.clone() },
+            Original { offset: 1, ..one.clone() },
+            Original { timestamp_ms: Some(4), ..one.clone() },
+            Original { timestamp_ms: None, ..one.clone() },
+        ];
+        assert_eq!(one.id(), one.clone().id());
+        assert!(others.iter().all(|other| other.id() != one.id()));
+    }
+}

@@ -1,0 +1,160 @@
+//! Dead letters that PostgreSQL keeps.
+
+use chrono::{DateTime, Utc};
+use shared::event::Timestamp;
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, Postgres, Row as _};
+use uuid::Uuid;
+
+use super::answer;
+use crate::dead_letters::DeadLetter;
+use crate::store::StoreError;
+use crate::store::dead_letters::{
+    Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
+};
+
+/// Records a batch and keeps its dead letters, in one statement as ever. What is kept is never overwritten.
+pub(super) const RECORD_AND_KEEP: &str = "
+    WITH recorded AS (
+        SELECT inserted, recording_time FROM record_purchases_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ), kept AS (
+        INSERT INTO dead_letters AS letter (
+            letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
+            record_key, record_value, record_headers, reason, error, redrives_returned
+        )
+        SELECT given.id, given.incarnation, given.partition, given.position, given.time, recording_time,
+            given.key, given.value, given.headers, given.reason, given.error, given.redrive
+        FROM recorded, unnest(
+            $12::uuid[], $13::text[], $14::integer[], $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[],
+            $19::bytea[], $20::text[], $21::text[], $22::integer[]
+        ) AS given (id, incarnation, partition, position, time, key, value, headers, reason, error, redrive)
+        ON CONFLICT (letter_id) DO UPDATE SET
+            kept_at = coalesce(letter.kept_at, excluded.kept_at),
+            record_key = CASE WHEN letter.kept_at IS NULL THEN excluded.record_key ELSE letter.record_key END,
+            record_value = CASE WHEN letter.kept_at IS NULL THEN excluded.record_value ELSE letter.record_value END,
+            record_headers = CASE WHEN letter.kept_at IS NULL THEN excluded.record_headers ELSE letter.record_headers END,
+            reason = excluded.reason,
+            error = excluded.error,
+            redrives_returned = greatest(letter.redrives_returned, excluded.redrives_returned)
+    )
+    SELECT inserted, recording_time FROM recorded";
+
+/// Sizes are known without a look at the bytes.
+const LIST: &str = "
+    SELECT number, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, record_key, record_value,
+        record_headers, reason, error, redrives_sent::bigint, redrives_returned::bigint, letter_partition,
+        letter_offset, kept_at
+    FROM (
+        SELECT *, sum(coalesce(octet_length(record_key), 0) + coalesce(octet_length(record_value), 0)
+            + octet_length(record_headers)) OVER (ORDER BY number ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
+        FROM dead_letters WHERE number > $1 AND kept_at IS NOT NULL ORDER BY number LIMIT $2
+    ) AS page
+    WHERE coalesce(before, 0) < $3 ORDER BY number";
+
+const FIND_REDRIVES: &str = "
+    SELECT letter_id, redrives_sent::bigint, redrives_returned::bigint, reason, error
+    FROM dead_letters WHERE letter_id = ANY ($1)";
+
+const MARK_REDRIVEN: &str = "
+    INSERT INTO dead_letters AS letter (
+        letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms,
+        letter_partition, letter_offset, redrives_sent, redriven_at
+    ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())
+    ON CONFLICT (letter_id) DO UPDATE SET
+        letter_partition = coalesce(excluded.letter_partition, letter.letter_partition),
+        letter_offset = coalesce(excluded.letter_offset, letter.letter_offset),
+        redrives_sent = greatest(letter.redrives_sent, excluded.redrives_sent),
+        redriven_at = excluded.redriven_at";
+
+const COUNT: &str = "
+    SELECT count(*) FROM dead_letters WHERE kept_at IS NOT NULL AND redrives_returned >= redrives_sent";
+
+pub(super) fn bind_to<'q, O>(
+    query: QueryAs<'q, Postgres, O, PgArguments>,
+    letters: &'q [DeadLetter],
+) -> QueryAs<'q, Postgres, O, PgArguments> {
+    fn column<'a, T>(letters: &PendingLetters<'a>, value: impl Fn(&'a DeadLetter) -> T) -> Vec<T> {
+        letters.iter().map(|(_, letter)| value(letter)).collect()
+    }
+    let letters = PendingLetters::new(letters);
+    query
+        .bind(letters.iter().map(|(id, _)| id).collect::<Vec<_>>())
+        .bind(column(&letters, |letter| storable(&letter.original.incarnation)))
+        .bind(column(&letters, |letter| letter.original.partition))
+        .bind(column(&letters, |letter| letter.original.offset))
+        .bind(column(&letters, |letter| letter.original.timestamp_ms))
+        .bind(column(&letters, |letter| letter.key.as_deref()))
+        .bind(column(&letters, |letter| letter.value.as_deref()))
+        .bind(column(&letters, |letter| encode_headers(&letter.headers)))
+        .bind(column(&letters, |letter| letter.reason.label()))
+        .bind(column(&letters, |letter| storable(&letter.error)))
+        .bind(column(&letters, |letter| i32::try_from(letter.redrive).unwrap_or(i32::MAX)))
+}
+
+pub(super) async fn list(pool: &PgPool, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
+    let query = sqlx::query_as(LIST).bind(after).bind(PAGE_LETTERS).bind(PAGE_BYTES);
+    let rows: Vec<StoredLetter> = answer(query.fetch_all(pool)).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+pub(super) async fn find_redrives(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
+    let query = sqlx::query_as(FIND_REDRIVES).bind(ids);
+    let rows: Vec<StoredRedrives> = answer(query.fetch_all(pool)).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+pub(super) async fn mark_redriven(pool: &PgPool, redriven: &Redriven) -> Result<(), StoreError> {
+    let Redriven { original, place, number } = redriven;
+    let query = sqlx::query(MARK_REDRIVEN)
+        .bind(original.id())
+        .bind(storable(&original.incarnation))
+        .bind(original.partition)
+        .bind(original.offset)
+        .bind(original.timestamp_ms)
+        .bind(place.map(|(partition, _)| partition))
+        .bind(place.map(|(_, offset)| offset))
+        .bind(i32::try_from(*number).unwrap_or(i32::MAX));
+    answer(query.execute(pool)).await?;
+    Ok(())
+}
+
+pub(super) async fn count(pool: &PgPool) -> Result<u64, StoreError> {
+    let count: i64 = answer(sqlx::query_scalar(COUNT).fetch_one(pool)).await?;
+    Ok(count.unsigned_abs())
+}
+
+struct StoredLetter(KeptLetter);
+
+/// By position.
+impl<'r> FromRow<'r, PgRow> for StoredLetter {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let columns = Columns {
+            number: row.try_get(0)?,
+            incarnation: row.try_get(1)?,
+            partition: row.try_get(2)?,
+            offset: row.try_get(3)?,
+            timestamp_ms: row.try_get(4)?,
+            key: row.try_get(5)?,
+            value: row.try_get(6)?,
+            headers: row.try_get(7)?,
+            reason: row.try_get(8)?,
+            error: row.try_get(9)?,
+            sent: row.try_get(10)?,
+            returned: row.try_get(11)?,
+            place: (row.try_get(12)?, row.try_get(13)?),
+        };
+        Ok(Self(columns.into_letter(Timestamp::new(row.try_get::<DateTime<Utc>, _>(14)?))))
+    }
+}
+
+struct StoredRedrives(Redrives);
+
+/// By position.
+impl<'r> FromRow<'r, PgRow> for StoredRedrives {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let count = |column: usize| Ok::<_, sqlx::Error>(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
+        let (reason, error): (Option<String>, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
+        Ok(Self(Redrives { id: row.try_get(0)?, sent: count(1)?, returned: count(2)?, last_error: reason.zip(error) }))
+    }
+}

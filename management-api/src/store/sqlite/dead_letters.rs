@@ -1,0 +1,149 @@
+//! Dead letters that SQLite keeps.
+
+use shared::event::Timestamp;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{FromRow, Row as _};
+use uuid::Uuid;
+
+use crate::dead_letters::DeadLetter;
+use crate::store::StoreError;
+use crate::store::dead_letters::{
+    Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
+};
+
+/// What is kept is never overwritten.
+const KEEP: &str = "
+    INSERT INTO dead_letters AS letter (
+        letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
+        record_key, record_value, record_headers, reason, error, redrives_returned
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    ON CONFLICT (letter_id) DO UPDATE SET
+        kept_at = coalesce(letter.kept_at, excluded.kept_at),
+        record_key = iif(letter.kept_at IS NULL, excluded.record_key, letter.record_key),
+        record_value = iif(letter.kept_at IS NULL, excluded.record_value, letter.record_value),
+        record_headers = iif(letter.kept_at IS NULL, excluded.record_headers, letter.record_headers),
+        reason = excluded.reason,
+        error = excluded.error,
+        redrives_returned = max(letter.redrives_returned, excluded.redrives_returned)";
+
+const LIST: &str = "
+    SELECT number, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, record_key, record_value,
+        record_headers, reason, error, redrives_sent, redrives_returned, letter_partition, letter_offset, kept_at
+    FROM dead_letters JOIN (
+        SELECT number AS chosen, sum(coalesce(length(record_key), 0) + coalesce(length(record_value), 0)
+            + length(record_headers)) OVER (ORDER BY number ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
+        FROM (SELECT * FROM dead_letters WHERE number > ?1 AND kept_at IS NOT NULL ORDER BY number LIMIT ?2)
+    ) ON number = chosen
+    WHERE coalesce(before, 0) < ?3 ORDER BY number";
+
+const FIND_REDRIVES: &str = "
+    SELECT letter_id, redrives_sent, redrives_returned, reason, error
+    FROM dead_letters WHERE letter_id IN (SELECT value FROM json_each(?1))";
+
+const MARK_REDRIVEN: &str = "
+    INSERT INTO dead_letters AS letter (
+        letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms,
+        letter_partition, letter_offset, redrives_sent, redriven_at
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT (letter_id) DO UPDATE SET
+        letter_partition = coalesce(excluded.letter_partition, letter.letter_partition),
+        letter_offset = coalesce(excluded.letter_offset, letter.letter_offset),
+        redrives_sent = max(letter.redrives_sent, excluded.redrives_sent),
+        redriven_at = excluded.redriven_at";
+
+const COUNT: &str = "
+    SELECT count(*) FROM dead_letters WHERE kept_at IS NOT NULL AND redrives_returned >= redrives_sent";
+
+pub(super) async fn keep(
+    connection: &mut SqliteConnection,
+    letters: &[DeadLetter],
+    kept_at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    for (id, letter) in PendingLetters::new(letters).iter() {
+        let query = sqlx::query(KEEP)
+            .bind(id.to_string())
+            .bind(storable(&letter.original.incarnation))
+            .bind(letter.original.partition)
+            .bind(letter.original.offset)
+            .bind(letter.original.timestamp_ms)
+            .bind(kept_at.to_string())
+            .bind(letter.key.as_deref())
+            .bind(letter.value.as_deref())
+            .bind(encode_headers(&letter.headers))
+            .bind(letter.reason.label())
+            .bind(storable(&letter.error))
+            .bind(letter.redrive);
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn list(pool: &SqlitePool, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
+    let query = sqlx::query_as(LIST).bind(after).bind(PAGE_LETTERS).bind(PAGE_BYTES);
+    let rows: Vec<StoredLetter> = query.fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+pub(super) async fn find_redrives(pool: &SqlitePool, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let query = sqlx::query_as(FIND_REDRIVES).bind(serde_json::json!(ids).to_string());
+    let rows: Vec<StoredRedrives> = query.fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+pub(super) async fn mark_redriven(pool: &SqlitePool, redriven: &Redriven) -> Result<(), StoreError> {
+    let Redriven { original, place, number } = redriven;
+    let query = sqlx::query(MARK_REDRIVEN)
+        .bind(original.id().to_string())
+        .bind(storable(&original.incarnation))
+        .bind(original.partition)
+        .bind(original.offset)
+        .bind(original.timestamp_ms)
+        .bind(place.map(|(partition, _)| partition))
+        .bind(place.map(|(_, offset)| offset))
+        .bind(number)
+        .bind(Timestamp::now().to_string());
+    query.execute(pool).await?;
+    Ok(())
+}
+
+pub(super) async fn count(pool: &SqlitePool) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(COUNT).fetch_one(pool).await?;
+    Ok(count.unsigned_abs())
+}
+
+struct StoredLetter(KeptLetter);
+
+/// By position.
+impl<'r> FromRow<'r, SqliteRow> for StoredLetter {
+    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
+        let kept_at = Timestamp::parse(row.try_get(14)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let columns = Columns {
+            number: row.try_get(0)?,
+            incarnation: row.try_get(1)?,
+            partition: row.try_get(2)?,
+            offset: row.try_get(3)?,
+            timestamp_ms: row.try_get(4)?,
+            key: row.try_get(5)?,
+            value: row.try_get(6)?,
+            headers: row.try_get(7)?,
+            reason: row.try_get(8)?,
+            error: row.try_get(9)?,
+            sent: row.try_get(10)?,
+            returned: row.try_get(11)?,
+            place: (row.try_get(12)?, row.try_get(13)?),
+        };
+        Ok(Self(columns.into_letter(kept_at)))
+    }
+}
+
+struct StoredRedrives(Redrives);
+
+/// By position.
+impl<'r> FromRow<'r, SqliteRow> for StoredRedrives {
+    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
+        let id = Uuid::try_parse(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let (reason, error): (Option<String>, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
+        Ok(Self(Redrives { id, sent: row.try_get(1)?, returned: row.try_get(2)?, last_error: reason.zip(error) }))
+    }
+}

@@ -1,0 +1,122 @@
+//! Dead letters that the database keeps: with their offset's move, once, untouched.
+
+use management_api::dead_letters::{DeadLetter, Original};
+use management_api::store::{Batch, RecordError, Redriven, Store};
+use shared::event::PoisonReason;
+
+use super::databases::on_each_database;
+use super::fixtures::{INCARNATION, next_offset, step};
+
+fn letter(offset: i64, value: &[u8]) -> DeadLetter {
+    DeadLetter {
+        original: Original { incarnation: INCARNATION.into(), partition: 0, offset, timestamp_ms: Some(1_700) },
+        redrive: 0,
+        key: Some(b"k\0\xff".to_vec()),
+        value: Some(value.to_vec()),
+        headers: vec![(b"caf\xe9".to_vec(), Some(b"\0".to_vec())), (b"empty".to_vec(), None)],
+        reason: PoisonReason::NotJson,
+        error: "not JSON: \0".to_owned(),
+    }
+}
+
+fn batch(expected: i64, letters: &[DeadLetter]) -> Batch {
+    let moves = vec![step(0, expected, expected + 1)];
+    Batch { incarnation: INCARNATION.into(), moves, dead_letters: letters.to_vec(), ..Batch::default() }
+}
+
+async fn all(store: &dyn Store) -> Vec<DeadLetter> {
+    let mut letters = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = store.list_dead_letters(after).await.unwrap();
+        let Some(last) = page.last() else { return letters };
+        after = last.number;
+        letters.extend(page.into_iter().map(|kept| kept.letter));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_kept_untouched_and_with_its_offset_or_not_at_all() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let tombstone = DeadLetter { key: None, value: None, headers: Vec::new(), ..letter(1, b"") };
+        store.record(&batch(0, &[letter(0, b"\xff\0broken"), tombstone.clone()])).await.unwrap();
+        let fenced = store.record(&batch(0, &[letter(9, b"late")])).await;
+        assert!(matches!(fenced, Err(RecordError::Fenced)), "{fenced:?}");
+        assert_eq!(next_offset(&*store, 0).await, 1);
+        let mut kept = all(&*store).await;
+        kept.sort_by_key(|letter| letter.original.offset);
+        let readable = |letter: DeadLetter| DeadLetter { error: "not JSON: \u{fffd}".to_owned(), ..letter };
+        assert_eq!(kept, [readable(letter(0, b"\xff\0broken")), readable(tombstone)]);
+        assert_eq!(store.count_dead_letters().await.unwrap(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_often_a_dead_letter_is_kept_it_is_one_and_the_first_value_stays() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let first = letter(0, b"first");
+        store.record(&batch(0, &[first.clone(), first.clone()])).await.unwrap();
+        let again = DeadLetter { redrive: 1, error: "still".to_owned(), ..letter(0, b"second") };
+        store.record(&batch(1, &[again])).await.unwrap();
+        let kept = all(&*store).await;
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].value.as_deref(), kept[0].error.as_str()), (Some(b"first".as_slice()), "still"));
+        // Another record at the same offset, after the log was cut, is another dead letter.
+        let mut other = letter(0, b"other");
+        other.original.timestamp_ms = None;
+        store.record(&batch(2, &[other])).await.unwrap();
+        assert_eq!(all(&*store).await.len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_out_from_being_sent_back_until_it_returns_in_whatever_order_that_is_written() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        for (offset, returns_first) in [(0, false), (1, true)] {
+            let original = letter(offset, b"").original;
+            let redriven = Redriven { original: original.clone(), place: Some((4, 40 + offset)), number: 1 };
+            let returned = batch(offset, &[DeadLetter { redrive: 1, ..letter(offset, b"poison") }]);
+            if returns_first {
+                store.record(&returned).await.unwrap();
+                store.mark_redriven(&redriven).await.unwrap();
+            } else {
+                store.mark_redriven(&redriven).await.unwrap();
+                assert!(store.find_redrives(&[original.id()]).await.unwrap()[0].is_redriven());
+                assert_eq!(store.count_dead_letters().await.unwrap(), 0);
+                assert_eq!(all(&*store).await.len(), 0, "the topic keeps it");
+                store.record(&returned).await.unwrap();
+            }
+            let found = store.find_redrives(&[original.id()]).await.unwrap();
+            assert_eq!((found[0].sent, found[0].returned, found[0].is_redriven()), (1, 1, false));
+            let kept = store.list_dead_letters(0).await.unwrap().pop().unwrap();
+            assert_eq!((kept.place, kept.letter.value.as_deref()), (redriven.place, Some(b"poison".as_slice())));
+            store.mark_redriven(&Redriven { number: 2, place: None, ..redriven }).await.unwrap();
+            assert!(store.find_redrives(&[original.id()]).await.unwrap()[0].is_redriven());
+        }
+        assert_eq!(store.count_dead_letters().await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_end_before_they_outgrow_memory() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let large = vec![b' '; 3_000_000];
+        for offset in 0..5 {
+            store.record(&batch(offset, &[letter(offset, &large)])).await.unwrap();
+        }
+        let small: Vec<_> = (100..700).map(|offset| letter(offset, b"small")).collect();
+        store.record(&batch(5, &small)).await.unwrap();
+        let page = store.list_dead_letters(0).await.unwrap();
+        assert_eq!(page.len(), 2, "two of three megabytes");
+        assert!(store.list_dead_letters(5).await.unwrap().len() < 600);
+        assert_eq!(all(&*store).await.len(), 605);
+    })
+    .await;
+}
