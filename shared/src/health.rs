@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -12,10 +13,11 @@ use utoipa::ToSchema;
 /// One dependency's state: fine, or why not. Must answer from memory, at once.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// The checks of a service's readiness.
+/// The checks of a service. `/readyz` says whether callers should be sent here, `/health` all that is known as of now.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    checks: Vec<(&'static str, Check)>,
+    readiness: Vec<(&'static str, Check)>,
+    health: Vec<(&'static str, Check)>,
 }
 
 /// The answer of a health path.
@@ -39,32 +41,73 @@ pub struct CheckReport {
 }
 
 impl Readiness {
-    /// Adds a check.
+    /// Adds a check to both, asked anew each time.
     #[must_use]
-    pub fn with(mut self, name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        self.checks.push((name, Arc::new(check)));
+    pub fn with(self, name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        let check: Check = Arc::new(check);
+        let both = Arc::clone(&check);
+        self.with_readiness(name, move || check()).with_health(name, move || both())
+    }
+
+    /// Adds a check that `/readyz` asks until it has passed once, and `/health` always.
+    #[must_use]
+    pub fn with_start(
+        self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        let check: Check = Arc::new(check);
+        let (always, passed) = (Arc::clone(&check), AtomicBool::new(false));
+        let until_passed = move || {
+            if !passed.load(Ordering::Relaxed) {
+                check()?;
+                passed.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        self.with_readiness(name, until_passed).with_health(name, move || always())
+    }
+
+    /// Adds a check to `/readyz` alone.
+    #[must_use]
+    pub fn with_readiness(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.readiness.push((name, Arc::new(check)));
+        self
+    }
+
+    /// Adds a check to `/health` alone: for what a caller is better told here than not at all.
+    #[must_use]
+    pub fn with_health(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.health.push((name, Arc::new(check)));
         self
     }
 
     /// The answer of `/readyz`.
     #[must_use]
     pub fn readyz(&self) -> Response {
-        self.report("ready", "not ready")
+        report(&self.readiness, "ready", "not ready")
     }
 
-    /// The answer of `/health`: the same in the words of older monitors.
+    /// The answer of `/health`.
     #[must_use]
     pub fn health(&self) -> Response {
-        self.report("healthy", "unhealthy")
+        report(&self.health, "healthy", "unhealthy")
     }
+}
 
-    fn report(&self, good: &'static str, bad: &'static str) -> Response {
-        let checks: BTreeMap<_, _> =
-            self.checks.iter().map(|(name, check)| (*name, CheckReport::new(&check()))).collect();
-        let ready = checks.values().all(|check| check.status == "ok");
-        let (code, status) = if ready { (StatusCode::OK, good) } else { (StatusCode::SERVICE_UNAVAILABLE, bad) };
-        (code, Json(HealthReport { status, checks })).into_response()
-    }
+fn report(checks: &[(&'static str, Check)], good: &'static str, bad: &'static str) -> Response {
+    let checks: BTreeMap<_, _> = checks.iter().map(|(name, check)| (*name, CheckReport::new(&check()))).collect();
+    let passes = checks.values().all(|check| check.status == "ok");
+    let (code, status) = if passes { (StatusCode::OK, good) } else { (StatusCode::SERVICE_UNAVAILABLE, bad) };
+    (code, Json(HealthReport { status, checks })).into_response()
 }
 
 impl HealthReport {

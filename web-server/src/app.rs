@@ -100,13 +100,17 @@ impl App {
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> AppState {
-        let (kafka, draining) = (Arc::clone(&publisher), shutdown.clone());
-        let mut readiness = Readiness::default().with("kafka", move || kafka.check()).with("draining", move || {
-            if draining.is_draining() { Err("the service is ending".to_owned()) } else { Ok(()) }
-        });
+        let (start, kafka, draining) = (Arc::clone(&publisher), Arc::clone(&publisher), shutdown.clone());
+        // Without Kafka reads go on, and buyers are told to come again: better than no server to connect to.
+        let mut readiness =
+            Readiness::default()
+                .with_readiness("kafka", move || start.check_start())
+                .with_health("kafka", move || kafka.check())
+                .with("draining", move || {
+                    if draining.is_draining() { Err("the service is ending".to_owned()) } else { Ok(()) }
+                });
         if let Some(admission) = config.admission.clone() {
-            // A server that would refuse every purchase is not ready for them.
-            readiness = readiness.with("recording", move || admission());
+            readiness = readiness.with_start("recording", move || admission());
         }
         Arc::new(Self {
             readiness,
@@ -146,7 +150,7 @@ impl App {
     ///
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
-    pub fn admit_purchase(&self) -> Result<Slot<'_>, Problem> {
+    pub fn admit_purchase(&self) -> Result<Slot, Problem> {
         self.admit(&self.purchases_in_flight)
     }
 
@@ -154,11 +158,11 @@ impl App {
     ///
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
-    pub fn admit_batch(&self) -> Result<Slot<'_>, Problem> {
+    pub fn admit_batch(&self) -> Result<Slot, Problem> {
         self.admit(&self.batches_in_flight)
     }
 
-    fn admit<'a>(&self, limit: &'a InFlightLimit) -> Result<Slot<'a>, Problem> {
+    fn admit(&self, limit: &InFlightLimit) -> Result<Slot, Problem> {
         // Only a request that comes after the listener has closed, on a connection not yet ended.
         if self.shutdown.is_stopped() {
             return Err(self.refuse(Refusal::Draining));

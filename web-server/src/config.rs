@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::config::{KafkaConfig, Secret, Settings};
 use shared::health::Check;
-use shared::http::{BodyLimits, HttpConfig};
+use shared::http::{BodyLimits, HttpConfig, WAITING_BUYERS, WAITING_READERS};
 use shared::kafka::{Codec, ProducerOptions};
 use shared::telemetry::LogConfig;
 
@@ -53,8 +53,12 @@ pub struct ManagementConfig {
     pub urls: Vec<ReplicaUrl>,
     /// The bearer token, when the replicas want one.
     pub token: Option<Secret<String>>,
-    /// Requests to all replicas at once; more wait for their turn within their deadline.
+    /// Requests of one kind to all replicas at once; more wait for their turn within their deadline.
     pub in_flight_max: usize,
+    /// Purchases that buyers wait for at once; over it they are answered as if they had not asked.
+    pub waiting_buyers_max: usize,
+    /// Readers who wait for a purchase at once; over it they are answered with what is there.
+    pub waiting_readers_max: usize,
 }
 
 impl Config {
@@ -129,8 +133,10 @@ impl ManagementConfig {
                 "MANAGEMENT_IN_FLIGHT_MAX",
                 1024,
                 1..=1_000_000,
-                "requests to management-api at once; more wait for their turn",
+                "requests of one kind to management-api at once; more wait for their turn",
             ),
+            waiting_buyers_max: settings.size("WAITING_BUYERS_MAX", 2048, 1..=1_000_000, WAITING_BUYERS),
+            waiting_readers_max: settings.size("WAITING_READERS_MAX", 512, 1..=1_000_000, WAITING_READERS),
         }
     }
 }

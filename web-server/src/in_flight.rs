@@ -1,40 +1,83 @@
 //! How many requests are handled at once.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
-/// A limit that refuses instead of letting wait.
-#[derive(Debug)]
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
+
+/// A limit that refuses instead of letting wait. Clones share one count.
+#[derive(Clone, Debug)]
 pub struct InFlightLimit {
-    now: AtomicUsize,
+    now: Arc<AtomicUsize>,
     max: usize,
 }
 
 /// One place under the limit, given back on drop.
 #[derive(Debug)]
-pub struct Slot<'a>(&'a AtomicUsize);
+pub struct Slot(Arc<AtomicUsize>);
+
+/// Work under way, and the place that it takes until it has ended. If nobody waits for it any more it goes on by itself: what
+/// was begun is in flight, and its outcome counts, whether or not the caller has hung up.
+pub struct Held<T: Send + 'static>(Option<(BoxFuture<'static, T>, Slot)>);
 
 impl InFlightLimit {
     /// At most `max` at once.
     pub fn new(max: usize) -> Self {
-        Self { now: AtomicUsize::new(0), max }
+        Self { now: Arc::default(), max }
     }
 
     /// Takes a place, if there is one.
-    pub fn enter(&self) -> Option<Slot<'_>> {
+    pub fn enter(&self) -> Option<Slot> {
         // Counted first and looked at after: two atomic additions, and never more than `max` inside.
-        let slot = Slot(&self.now);
-        (self.now.fetch_add(1, Ordering::Relaxed) < self.max).then_some(slot)
+        let before = self.now.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot(Arc::clone(&self.now));
+        (before < self.max).then_some(slot)
     }
 }
 
-impl Drop for Slot<'_> {
+impl Slot {
+    /// Keeps the place until `work` has ended, and gives both back then.
+    pub fn hold<T: Send + 'static>(self, work: BoxFuture<'static, T>) -> Held<T> {
+        Held(Some((work, self)))
+    }
+}
+
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
+impl<T: Send + 'static> Future for Held<T> {
+    type Output = (T, Slot);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<(T, Slot)> {
+        let Some((work, _)) = &mut self.0 else { return Poll::Pending };
+        let output = ready!(work.poll_unpin(context));
+        self.0.take().map_or(Poll::Pending, |(_, slot)| Poll::Ready((output, slot)))
+    }
+}
+
+impl<T: Send + 'static> Drop for Held<T> {
+    fn drop(&mut self) {
+        if let (Some((work, slot)), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                work.await;
+                drop(slot);
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[test]
@@ -42,6 +85,34 @@ mod tests {
         let limit = InFlightLimit::new(1);
         let slot = limit.enter();
         assert!(slot.is_some());
+        assert!(limit.enter().is_none());
+        drop(slot);
+        assert!(limit.enter().is_some());
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_goes_on_and_keeps_its_place() {
+        let limit = InFlightLimit::new(1);
+        let ((report, reported), (end, ended)) = (oneshot::channel(), oneshot::channel());
+        let work = async move {
+            let _ = reported.await;
+            let _ = end.send(());
+        };
+        let held = limit.enter().map(|slot| slot.hold(Box::pin(work)));
+        drop(held);
+        assert!(limit.enter().is_none(), "still in flight");
+        report.send(()).unwrap();
+        ended.await.unwrap();
+        while limit.enter().is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_outcome_and_the_place() {
+        let limit = InFlightLimit::new(1);
+        let (outcome, slot) = limit.enter().unwrap().hold(Box::pin(async { 7 })).await;
+        assert_eq!(outcome, 7);
         assert!(limit.enter().is_none());
         drop(slot);
         assert!(limit.enter().is_some());

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use shared::event::{Purchase, record_headers};
 use shared::http::Traceparent;
 use shared::kafka::{Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, TopicAdmin, text_headers};
 use shared::shutdown::Shutdown;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::metrics::{Label, Metrics, PublishOutcome, Refusal};
@@ -18,6 +19,8 @@ use crate::metrics::{Label, Metrics, PublishOutcome, Refusal};
 const CLIENT_ID: &str = "web-server";
 /// The first and the longest pause between two looks at the topics.
 const ENSURE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often is looked whether the producer has found its first broker.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A purchase as it goes to Kafka.
 #[derive(Clone, Copy)]
@@ -50,17 +53,26 @@ pub enum NotPublished {
     Unknown(String),
 }
 
+/// A purchase on its way. It borrows nothing, so that it can be seen through when its buyer is gone.
+pub type Publishing = BoxFuture<'static, Result<Receipt, NotPublished>>;
+
 /// Publishes purchases.
-#[async_trait]
 pub trait PurchasePublisher: Send + Sync {
-    /// Publishes one purchase; a receipt means that every in-sync replica has it. Ends within the publish deadline.
-    async fn publish(&self, record: PurchaseRecord<'_>) -> Result<Receipt, NotPublished>;
+    /// Sends one purchase at once; what is given back ends within the publish deadline, and counts the outcome then. A
+    /// receipt means that every in-sync replica has the purchase.
+    fn publish(&self, record: PurchaseRecord<'_>) -> Publishing;
 
     /// Whether purchases can be published now, from memory.
     ///
     /// # Errors
     /// Why not, for the operator.
     fn check(&self) -> Result<(), String>;
+
+    /// Whether purchases could ever be published since the start, from memory.
+    ///
+    /// # Errors
+    /// Why not, for the operator.
+    fn check_start(&self) -> Result<(), String>;
 
     /// Waits until nothing is on its way, at most `deadline`. Blocks. Gives how many purchases are left.
     fn flush(&self, deadline: Duration) -> usize;
@@ -71,7 +83,8 @@ pub struct KafkaPublisher {
     producer: Arc<RecordProducer>,
     topic: String,
     deadline: Duration,
-    topics_ensured: AtomicBool,
+    /// Whether the topics were ready once, and a broker connected.
+    started: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -85,13 +98,24 @@ impl KafkaPublisher {
             producer: RecordProducer::new(&config.kafka, CLIENT_ID, config.producer.clone(), &metrics.registry)?,
             topic: config.kafka.topic.clone(),
             deadline: config.publish_deadline,
-            topics_ensured: AtomicBool::new(false),
+            started: AtomicBool::new(false),
             metrics,
         }))
     }
 
-    /// Sees to it that the topics are there with a leader for each partition; tries until they are.
+    /// Sees to it that the topics are there with a leader for each partition, and waits for a broker; tries until they are.
     pub async fn ensure_topics(self: Arc<Self>, admin: Arc<TopicAdmin>, shutdown: Shutdown) {
+        tokio::select! {
+            () = self.until_started(&admin) => {}
+            () = shutdown.stopped() => return,
+        }
+        tracing::info!(topic = self.topic, "topics are ready");
+        self.started.store(true, Ordering::Relaxed);
+        // Closing its connections takes a while, and blocks.
+        tokio::task::spawn_blocking(move || drop(admin));
+    }
+
+    async fn until_started(&self, admin: &Arc<TopicAdmin>) {
         let (mut backoff, backoff_max) = ENSURE_BACKOFF;
         let mut told = String::new();
         while let Err(error) = admin.ensure().await {
@@ -100,30 +124,16 @@ impl KafkaPublisher {
                 tracing::warn!(error, "topics are not ready; trying on");
                 told = error;
             }
-            tokio::select! {
-                () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(backoff_max),
-                () = shutdown.stopped() => return,
-            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(backoff_max);
         }
-        tracing::info!(topic = self.topic, "topics are ready");
-        self.topics_ensured.store(true, Ordering::Relaxed);
-        // Closing its connections takes a while, and blocks.
-        tokio::task::spawn_blocking(move || drop(admin));
+        while !self.producer.is_connected() {
+            tokio::time::sleep(CONNECT_INTERVAL).await;
+        }
     }
 
-    async fn deliver(&self, record: PurchaseRecord<'_>) -> Result<Receipt, NotPublished> {
-        if self.check().is_err() {
-            return Err(NotPublished::Refused(Refusal::Broker));
-        }
-        let report = self.send(record)?;
-        // Nothing above this line proves anything: only the report does, and only with an offset.
-        match tokio::time::timeout(self.deadline, report).await {
-            Ok(Ok(Delivery::Delivered { partition, offset })) => Ok(Receipt { partition, offset }),
-            Ok(Ok(Delivery::NotDelivered(reason))) => Err(NotPublished::Failed(reason)),
-            Ok(Ok(Delivery::Unknown(reason))) => Err(NotPublished::Unknown(reason)),
-            Ok(Err(_)) => Err(NotPublished::Unknown("the producer ended without a report".to_owned())),
-            Err(_) => Err(NotPublished::Unknown("no delivery report before the deadline".to_owned())),
-        }
+    fn check_broker(&self) -> Result<(), String> {
+        if self.producer.is_connected() { Ok(()) } else { Err("no broker is connected".to_owned()) }
     }
 
     fn send(&self, record: PurchaseRecord<'_>) -> Result<oneshot::Receiver<Delivery>, NotPublished> {
@@ -148,30 +158,47 @@ impl KafkaPublisher {
     }
 }
 
-#[async_trait]
 impl PurchasePublisher for KafkaPublisher {
-    async fn publish(&self, record: PurchaseRecord<'_>) -> Result<Receipt, NotPublished> {
+    fn publish(&self, record: PurchaseRecord<'_>) -> Publishing {
         let started = Instant::now();
-        let published = self.deliver(record).await;
-        if let Err(error) = &published {
-            error.log(&record);
-        }
-        self.metrics.published(NotPublished::outcome(&published), started.elapsed());
-        published
+        let sent = self.check().map_err(|_| NotPublished::Refused(Refusal::Broker)).and_then(|()| self.send(record));
+        let (deadline, metrics) = (self.deadline, Arc::clone(&self.metrics));
+        let (purchase_id, trace) = (record.purchase.purchase_id, record.trace);
+        Box::pin(async move {
+            let published = match sent {
+                Ok(report) => confirm(report, deadline).await,
+                Err(refused) => Err(refused),
+            };
+            if let Err(error) = &published {
+                error.log(purchase_id, trace);
+            }
+            metrics.published(NotPublished::outcome(&published), started.elapsed());
+            published
+        })
     }
 
     fn check(&self) -> Result<(), String> {
-        if !self.topics_ensured.load(Ordering::Relaxed) {
-            return Err("the topics are not ready".to_owned());
-        }
-        if !self.producer.is_connected() {
-            return Err("no broker is connected".to_owned());
-        }
-        Ok(())
+        self.check_start()?;
+        self.check_broker()
+    }
+
+    fn check_start(&self) -> Result<(), String> {
+        if self.started.load(Ordering::Relaxed) { Ok(()) } else { Err("the topics are not ready".to_owned()) }
     }
 
     fn flush(&self, deadline: Duration) -> usize {
         self.producer.flush(deadline)
+    }
+}
+
+/// Nothing proves anything but the report, and only with an offset.
+async fn confirm(report: oneshot::Receiver<Delivery>, deadline: Duration) -> Result<Receipt, NotPublished> {
+    match tokio::time::timeout(deadline, report).await {
+        Ok(Ok(Delivery::Delivered { partition, offset })) => Ok(Receipt { partition, offset }),
+        Ok(Ok(Delivery::NotDelivered(reason))) => Err(NotPublished::Failed(reason)),
+        Ok(Ok(Delivery::Unknown(reason))) => Err(NotPublished::Unknown(reason)),
+        Ok(Err(_)) => Err(NotPublished::Unknown("the producer ended without a report".to_owned())),
+        Err(_) => Err(NotPublished::Unknown("no delivery report before the deadline".to_owned())),
     }
 }
 
@@ -186,8 +213,7 @@ impl NotPublished {
     }
 
     /// Tells the operator what the caller is not told. Refusals are counted, and there may be thousands a second.
-    fn log(&self, record: &PurchaseRecord<'_>) {
-        let (purchase_id, trace) = (record.purchase.purchase_id, record.trace);
+    fn log(&self, purchase_id: Uuid, trace: Traceparent) {
         match self {
             Self::Refused(reason) => {
                 tracing::debug!(%purchase_id, trace_id = trace.trace_id(), reason = reason.text(), "purchase refused");

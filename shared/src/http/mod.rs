@@ -16,7 +16,7 @@ pub use self::config::HttpConfig;
 pub use self::observe::{Observer, observe};
 pub use self::openapi::CommonParts;
 pub use self::operations::operations;
-pub use self::prefer::{WAIT_MAX, parse_wait};
+pub use self::prefer::{WAIT_MAX, WAITING_BUYERS, WAITING_READERS, parse_wait};
 pub use self::problem::{Kind, Problem, ProblemBody, kinds, method_not_allowed, not_found};
 pub use self::query::Query;
 pub use self::request_context::{RequestContext, Traceparent};

@@ -13,6 +13,12 @@ use http::{HeaderValue, Method, StatusCode, header};
 use super::{Problem, RequestContext, kinds};
 use crate::metrics::HttpMetrics;
 
+/// Counted for a request whose caller hung up before the answer. No standard has it; nginx made the number known.
+const HUNG_UP: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::REQUEST_TIMEOUT,
+};
+
 /// What the middleware needs.
 #[derive(Clone)]
 pub struct Observer(pub Arc<HttpMetrics>);
@@ -26,6 +32,8 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     request.extensions_mut().insert(context.clone());
 
     let _in_flight = observer.0.enter();
+    let mut answering =
+        Answering { metrics: &observer.0, method: &method, path: path.as_ref(), started, status: HUNG_UP };
     let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = outcome.unwrap_or_else(|_| Problem::new(kinds::INTERNAL, "an internal error").into_response());
     let problem = response.extensions_mut().remove::<Problem>();
@@ -36,10 +44,30 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     headers.insert("x-request-id", context.request_id.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
-    let path = path.as_ref().map_or("unmatched", MatchedPath::as_str);
-    observer.0.observe(&method, path, response.status(), started.elapsed());
-    log(&method, path, &response, &context, problem.as_ref());
+    answering.status = response.status();
+    log(&method, answering.path(), &response, &context, problem.as_ref());
     response
+}
+
+/// A request under way. It is counted when it ends, also when its caller hangs up and nobody is left to answer.
+struct Answering<'a> {
+    metrics: &'a HttpMetrics,
+    method: &'a Method,
+    path: Option<&'a MatchedPath>,
+    started: Instant,
+    status: StatusCode,
+}
+
+impl Answering<'_> {
+    fn path(&self) -> &str {
+        self.path.map_or("unmatched", MatchedPath::as_str)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.metrics.observe(self.method, self.path(), self.status, self.started.elapsed());
+    }
 }
 
 /// The problem's answer, keeping headers that the route has set, such as `Allow`.

@@ -35,7 +35,7 @@ async fn livez() -> Json<HealthReport> {
     Json(HealthReport::alive())
 }
 
-/// Whether the service can do its work now.
+/// Whether callers should be sent here. What they are better told here than not at all stands in `/health` only.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -47,7 +47,7 @@ async fn readyz(State(operations): State<Operations>) -> Response {
     operations.readiness.readyz()
 }
 
-/// As `/readyz`, in the words of older monitors.
+/// Whether the service can do all of its work now.
 #[utoipa::path(
     get, path = "/health", tag = "operations",
     responses(

@@ -9,6 +9,13 @@ use crate::event::FieldError;
 /// The longest wait a caller may ask for.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// What `WAITING_BUYERS_MAX` limits, in both services.
+pub const WAITING_BUYERS: &str =
+    "purchases that buyers wait for at once (Prefer: wait); over it they are answered at once";
+/// What `WAITING_READERS_MAX` limits, in both services.
+pub const WAITING_READERS: &str =
+    "readers who wait for a purchase at once (Prefer: wait); over it they are answered with what is there";
+
 /// How long the caller would like to wait; nothing when it does not say. Other preferences are ignored.
 ///
 /// # Errors

@@ -31,6 +31,8 @@ pub mod kinds {
     pub const INVALID_INPUT: Kind = kind("invalid-input", StatusCode::BAD_REQUEST, "Invalid input");
     /// Not authorized.
     pub const UNAUTHORIZED: Kind = kind("unauthorized", StatusCode::UNAUTHORIZED, "Not authorized");
+    /// Forbidden.
+    pub const FORBIDDEN: Kind = kind("forbidden", StatusCode::FORBIDDEN, "Forbidden");
     /// Not found.
     pub const NOT_FOUND: Kind = kind("not-found", StatusCode::NOT_FOUND, "Not found");
     /// Method not allowed.
@@ -38,6 +40,8 @@ pub mod kinds {
         kind("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
     /// Body too slow.
     pub const BODY_TOO_SLOW: Kind = kind("body-too-slow", StatusCode::REQUEST_TIMEOUT, "Body too slow");
+    /// Conflict.
+    pub const CONFLICT: Kind = kind("conflict", StatusCode::CONFLICT, "Conflict");
     /// Body too large.
     pub const BODY_TOO_LARGE: Kind = kind("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "Body too large");
     /// Unsupported media type.
@@ -46,6 +50,8 @@ pub mod kinds {
     /// Idempotency key used with other content.
     pub const KEY_CONFLICT: Kind =
         kind("idempotency-key-conflict", StatusCode::UNPROCESSABLE_ENTITY, "Idempotency key used with other content");
+    /// Too many requests.
+    pub const TOO_MANY_REQUESTS: Kind = kind("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "Too many requests");
     /// Internal error.
     pub const INTERNAL: Kind = kind("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error");
     /// Unavailable.
@@ -73,13 +79,29 @@ impl Problem {
     /// 400 with every bad field at once.
     #[must_use]
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        Self { errors, ..Self::new(kinds::INVALID_INPUT, detail) }
+        Self::new(kinds::INVALID_INPUT, "").with_errors(errors)
     }
 
     /// 503 with `Retry-After`.
     pub fn unavailable(detail: impl Into<String>, retry_after_seconds: u32) -> Self {
-        Self { retry_after_seconds: Some(retry_after_seconds), ..Self::new(kinds::UNAVAILABLE, detail) }
+        Self::new(kinds::UNAVAILABLE, detail).with_retry_after(retry_after_seconds)
+    }
+
+    /// Names bad fields, of which the detail then speaks.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        if !errors.is_empty() {
+            self.detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            self.errors = errors;
+        }
+        self
+    }
+
+    /// Says when the caller may come again.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// Adds a member to the body.

@@ -4,12 +4,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use shared::http::RequestContext;
 
+use super::answer::Answer;
+use super::calls::{CallKind, Verdict};
 use super::replicas::Replica;
 use crate::metrics::ManagementOutcome;
 
@@ -21,6 +23,8 @@ pub type Connections = Client<HttpConnector, Full<Bytes>>;
 
 /// What a call asks of management-api.
 pub struct Call<'a> {
+    /// What it is for.
+    pub kind: CallKind,
     /// GET or POST.
     pub method: Method,
     /// Path and query, escaped.
@@ -31,21 +35,6 @@ pub struct Call<'a> {
     pub wait: Option<Duration>,
     /// The request that this call serves.
     pub context: &'a RequestContext,
-}
-
-impl Call<'_> {
-    /// Whether the replica keeps it until something is recorded, for seconds maybe.
-    pub fn waits(&self) -> bool {
-        self.wait.is_some() || self.method == Method::POST
-    }
-}
-
-/// A replica's answer.
-pub struct Answer {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The body as it came.
-    pub body: Bytes,
 }
 
 /// Why an attempt has no answer. Its text goes to callers: no host, no internals.
@@ -93,21 +82,21 @@ pub async fn attempt(
 ) -> Result<Answer, Failure> {
     let time = deadline.saturating_duration_since(Instant::now());
     let request = call.request(replica, token).map_err(|_| Failure::Broken)?;
-    tokio::time::timeout(time, exchange(connections, request)).await.unwrap_or(Err(Failure::Timeout(time)))
+    tokio::time::timeout(time, exchange(connections, request, call.kind)).await.unwrap_or(Err(Failure::Timeout(time)))
 }
 
-async fn exchange(connections: &Connections, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+async fn exchange(connections: &Connections, request: Request<Full<Bytes>>, kind: CallKind) -> Result<Answer, Failure> {
     let response = connections
         .request(request)
         .await
         .map_err(|error| if error.is_connect() { Failure::Unreachable } else { Failure::Broken })?;
     let status = response.status();
-    let settles = matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
-    if !settles {
+    if kind.judge(status) != Verdict::Settled {
         return Err(Failure::Status(status));
     }
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|_| Failure::Broken)?;
-    Ok(Answer { status, body: body.to_bytes() })
+    Ok(Answer { status, retry_after_seconds: retry_after, body: body.to_bytes() })
 }
 
 impl Call<'_> {

@@ -1,6 +1,8 @@
-//! Calls to management-api: a list of replicas, a deadline for the whole call, one attempt at a time.
+//! Calls to management-api: a list of replicas, a deadline for the whole call, one attempt at a time, by the rules of `calls`.
 
+mod answer;
 mod attempt;
+pub mod calls;
 mod replicas;
 
 use std::fmt::Write as _;
@@ -8,18 +10,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::{Deserialize, Serialize};
-use shared::event::{FieldError, Purchase};
+use shared::event::Purchase;
 use shared::http::{Problem, RequestContext, kinds};
 use shared::shutdown::Shutdown;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-pub use self::attempt::Call;
-use self::attempt::{Answer, Connections, Failure, attempt};
+pub use self::answer::Answer;
+use self::attempt::{Call, Connections, Failure, attempt};
+use self::calls::{Budgets, CallKind, Place};
 pub use self::replicas::ReplicaUrl;
 use self::replicas::{Replica, Replicas};
 use crate::config::ManagementConfig;
@@ -38,10 +40,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 pub struct ManagementClient {
     replicas: Arc<Replicas>,
     connections: Connections,
-    /// Reads under way.
-    reads: Semaphore,
-    /// Calls that wait for a record: they take long, and must not keep reads from their turn.
-    waits: Semaphore,
+    budgets: Budgets,
     token: Option<HeaderValue>,
     metrics: Arc<Metrics>,
 }
@@ -55,21 +54,6 @@ struct WaitRequest<'a> {
 #[derive(Deserialize)]
 struct WaitAnswer {
     purchases: Vec<Purchase>,
-}
-
-/// What we read of a replica's problem, to make it anew for our own caller.
-#[derive(Deserialize)]
-struct ForeignProblem {
-    #[serde(default)]
-    detail: String,
-    #[serde(default)]
-    errors: Vec<ForeignError>,
-}
-
-#[derive(Deserialize)]
-struct ForeignError {
-    field: String,
-    message: String,
 }
 
 impl ManagementClient {
@@ -90,8 +74,7 @@ impl ManagementClient {
             value.set_sensitive(true);
             Some(value)
         });
-        let [reads, waits] = [(); 2].map(|()| Semaphore::new(config.in_flight_max));
-        Self { replicas, connections, reads, waits, token, metrics }
+        Self { replicas, connections, budgets: Budgets::new(config), token, metrics }
     }
 
     /// Reads `target` (path and query, escaped) within `deadline`. Gives the JSON as it came.
@@ -99,8 +82,13 @@ impl ManagementClient {
     /// # Errors
     /// 400 and 404 as management-api says, 503 when no replica answers in time.
     pub async fn get(&self, target: String, deadline: Duration, context: &RequestContext) -> Result<Bytes, Problem> {
-        let call = Call { method: Method::GET, target, body: Bytes::new(), wait: None, context };
-        self.call(&call, deadline).await.and_then(Answer::into_json)
+        let call = Call { kind: CallKind::Read, method: Method::GET, target, body: Bytes::new(), wait: None, context };
+        self.call(&call, deadline).await?.into_json()
+    }
+
+    /// A place among the readers who wait for a purchase, if one is free.
+    pub fn reader_place(&self) -> Option<Place<'_>> {
+        self.budgets.enter(CallKind::ReaderWait, 1)
     }
 
     /// As [`ManagementClient::get`], with the replica waiting up to `wait` for what is not there yet.
@@ -111,43 +99,76 @@ impl ManagementClient {
         &self,
         target: String,
         wait: Duration,
+        _place: Place<'_>,
         context: &RequestContext,
     ) -> Result<Bytes, Problem> {
-        let call = Call { method: Method::GET, target, body: Bytes::new(), wait: Some(wait), context };
-        self.call(&call, wait + WAIT_MARGIN).await.and_then(Answer::into_json)
+        let (kind, wait_asked) = (CallKind::ReaderWait, Some(wait));
+        let call = Call { kind, method: Method::GET, target, body: Bytes::new(), wait: wait_asked, context };
+        self.call(&call, wait + WAIT_MARGIN).await?.into_json()
+    }
+
+    /// Places among the buyers who wait, one for each of so many purchases, if they are free.
+    pub fn buyer_places(&self, purchases: usize) -> Option<Place<'_>> {
+        self.budgets.enter(CallKind::BuyerWait, purchases)
     }
 
     /// Waits until the purchases are recorded, at most `wait`. Gives those that are; none when nobody can tell.
-    pub async fn wait(&self, purchase_ids: &[Uuid], wait: Duration, context: &RequestContext) -> Vec<Purchase> {
+    pub async fn wait(
+        &self,
+        purchase_ids: &[Uuid],
+        wait: Duration,
+        _places: Place<'_>,
+        context: &RequestContext,
+    ) -> Vec<Purchase> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let body = serde_json::to_vec(&WaitRequest { purchase_ids, wait_ms }).unwrap_or_default();
+        let body = serde_json::to_vec(&WaitRequest { purchase_ids, wait_ms }).unwrap_or_default().into();
         let target = "/internal/purchases/wait".to_owned();
-        let call = Call { method: Method::POST, target, body: body.into(), wait: None, context };
-        let answer = self.call(&call, wait + WAIT_MARGIN).await.and_then(Answer::into_json);
-        let purchases = match &answer {
-            Ok(json) => serde_json::from_slice(json).map(|WaitAnswer { purchases }| purchases),
-            Err(_) => return Vec::new(),
-        };
+        let call = Call { kind: CallKind::BuyerWait, method: Method::POST, target, body, wait: None, context };
+        let answer = self.call(&call, wait + WAIT_MARGIN).await;
+        let Ok(json) = answer.and_then(Answer::into_json) else { return Vec::new() };
+        let purchases = serde_json::from_slice(&json).map(|WaitAnswer { purchases }| purchases);
         purchases.unwrap_or_else(|error| {
             tracing::error!(%error, "management-api's answer to a wait is not understood");
             Vec::new()
         })
     }
 
+    /// Posts `body` to `target`, to one replica and once: another is asked only if nothing was sent. Any answer that settles
+    /// the command is given back.
+    ///
+    /// # Errors
+    /// 503 when nothing was done, 504 when nobody knows.
+    pub async fn command(
+        &self,
+        target: String,
+        body: Bytes,
+        deadline: Duration,
+        context: &RequestContext,
+    ) -> Result<Answer, Problem> {
+        let call = Call { kind: CallKind::Command, method: Method::POST, target, body, wait: None, context };
+        self.call(&call, deadline).await
+    }
+
     /// The seam for balancing and hedging: which replicas are asked, and when.
-    async fn call(&self, call: &Call<'_>, deadline: Duration) -> Result<Answer, Problem> {
-        let deadline = Instant::now() + deadline;
+    async fn call(&self, call: &Call<'_>, time: Duration) -> Result<Answer, Problem> {
+        let deadline = Instant::now() + time;
+        let _turn = match call.kind {
+            // Who waits has taken a place before.
+            CallKind::ReaderWait | CallKind::BuyerWait => None,
+            kind => Some(self.budgets.wait_for_turn(kind, time).await.ok_or_else(no_turn)?),
+        };
         let mut failures = Vec::new();
         for replica in self.replicas.pick(ATTEMPTS_MAX) {
             match self.observed_attempt(&replica, call, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failures.push(failure),
             }
-            if Instant::now() >= deadline {
+            let asks_another = failures.last().is_none_or(|failure| call.kind.asks_another(*failure));
+            if !asks_another || Instant::now() >= deadline {
                 break;
             }
         }
-        let problem = unavailable(&failures);
+        let problem = no_answer(call.kind, &failures);
         tracing::warn!(
             request_id = call.context.request_id(),
             detail = problem.detail(),
@@ -158,12 +179,7 @@ impl ManagementClient {
 
     async fn observed_attempt(&self, replica: &Replica, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let started = Instant::now();
-        let time = deadline.saturating_duration_since(started);
-        let turns = if call.waits() { &self.waits } else { &self.reads };
-        let result = match tokio::time::timeout(time, turns.acquire()).await {
-            Ok(_turn) => attempt(&self.connections, replica, call, self.token.as_ref(), deadline).await,
-            Err(_) => Err(Failure::Timeout(time)),
-        };
+        let result = attempt(&self.connections, replica, call, self.token.as_ref(), deadline).await;
         let outcome = result.as_ref().map_or_else(|failure| failure.outcome(), |_| ManagementOutcome::Success);
         self.metrics.management_request(outcome, started.elapsed());
         if let Err(failure) = &result {
@@ -174,23 +190,11 @@ impl ManagementClient {
     }
 }
 
-impl Answer {
-    fn into_json(self) -> Result<Bytes, Problem> {
-        if self.status == StatusCode::OK {
-            return Ok(self.body);
-        }
-        let kind = if self.status == StatusCode::NOT_FOUND { kinds::NOT_FOUND } else { kinds::INVALID_INPUT };
-        let foreign = serde_json::from_slice(&self.body)
-            .unwrap_or(ForeignProblem { detail: kind.title.to_lowercase(), errors: Vec::new() });
-        if foreign.errors.is_empty() {
-            return Err(Problem::new(kind, foreign.detail));
-        }
-        let errors = foreign.errors.into_iter().map(|error| FieldError::new(error.field, error.message));
-        Err(Problem::invalid(errors.collect()))
-    }
+fn no_turn() -> Problem {
+    Problem::unavailable("too many requests to management-api are under way: try again", RETRY_AFTER_SECONDS)
 }
 
-fn unavailable(failures: &[Failure]) -> Problem {
+fn no_answer(kind: CallKind, failures: &[Failure]) -> Problem {
     let mut detail = "management-api did not answer".to_owned();
     for (index, failure) in failures.iter().enumerate() {
         let separator = if index == 0 { ':' } else { ';' };
@@ -198,6 +202,10 @@ fn unavailable(failures: &[Failure]) -> Problem {
     }
     if failures.is_empty() {
         detail.push_str(": no replica is known");
+    }
+    let sent = failures.iter().any(|failure| *failure != Failure::Unreachable);
+    if kind == CallKind::Command && sent {
+        return Problem::new(kinds::OUTCOME_UNKNOWN, format!("{detail}; it may have been done all the same"));
     }
     Problem::unavailable(detail, RETRY_AFTER_SECONDS)
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -12,13 +13,15 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use shared::event::{FieldError, Purchase, brief, purchase_json};
-use shared::http::{Problem, ProblemBody, read_json_body};
+use shared::http::{Problem, ProblemBody, kinds, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::intake::{Intake, Taken, parse_purchase};
+use super::intake::{Intake, Taken, Wait, parse_purchase};
 use super::schemas::{BatchRequest, BuyHeaders, BuyProblems};
 use crate::app::AppState;
+use crate::in_flight::Slot;
+use crate::publisher::{NotPublished, Publishing, Receipt};
 
 /// The most purchases of one batch.
 const ITEMS_MAX: usize = 500;
@@ -40,7 +43,7 @@ pub struct ItemResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     purchase_id: Option<Uuid>,
-    /// With any other status.
+    /// With any other status: the problem object that the item alone would have been answered with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<ProblemBody<'a>>,
@@ -60,35 +63,61 @@ pub struct ItemResult<'a> {
     )
 )]
 pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let _slot = app.admit_batch()?;
+    let slot = app.admit_batch()?;
     let (mut parts, body) = request.into_parts();
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     let body = read_json_body(&parts.headers, body, app.config.batch_body()).await?;
     let items = parse_items(&body, errors)?;
     app.check_admission()?;
+    let wait = intake.reserve_wait(items.len())?;
     // All are handed to the producer before the first delivery report is awaited.
-    let published = join_all(items.iter().enumerate().map(|(index, item)| publish_item(&intake, index, item))).await;
-    let taken = settle_all(&intake, published).await;
+    let (purchases, publishing) = send_all(&intake, &items);
+    drop(body);
+    let (published, slot) = slot.hold(join_all(publishing).boxed()).await;
+    let purchases = confirm_all(&intake, purchases, published);
+    let taken = settle_all(&intake, purchases, wait, slot).await;
     Ok(answer(&taken, intake.context.request_id()))
 }
 
-async fn publish_item(intake: &Intake<'_>, index: usize, item: &RawValue) -> Result<Purchase, Problem> {
-    let purchase = parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
-        let own = fields.idempotency_key(errors);
-        own.or_else(|| intake.key.as_ref().map(|key| key.for_item(index)))
-    })?;
-    intake.publish(&purchase, &purchase_json(&purchase)).await?;
-    Ok(purchase)
+/// Sends every good item. Gives, in their order, the purchases or what is wrong, and what the good ones wait for.
+fn send_all(intake: &Intake<'_>, items: &[&RawValue]) -> (Vec<Result<Purchase, Problem>>, Vec<Publishing>) {
+    let mut publishing = Vec::with_capacity(items.len());
+    let purchases = items.iter().enumerate().map(|(index, item)| {
+        let purchase = parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
+            let own = fields.idempotency_key(errors);
+            own.or_else(|| intake.key.as_ref().map(|key| key.for_item(index)))
+        })?;
+        publishing.push(intake.send(&purchase, &purchase_json(&purchase)));
+        Ok(purchase)
+    });
+    (purchases.collect(), publishing)
+}
+
+/// Keeps the purchases that have a receipt; `published` has one outcome for each that was sent.
+fn confirm_all(
+    intake: &Intake<'_>,
+    purchases: Vec<Result<Purchase, Problem>>,
+    published: Vec<Result<Receipt, NotPublished>>,
+) -> Vec<Result<Purchase, Problem>> {
+    let mut published = published.into_iter();
+    let mut confirm = |purchase: Purchase| match published.next() {
+        Some(Ok(_)) => Ok(purchase),
+        Some(Err(error)) => Err(intake.not_published(purchase.purchase_id, &error)),
+        None => Err(Problem::new(kinds::INTERNAL, "an internal error")),
+    };
+    purchases.into_iter().map(|item| item.and_then(&mut confirm)).collect()
 }
 
 async fn settle_all(
     intake: &Intake<'_>,
     published: Vec<Result<Purchase, Problem>>,
+    wait: Option<Wait<'_>>,
+    slot: Slot,
 ) -> Vec<Result<(Uuid, Taken), Problem>> {
     let purchase_ids: Vec<Uuid> = published.iter().flatten().map(|purchase| purchase.purchase_id).collect();
-    let stored = intake.recorded(&purchase_ids).await.into_iter().map(|stored| (stored.purchase_id, stored));
-    let stored: HashMap<Uuid, Purchase> = stored.collect();
+    let stored = intake.recorded(&purchase_ids, wait, slot).await;
+    let stored: HashMap<Uuid, Purchase> = stored.into_iter().map(|stored| (stored.purchase_id, stored)).collect();
     let settle = |purchase: Purchase| {
         // Two items may have one key: both are answered with the one stored purchase.
         let taken = intake.settle(&purchase, stored.get(&purchase.purchase_id).cloned())?;

@@ -54,16 +54,19 @@ pub struct KafkaReceipt<'a> {
     )
 )]
 pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let _slot = app.admit_purchase()?;
+    let slot = app.admit_purchase()?;
     let (mut parts, body) = request.into_parts();
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     let body = read_json_body(&parts.headers, body, app.config.buy_body()).await?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
+    drop(body);
     app.check_admission()?;
+    let wait = intake.reserve_wait(1)?;
     let json = purchase_json(&purchase);
-    let receipt = intake.publish(&purchase, &json).await?;
-    let stored = intake.recorded(&[purchase.purchase_id]).await;
+    let (published, slot) = slot.hold(intake.send(&purchase, &json)).await;
+    let receipt = published.map_err(|error| intake.not_published(purchase.purchase_id, &error))?;
+    let stored = intake.recorded(&[purchase.purchase_id], wait, slot).await;
     let stored = stored.into_iter().find(|stored| stored.purchase_id == purchase.purchase_id);
     let (code, status, message, data) = match intake.settle(&purchase, stored)? {
         Taken::Accepted => (StatusCode::ACCEPTED, "accepted", "purchase accepted", json),

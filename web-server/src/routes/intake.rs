@@ -12,7 +12,10 @@ use shared::http::{Problem, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::publisher::{NotPublished, PurchaseRecord, Receipt};
+use crate::in_flight::Slot;
+use crate::management_client::calls::Place;
+use crate::metrics::Refusal;
+use crate::publisher::{NotPublished, Publishing, PurchaseRecord};
 
 /// When a caller whose purchase failed may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -36,6 +39,12 @@ pub enum Taken {
     Recorded(Purchase),
 }
 
+/// How long a buyer waits for the record, and the places that this takes.
+pub struct Wait<'a> {
+    duration: Duration,
+    places: Place<'a>,
+}
+
 impl<'a> Intake<'a> {
     /// Begins with a request's head; complaints about its headers go to `errors`.
     pub fn new(app: &'a App, parts: &mut Parts, errors: &mut Vec<FieldError>) -> Self {
@@ -53,31 +62,48 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Publishes a purchase, whose JSON is `json`.
+    /// Takes places among the waiting buyers for so many purchases, before any is sent; nothing when the caller does not wait,
+    /// or too many wait already.
     ///
     /// # Errors
-    /// 503 when it is certainly not in Kafka, 504 when nobody knows.
-    pub async fn publish(&self, purchase: &Purchase, json: &RawValue) -> Result<Receipt, Problem> {
+    /// 503 when only a stored purchase may be confirmed and there is no place to wait for it.
+    pub fn reserve_wait(&self, purchases: usize) -> Result<Option<Wait<'a>>, Problem> {
+        let Some(duration) = self.wait else { return Ok(None) };
+        match self.app.management.buyer_places(purchases) {
+            None if self.app.config.always_wait => Err(self.app.refuse(Refusal::InFlight)),
+            places => Ok(places.map(|places| Wait { duration, places })),
+        }
+    }
+
+    /// Sends a purchase, whose JSON is `json`.
+    pub fn send(&self, purchase: &Purchase, json: &RawValue) -> Publishing {
         let record = PurchaseRecord { purchase, value: json.get().as_bytes(), trace: self.context.trace };
-        self.app.publisher.publish(record).await.map_err(|error| match error {
-            NotPublished::Refused(reason) => self.app.refuse(reason),
+        self.app.publisher.publish(record)
+    }
+
+    /// What the caller is told of a purchase that has no receipt: 503 when it is certainly not in Kafka, 504 when nobody knows.
+    pub fn not_published(&self, purchase_id: Uuid, error: &NotPublished) -> Problem {
+        match error {
+            NotPublished::Refused(reason) => self.app.refuse(*reason),
             NotPublished::Failed(_) => Problem::unavailable(
                 "Kafka did not take the purchase; it is not stored: try again",
                 RETRY_AFTER_SECONDS,
             ),
-            NotPublished::Unknown(_) => outcome_unknown(purchase.purchase_id, "Kafka has not confirmed it in time"),
-        })
+            NotPublished::Unknown(_) => outcome_unknown(purchase_id, "Kafka has not confirmed it in time"),
+        }
     }
 
-    /// Waits, as far as the caller wants to, until the published purchases are recorded; gives those that are.
-    pub async fn recorded(&self, purchase_ids: &[Uuid]) -> Vec<Purchase> {
-        let Some(wait) = self.wait else { return Vec::new() };
-        let remaining = wait.saturating_sub(self.started.elapsed());
+    /// Waits, as far as the caller wants to, until the published purchases are recorded; gives those that are. The place among
+    /// the requests in flight is free for other buyers meanwhile, unless a purchase counts only once it is stored.
+    pub async fn recorded(&self, purchase_ids: &[Uuid], wait: Option<Wait<'_>>, slot: Slot) -> Vec<Purchase> {
+        let _slot = self.app.config.always_wait.then_some(slot);
+        let Some(Wait { duration, places }) = wait else { return Vec::new() };
+        let remaining = duration.saturating_sub(self.started.elapsed());
         if remaining.is_zero() || purchase_ids.is_empty() {
             return Vec::new();
         }
         // In a box: most callers do not wait, and would move its kilobyte about for nothing.
-        let waiting = Box::pin(self.app.management.wait(purchase_ids, remaining, &self.context));
+        let waiting = Box::pin(self.app.management.wait(purchase_ids, remaining, places, &self.context));
         if self.app.config.always_wait {
             return waiting.await;
         }

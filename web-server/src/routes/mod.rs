@@ -32,8 +32,8 @@ pub const ROUTES: [RouteSeries; 12] = [
 ];
 
 /// Failures that a service level counts. A series that begins with its first failure has no rate then, and an alert would miss
-/// it.
-pub const WATCHED_FAILURES: [RouteSeries; 2] = [("POST", "/buy", 503), ("POST", "/buy", 504)];
+/// it. 499: the caller hung up.
+pub const WATCHED_FAILURES: [RouteSeries; 3] = [("POST", "/buy", 499), ("POST", "/buy", 503), ("POST", "/buy", 504)];
 
 /// All routes behind the one middleware.
 pub fn router(app: AppState, observer: Observer) -> Router {

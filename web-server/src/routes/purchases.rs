@@ -90,10 +90,12 @@ pub async fn find_purchase(
     let purchase_id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
     let Some(purchase_id) = purchase_id else { return Err(Problem::new(kinds::NOT_FOUND, "no such purchase")) };
     let (target, context) = (format!("/purchases/{purchase_id}"), context(&request));
-    match wait.filter(|wait| !wait.is_zero()) {
+    // Over the share of those who wait, a reader is told what there is now.
+    let wait = wait.filter(|wait| !wait.is_zero()).and_then(|wait| Some((wait, app.management.reader_place()?)));
+    match wait {
         None => app.management.get(target, timeout, &context).await.map(json),
-        Some(wait) => tokio::select! {
-            found = app.management.get_waiting(target, wait, &context) => found.map(json),
+        Some((wait, place)) => tokio::select! {
+            found = app.management.get_waiting(target, wait, place, &context) => found.map(json),
             () = app.shutdown.stopped() => Err(app.refuse(Refusal::Draining)),
         },
     }

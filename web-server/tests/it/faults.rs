@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::kafka::ProduceFault;
 use web_server::app::RunError;
 
-use crate::harness::{Server, eventually, read_records};
+use crate::harness::{FakeAnswer, Server, eventually, read_records};
 
 const BATCH: &str = r#"[{"username":"n","userid":"u","price":1},{"username":"n","userid":"u","price":1},{"username":"n","userid":"u","price":1}]"#;
 
@@ -13,7 +13,12 @@ const BATCH: &str = r#"[{"username":"n","userid":"u","price":1},{"username":"n",
 async fn without_a_broker_purchases_are_refused_and_come_back_with_it() {
     let server = Server::with(&[("PUBLISH_DEADLINE_MS", "1000")], |_| {}).await;
     server.broker.set_broker_up(1, false).unwrap();
-    eventually("not ready", async || server.client.get("/readyz").await.status == 503).await;
+    eventually("not healthy", async || server.client.get("/health").await.status == 503).await;
+    let kafka = &server.client.get("/health").await.json()["checks"]["kafka"];
+    assert_eq!((&kafka["status"], &kafka["detail"]), (&"failing".into(), &"no broker is connected".into()));
+    assert_eq!(server.client.get("/readyz").await.status, 200, "callers still find somebody who tells them");
+    server.management.answers(|_| FakeAnswer::ok("{}"));
+    assert_eq!(server.client.get("/purchases").await.status, 200, "reads need no Kafka");
     let answer = server.client.buy().await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("retry-after"), "1");
@@ -24,7 +29,7 @@ async fn without_a_broker_purchases_are_refused_and_come_back_with_it() {
     assert_eq!(server.client.get("/livez").await.status, 200, "liveness never looks at Kafka");
 
     server.broker.set_broker_up(1, true).unwrap();
-    server.until_ready().await;
+    eventually("healthy again", async || server.client.get("/health").await.status == 200).await;
     assert_eq!(server.client.buy().await.status, 202);
     assert_eq!(server.metric("kafka_broker_connected").await, Some(1.0));
 }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use web_server::metrics::Refusal;
-use web_server::publisher::{NotPublished, PurchasePublisher, PurchaseRecord, Receipt};
+use web_server::publisher::{NotPublished, Publishing, PurchasePublisher, PurchaseRecord, Receipt};
 
 use crate::harness::{FakeServer, eventually};
 
@@ -15,20 +14,26 @@ struct ScriptedPublisher {
     reports: Arc<Semaphore>,
 }
 
-#[async_trait]
 impl PurchasePublisher for ScriptedPublisher {
-    async fn publish(&self, record: PurchaseRecord<'_>) -> Result<Receipt, NotPublished> {
-        let _report = self.reports.acquire().await;
-        match record.purchase.username.as_str() {
-            "refused" => Err(NotPublished::Refused(Refusal::QueueFull)),
-            "failed" => Err(NotPublished::Failed("internals of broker b-1".to_owned())),
-            "unknown" => Err(NotPublished::Unknown("internals of broker b-1".to_owned())),
-            "panic" => panic!("the publisher panics"),
-            _ => Ok(Receipt { partition: 3, offset: 42 }),
-        }
+    fn publish(&self, record: PurchaseRecord<'_>) -> Publishing {
+        let (reports, username) = (Arc::clone(&self.reports), record.purchase.username.clone());
+        Box::pin(async move {
+            let _report = reports.acquire().await;
+            match username.as_str() {
+                "refused" => Err(NotPublished::Refused(Refusal::QueueFull)),
+                "failed" => Err(NotPublished::Failed("internals of broker b-1".to_owned())),
+                "unknown" => Err(NotPublished::Unknown("internals of broker b-1".to_owned())),
+                "panic" => panic!("the publisher panics"),
+                _ => Ok(Receipt { partition: 3, offset: 42 }),
+            }
+        })
     }
 
     fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn check_start(&self) -> Result<(), String> {
         Ok(())
     }
 

@@ -4,11 +4,14 @@ mod harness;
 
 mod batch;
 mod buy;
+mod calls;
 mod command_line;
 mod faults;
 mod guarantee;
+mod hang_ups;
 mod limits;
 mod openapi;
 mod operations;
 mod reads;
+mod shares;
 mod waiting;

@@ -105,7 +105,8 @@ async fn what_cannot_be_recorded_is_not_sent() {
     let check = move || if asked.load(Ordering::SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) };
     let server = Server::with(&[], |config| config.admission = Some(Arc::new(check))).await;
     writable.store(false, Ordering::SeqCst);
-    assert_eq!(server.client.get("/readyz").await.json()["checks"]["recording"]["status"], "failing");
+    assert_eq!(server.client.get("/health").await.json()["checks"]["recording"]["status"], "failing");
+    assert_eq!(server.client.get("/readyz").await.status, 200, "reads go on");
     for path in ["/buy", "/buy/batch"] {
         let body = if path == "/buy" { BODY.to_owned() } else { format!("[{BODY}]") };
         let answer = server.client.post(path, body).send().await;

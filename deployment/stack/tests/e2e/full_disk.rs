@@ -49,7 +49,8 @@ async fn a_full_disk_refuses_purchases_and_room_brings_them_back() {
     assert_eq!(progress.acknowledged(), before, "nothing is acknowledged while nothing can be recorded");
     let live = http::get(&address, "/livez", Duration::from_secs(2)).await.expect("it answers");
     assert_eq!(live.status, 200);
-    assert_eq!(http::get(&address, "/readyz", Duration::from_secs(2)).await.expect("it answers").status, 503);
+    assert_eq!(http::get(&address, "/health", Duration::from_secs(2)).await.expect("it answers").status, 503);
+    assert_eq!(http::get(&address, "/readyz", Duration::from_secs(2)).await.expect("it answers").status, 200, "reads");
 
     fs::remove_file(disk.join("filler")).expect("the filler can be removed");
     eventually("purchases are recorded again", async || (buy(&address).await == Some(201)).then_some(())).await;

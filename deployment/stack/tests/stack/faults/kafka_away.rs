@@ -35,7 +35,8 @@ async fn kafka_stopped_for_15_s_means_503_and_then_all_goes_on_without_a_restart
     sleep(NOTICED).await;
     assert_refused(&stack.web[0].base_url()).await;
     for web in &stack.web {
-        assert_eq!(web.get("/readyz").await.expect("it answers").status, 503);
+        assert_eq!(web.get("/health").await.expect("it answers").status, 503);
+        assert_eq!(web.get("/readyz").await.expect("it answers").status, 200, "it tells callers, and reads");
         assert_eq!(web.get("/livez").await.expect("it answers").status, 200);
     }
     sleep((AWAY + stopped).saturating_sub(started.elapsed())).await;
@@ -65,7 +66,7 @@ async fn kafka_stopped_for_15_s_means_503_and_then_all_goes_on_without_a_restart
     stack.assert_exact(&infra.postgres, &report.ledger).await;
     assert!(stack.web.iter().chain(&stack.api).map(stack::Service::process_id).eq(ids), "nothing was restarted");
     for service in stack.web.iter().chain(&stack.api) {
-        assert_eq!(service.get("/readyz").await.expect("it answers").status, 200);
+        assert_eq!(service.get("/health").await.expect("it answers").status, 200);
     }
 }
 

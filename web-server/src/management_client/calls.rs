@@ -1,0 +1,169 @@
+//! The kinds of calls to management-api: what the status of an answer means, and whether another replica may be asked.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::attempt::Failure;
+use crate::config::ManagementConfig;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// Reads what is recorded.
+    Read,
+    /// Waits for a purchase that somebody asks about; it may never come.
+    ReaderWait,
+    /// Waits for purchases that were just published, for their buyer.
+    BuyerWait,
+    /// Changes something: doing it twice is not the same as once.
+    Command,
+    /// Listens to events for as long as the caller does.
+    Stream,
+}
+
+/// What an answer's status means for its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This is the answer; the caller gets it.
+    Settled,
+    /// This replica cannot say; another one may.
+    FailOver,
+    /// The call has failed, and would fail elsewhere too, or may have been done already.
+    Failed,
+}
+
+impl CallKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Read, Self::ReaderWait, Self::BuyerWait, Self::Command, Self::Stream];
+
+    /// What the status of an answer means.
+    pub fn judge(self, status: StatusCode) -> Verdict {
+        match (status.as_u16(), self) {
+            // 400 and 404: the request itself is at fault, or what it names is not there; every replica says the same. A command
+            // answers for its caller, too: not who it says, already taken, too often.
+            (200..=299 | 400 | 404, _) | (401 | 403 | 409 | 410 | 413 | 422 | 429, Self::Command) => Verdict::Settled,
+            // It may have been done in part: it is never sent again.
+            (_, Self::Command) => Verdict::Failed,
+            // A replica that does not know our token yet, or has too much to do.
+            (401 | 403 | 408 | 425 | 429 | 500..=599, _) => Verdict::FailOver,
+            // We ask what management-api does not understand.
+            _ => Verdict::Failed,
+        }
+    }
+
+    /// Whether another replica is asked after `failure`.
+    pub fn asks_another(self, failure: Failure) -> bool {
+        match failure {
+            // Nothing was sent.
+            Failure::Unreachable => true,
+            Failure::Status(status) => self.judge(status) == Verdict::FailOver,
+            Failure::Timeout(_) | Failure::Broken => self != Self::Command,
+        }
+    }
+}
+
+/// How many calls of each kind may be under way: none takes the place of another kind's.
+pub struct Budgets {
+    reads: Semaphore,
+    commands: Semaphore,
+    streams: Semaphore,
+    buyers: Semaphore,
+    readers: Semaphore,
+}
+
+/// One call's place, given back on drop; one for each purchase that a buyer waits for.
+pub type Place<'a> = SemaphorePermit<'a>;
+
+impl Budgets {
+    /// As many as the settings say.
+    pub fn new(config: &ManagementConfig) -> Self {
+        let [reads, commands, streams] = [(); 3].map(|()| Semaphore::new(config.in_flight_max));
+        Self {
+            reads,
+            commands,
+            streams,
+            buyers: Semaphore::new(config.waiting_buyers_max),
+            readers: Semaphore::new(config.waiting_readers_max),
+        }
+    }
+
+    /// Takes so many places, if they are free now.
+    pub fn enter(&self, kind: CallKind, places: usize) -> Option<Place<'_>> {
+        self.of(kind).try_acquire_many(u32::try_from(places).ok()?).ok()
+    }
+
+    /// Takes a place within `time`, in the order of arrival.
+    pub async fn wait_for_turn(&self, kind: CallKind, time: Duration) -> Option<Place<'_>> {
+        tokio::time::timeout(time, self.of(kind).acquire()).await.ok()?.ok()
+    }
+
+    fn of(&self, kind: CallKind) -> &Semaphore {
+        match kind {
+            CallKind::Read => &self.reads,
+            CallKind::ReaderWait => &self.readers,
+            CallKind::BuyerWait => &self.buyers,
+            CallKind::Command => &self.commands,
+            CallKind::Stream => &self.streams,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use CallKind::{BuyerWait, Command, Read, ReaderWait, Stream};
+    use Verdict::{FailOver, Failed, Settled};
+
+    const READS: [CallKind; 4] = [Read, ReaderWait, BuyerWait, Stream];
+
+    #[test]
+    fn each_status_means_one_thing_for_each_kind() {
+        for (statuses, for_reads, for_commands) in [
+            (vec![200, 201, 202, 204], Settled, Settled),
+            (vec![400, 404], Settled, Settled),
+            (vec![401, 403, 429], FailOver, Settled),
+            (vec![409, 410, 413, 422], Failed, Settled),
+            (vec![408, 425, 500, 502, 503, 504, 599], FailOver, Failed),
+            (vec![100, 301, 304, 405, 406, 414, 415, 431, 451, 499, 600, 999], Failed, Failed),
+        ] {
+            for status in statuses {
+                let code = StatusCode::from_u16(status).unwrap();
+                for kind in READS {
+                    assert_eq!(kind.judge(code), for_reads, "{kind:?} {status}");
+                }
+                assert_eq!(Command.judge(code), for_commands, "command {status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_is_sent_again_only_if_nothing_of_it_was_sent() {
+        let any = StatusCode::from_u16(100).unwrap().as_u16()..=999;
+        for status in any.filter_map(|status| StatusCode::from_u16(status).ok()) {
+            assert!(!Command.asks_another(Failure::Status(status)), "{status}");
+        }
+        for failure in [Failure::Timeout(Duration::ZERO), Failure::Broken] {
+            assert!(!Command.asks_another(failure));
+            assert!(READS.iter().all(|kind| kind.asks_another(failure)));
+        }
+        assert!(CallKind::ALL.iter().all(|kind| kind.asks_another(Failure::Unreachable)));
+    }
+
+    #[test]
+    fn no_kind_takes_the_places_of_another() {
+        let config = ManagementConfig {
+            urls: Vec::new(),
+            token: None,
+            in_flight_max: 1,
+            waiting_buyers_max: 1,
+            waiting_readers_max: 1,
+        };
+        let budgets = Budgets::new(&config);
+        let taken: Vec<_> = CallKind::ALL.iter().map(|kind| budgets.enter(*kind, 1)).collect();
+        assert!(taken.iter().all(Option::is_some));
+        assert!(CallKind::ALL.iter().all(|kind| budgets.enter(*kind, 1).is_none()));
+    }
+}
