@@ -5,6 +5,7 @@ mod compose;
 mod containers;
 mod dashboards;
 mod guides;
+mod lag;
 mod metrics;
 mod scrape;
 mod selectors;

@@ -72,7 +72,8 @@ fn failed_checks(body: &str) -> Option<String> {
     (!failed.is_empty()).then(|| failed.join("; "))
 }
 
-/// Each partition's lag. A partition belongs to one replica, and the others say 0, so the sum over replicas is true.
+/// Each partition's lag. A partition belongs to one replica and the others say 0; while it goes from one to the other
+/// both may show it, so the largest counts.
 async fn lag_line(state: &State) -> String {
     let mut lag_by_partition = BTreeMap::<u32, f64>::new();
     let mut silent = Vec::new();
@@ -85,7 +86,8 @@ async fn lag_line(state: &State) -> String {
             silent.push(entry.name.as_str());
         }
         for (partition, records) in read {
-            *lag_by_partition.entry(partition).or_default() += records;
+            let lag = lag_by_partition.entry(partition).or_default();
+            *lag = records.max(*lag);
         }
     }
     let mut line = String::from("lag (records not recorded yet): ");

@@ -10,7 +10,7 @@ use shared::config::KafkaConfig;
 use shared::testing::{eventually, kafka_config, read_all};
 use stack::ledger::{Fate, Ledger, Report, verify_totals};
 use stack::load::{LoadPlan, LoadReport, Pace};
-use stack::metrics::sum;
+use stack::metrics::{samples, sum};
 use stack::service::{Program, Service, ServicePlan};
 use stack::{KafkaCluster, Postgres};
 
@@ -144,7 +144,21 @@ impl Deployment {
 
     /// Records not recorded yet, over all replicas that answer.
     pub async fn lag(&self) -> f64 {
-        self.api_metric("kafka_consumer_lag").await.iter().sum()
+        self.lags().await.values().sum()
+    }
+
+    /// The same by partition: the largest that is shown, as two replicas may while a partition goes from one to the other.
+    pub async fn lags(&self) -> BTreeMap<i32, f64> {
+        let mut lags = BTreeMap::new();
+        for service in &self.api {
+            let page = service.metrics().await.unwrap_or_default();
+            for sample in samples(&page).filter(|sample| sample.name == "kafka_consumer_lag") {
+                let partition = sample.label("partition").and_then(|text| text.parse().ok()).expect("a partition");
+                let lag = lags.entry(partition).or_default();
+                *lag = sample.value.max(*lag);
+            }
+        }
+        lags
     }
 
     async fn api_metric(&self, name: &str) -> Vec<f64> {

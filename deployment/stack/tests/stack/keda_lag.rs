@@ -8,7 +8,6 @@ use shared::testing::eventually;
 use simulator::kafka_scaler::{KafkaTrigger, OffsetResetPolicy};
 use simulator::scaled_object::ScaledObject;
 use stack::kafka::PartitionOffsets;
-use stack::metrics::samples;
 use stack::{KafkaCluster, Load, LoadPlan};
 
 use crate::deployment::{Deployment, Plan};
@@ -69,15 +68,9 @@ async fn wait_for_lag(stack: &Deployment, kafka: &KafkaCluster, sum: i64) -> Lag
 
 /// `kafka_consumer_lag` over all replicas.
 async fn our_lag(stack: &Deployment) -> Lags {
-    let mut lags = Lags::new();
-    for api in &stack.api {
-        let page = api.metrics().await.expect("it answers");
-        for sample in samples(&page).filter(|sample| sample.name == "kafka_consumer_lag" && sample.value > 0.0) {
-            let partition = sample.label("partition").expect("a partition").parse().expect("a number");
-            *lags.entry(partition).or_default() += format!("{}", sample.value).parse::<i64>().expect("whole");
-        }
-    }
-    lags
+    let whole = |lag: f64| format!("{lag}").parse().expect("a whole number");
+    let lags = stack.lags().await.into_iter().filter(|(_, lag)| *lag > 0.0);
+    lags.map(|(partition, lag)| (partition, whole(lag))).collect()
 }
 
 async fn offsets(stack: &Deployment, kafka: &KafkaCluster) -> stack::Result<Vec<PartitionOffsets>> {
