@@ -9,5 +9,6 @@ pub mod workload;
 pub mod horizontal;
 pub mod kafka_scaler;
 pub mod scaled_object;
+pub mod shipped;
 
 pub mod demo;

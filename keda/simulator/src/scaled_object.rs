@@ -70,7 +70,7 @@ impl ScaledObject {
             target: spec.at("scaleTargetRef.name").text()?.to_owned(),
             polling_interval: Duration::from_secs(spec.at("pollingInterval").whole_or(POLLING_SECONDS)?),
             fallback: read_fallback(&spec.at("fallback"))?,
-            behavior: read_behavior(&spec)?,
+            behavior: read_scaled_behavior(&spec)?,
             kafka: kafka.ok_or_else(|| spec.at("triggers").wrong("a trigger of type kafka"))?,
             cpu_percent,
         })
@@ -140,9 +140,17 @@ fn read_fallback(fallback: &Field<'_>) -> Result<Option<Fallback>, ManifestError
     }))
 }
 
-fn read_behavior(spec: &Field<'_>) -> Result<Behavior, ManifestError> {
-    let (min, max) = (spec.at("minReplicaCount"), spec.at("maxReplicaCount"));
-    let behavior = spec.at("advanced.horizontalPodAutoscalerConfig.behavior");
+/// Limits and pace of the HPA that KEDA makes.
+pub(crate) fn read_scaled_behavior(spec: &Field<'_>) -> Result<Behavior, ManifestError> {
+    let limits = (spec.at("minReplicaCount"), spec.at("maxReplicaCount"));
+    read_behavior(limits, &spec.at("advanced.horizontalPodAutoscalerConfig.behavior"))
+}
+
+/// Limits, the least and the most, and pace.
+pub(crate) fn read_behavior(
+    (min, max): (Field<'_>, Field<'_>),
+    behavior: &Field<'_>,
+) -> Result<Behavior, ManifestError> {
     if behavior.is_absent() {
         return Err(behavior.wrong("rules: without any, other code of the HPA decides"));
     }
@@ -207,7 +215,7 @@ mod tests {
         let object = ScaledObject::read(&shipped()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(object.target, "customer-management-api");
         assert_eq!((object.behavior.min, object.behavior.max), (1, 5));
-        assert_eq!((object.kafka.topic.as_str(), object.kafka.lag_threshold), ("purchases", 100));
+        assert_eq!((object.kafka.topic.as_str(), object.kafka.lag_threshold), ("purchases", 1000));
         assert_eq!(object.kafka.group, "purchase-consumer-group");
         assert_eq!(object.kafka.offset_reset_policy, OffsetResetPolicy::Earliest);
         assert!(object.kafka.use_cached_metrics && !object.kafka.allow_idle_consumers);
@@ -225,8 +233,8 @@ mod tests {
     #[test]
     fn an_error_names_file_field_and_what_is_expected() {
         assert_eq!(
-            error_with("lagThreshold: \"100\"", "lagThreshold: 100"),
-            "keda/x.yaml: spec.triggers[0].metadata.lagThreshold: expected a whole number in quotes, found 100"
+            error_with("lagThreshold: \"1000\"", "lagThreshold: 1000"),
+            "keda/x.yaml: spec.triggers[0].metadata.lagThreshold: expected a whole number in quotes, found 1000"
         );
         assert_eq!(
             error_with("offsetResetPolicy: earliest", "offsetResetPolicy: oldest"),

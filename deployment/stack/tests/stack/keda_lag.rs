@@ -8,10 +8,11 @@ use shared::testing::eventually;
 use simulator::kafka_scaler::{KafkaTrigger, OffsetResetPolicy};
 use simulator::scaled_object::ScaledObject;
 use stack::kafka::PartitionOffsets;
+use stack::load::Purchases;
 use stack::{KafkaCluster, Load, LoadPlan};
 
 use crate::deployment::{Deployment, Plan};
-use crate::infra::infra_alone;
+use crate::infra::{Infra, infra_alone};
 
 /// Lag of each partition that has any.
 type Lags = BTreeMap<i32, i64>;
@@ -50,6 +51,86 @@ async fn keda_lag_is_ours_for_a_group_that_has_committed_nothing() {
     assert!(offsets.iter().all(|partition| partition.committed.is_none()), "{offsets:?}");
     let latest = KafkaTrigger { offset_reset_policy: OffsetResetPolicy::Latest, ..trigger(&stack) };
     assert_eq!(latest.lag(&offsets), 10, "this is why the policy is earliest");
+}
+
+/// Purchases a second of the guide's load test.
+const GUIDE_RATE: f64 = 1000.0;
+/// How far from the true lag KEDA's may be at that rate, in records.
+const APART_MAX: i64 = 50;
+/// How often it is looked, about as many times a second as consumers tell Kafka what they have recorded, and out of step with them.
+const LOOK_INTERVAL: Duration = Duration::from_millis(170);
+const LOOKS: usize = 100;
+/// Records that may be recorded while one look lasts: it does not know the true lag better than that.
+const BLUR_MAX: i64 = 20;
+
+/// One look at the broker and the database.
+#[derive(Debug)]
+struct LagSeen {
+    /// What KEDA makes of it.
+    keda: i64,
+    /// Records in Kafka that were not in SQL when the look began, and when it ended.
+    truth: (i64, i64),
+}
+
+impl LagSeen {
+    fn is_sharp(&self) -> bool {
+        self.truth.0 - self.truth.1 <= BLUR_MAX
+    }
+
+    /// The true lag in the middle of the look.
+    fn truth(&self) -> i64 {
+        i64::midpoint(self.truth.0, self.truth.1)
+    }
+
+    fn apart(&self) -> i64 {
+        (self.keda - self.truth()).abs()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keda_lag_stays_near_the_true_lag_at_the_guides_rate() {
+    let infra = infra_alone().await;
+    let stack = Plan::new("keda_steady").start(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    stack.wait_assigned(2).await;
+    // From here on every partition has a commit.
+    buy(&stack, 500).await;
+    wait_for_lag(&stack, &infra.kafka, 0).await;
+    let plan = LoadPlan { purchases: Purchases::of_the_guide(), retry_for: Duration::ZERO, ..stack.load(GUIDE_RATE) };
+    let load = Load::start(plan);
+    let seen = watch_lag(&stack, &infra).await;
+    let report = load.stop().await;
+    assert_eq!(report.given_up, 0, "{:?} {:?}", report.statuses, report.failures);
+    assert!(report.per_second() > 0.95 * GUIDE_RATE, "only {:.0} a second", report.per_second());
+
+    let sharp: Vec<_> = seen.iter().filter(|look| look.is_sharp()).collect();
+    assert!(sharp.len() * 2 > LOOKS, "the machine is too busy to look: {seen:?}");
+    let mut lags: Vec<_> = sharp.iter().map(|look| (look.keda, look.truth())).collect();
+    lags.sort_unstable();
+    eprintln!("KEDA's lag and the true one, {} looks, by size: {lags:?}", lags.len());
+    let farthest = sharp.iter().max_by_key(|look| look.apart()).expect("a look");
+    assert!(farthest.apart() <= APART_MAX, "{farthest:?}");
+    let threshold = trigger(&stack).lag_threshold;
+    assert!(seen.iter().all(|look| look.keda < threshold), "one replica is enough: {lags:?}");
+}
+
+/// Looks at the lag while a load runs. All of the topic's records are purchases, so what is recorded are the table's rows.
+async fn watch_lag(stack: &Deployment, infra: &Infra) -> Vec<LagSeen> {
+    let client = stack.sql(&infra.postgres).await;
+    let recorded = async || -> i64 {
+        let row = client.query_one("SELECT count(*) FROM purchases", &[]).await;
+        row.expect("the table is there").get(0)
+    };
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    let mut seen = Vec::new();
+    while seen.len() < LOOKS {
+        looks.tick().await;
+        let before = recorded().await;
+        let offsets = offsets(stack, &infra.kafka).await.expect("the broker answers");
+        let after = recorded().await;
+        let end: i64 = offsets.iter().map(|partition| partition.end).sum();
+        seen.push(LagSeen { keda: trigger(stack).lag(&offsets), truth: (end - before, end - after) });
+    }
+    seen
 }
 
 /// Waits until KEDA's lag and that of our consumers are this sum, and the same in each partition.

@@ -25,8 +25,8 @@ use self::{
 use crate::{manifest::ManifestError, scaled_object::ScaledObject, workload::cpu_request_millis};
 
 /// Purchases a second: always a fifth of what one consumer records, and in the step as many more as make what three do.
-const QUIET_PER_SECOND: f64 = 10.0;
-const STEP_PER_SECOND: f64 = 140.0;
+const QUIET_PER_SECOND: f64 = 100.0;
+const STEP_PER_SECOND: f64 = 1400.0;
 
 /// How long, before times are shortened: quiet before the step, the step, and what the end may take beside its windows.
 const QUIET: Duration = Duration::from_mins(1);

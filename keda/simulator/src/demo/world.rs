@@ -19,8 +19,8 @@ const USERID: &str = "loadtest";
 const PRICE: u64 = 10;
 
 /// One consumer records so many in a transaction, one after the other, each after a pause that stands for a remote
-/// database: 50 a second. That is little, so that a load for which consumers must come leaves the cores alone.
-const BATCH_RECORDS: u64 = 20;
+/// database: 500 a second. That is little, so that a load for which consumers must come leaves the cores alone.
+const BATCH_RECORDS: u64 = 200;
 const BATCH_DELAY: Duration = Duration::from_millis(400);
 
 const READY_DEADLINE: Duration = Duration::from_mins(1);
