@@ -38,7 +38,7 @@ docs: ## Build the API docs, warnings denied
 
 .PHONY: unit
 unit: ## Unit and integration tests on the in-process broker and SQLite
-	$(CARGO) build --locked $(SERVICES)
+	$(CARGO) test --workspace --locked --no-run
 	$(CARGO) test --workspace --locked
 
 .PHONY: test-manifests

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
-use crate::ingest::{Ingest, Progress};
+use crate::ingest::{Cluster, Ingest, Progress};
 use crate::metrics::IngestMetrics;
 use crate::routes::{self, ROUTES};
 use crate::store::{self, Store};
@@ -100,14 +100,17 @@ impl Service {
         };
         let ingest = Ingest {
             config: config.ingest.clone(),
-            kafka: config.kafka.clone(),
+            kafka: Arc::new(Cluster {
+                config: config.kafka.clone(),
+                consumer: config.ingest.consumer.clone(),
+                admin: TopicAdmin::new(&config.kafka, "management-api")?,
+                metrics: Arc::new(ClientMetrics::register(&registry, "consumer")?),
+            }),
             store,
             dead_letters: Arc::new(DeadLetters::new(&config.kafka, Arc::clone(&producer), Arc::clone(&metrics))),
             waiters,
-            admin: TopicAdmin::new(&config.kafka, "management-api")?,
             progress,
             metrics,
-            client_metrics: Arc::new(ClientMetrics::register(&registry, "consumer")?),
         };
         Ok(Self { config, app, ingest, producer })
     }
@@ -179,7 +182,7 @@ async fn watch_database(
         if let Err(error) = &reached {
             tracing::debug!(%error, "the database does not answer");
         }
-        progress.set_reachable(reached.is_ok());
+        progress.set_reachable(reached.map_err(|_| "the database does not answer".to_owned()));
         metrics.set_connections(store.connections());
         tokio::time::sleep(DATABASE_INTERVAL).await;
     }

@@ -1,5 +1,6 @@
 //! The command line: serve, or look after dead letters.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +13,8 @@ use tokio::net::TcpListener;
 use crate::app::{Service, dead_letter_producer};
 use crate::config::Config;
 use crate::dead_letters::{self, Selection};
+use crate::partitions::{self, Step};
+use crate::store;
 
 /// What to do, with the settings to do it.
 pub enum Command {
@@ -21,6 +24,10 @@ pub enum Command {
     ListDeadLetters(Box<Config>),
     /// Send dead letters back.
     Redrive(Box<Config>, Selection),
+    /// Step over what cannot be read.
+    SkipRecords(Box<Config>, Step),
+    /// Print what was stepped over.
+    ListSkipped(Box<Config>),
 }
 
 /// Records every purchase exactly once and serves it back.
@@ -38,6 +45,32 @@ enum Topic {
         #[command(subcommand)]
         action: Action,
     },
+    /// Partitions that cannot be read on.
+    Partitions {
+        #[command(subcommand)]
+        action: PartitionAction,
+    },
+}
+
+#[derive(Subcommand)]
+enum PartitionAction {
+    /// Step over a batch that cannot be read. Its purchases are lost, unless somebody has them elsewhere.
+    Skip(SkipArguments),
+    /// Print what was ever stepped over, as one JSON object a line.
+    Skipped,
+}
+
+#[derive(Args)]
+struct SkipArguments {
+    /// The partition.
+    #[arg(long)]
+    partition: i32,
+    /// The first offset to skip: the one that the log and `/readyz` name.
+    #[arg(long)]
+    offset: i64,
+    /// The first offset not to skip; without it, the first behind the batch that cannot be read.
+    #[arg(long)]
+    to: Option<i64>,
 }
 
 #[derive(Subcommand)]
@@ -79,6 +112,10 @@ pub fn parse() -> Command {
         Some(Topic::DeadLetters { action: Action::List }) => Command::ListDeadLetters(config),
         Some(Topic::DeadLetters { action: Action::Redrive(arguments) }) => {
             Command::Redrive(config, arguments.selection())
+        }
+        Some(Topic::Partitions { action: PartitionAction::Skipped }) => Command::ListSkipped(config),
+        Some(Topic::Partitions { action: PartitionAction::Skip(SkipArguments { partition, offset, to }) }) => {
+            Command::SkipRecords(config, Step { partition, offset, to })
         }
     }
 }
@@ -130,6 +167,29 @@ pub fn redrive(config: &Config, selection: Selection) -> ExitCode {
         eprintln!("{sent} sent back to {}", config.kafka.topic);
         Ok(true)
     })
+}
+
+/// Steps over what cannot be read, and says what was skipped.
+#[must_use]
+pub fn skip_records(config: &Config, step: Step) -> ExitCode {
+    run(async {
+        let store = store::connect(&config.store);
+        let skipped = partitions::skip(&config.kafka, &store, step).await.map_err(|error| error.to_string())?;
+        print(&format!("{skipped}\n"))
+    })
+}
+
+/// Prints what was stepped over.
+#[must_use]
+pub fn list_skipped(config: &Config) -> ExitCode {
+    run(async {
+        let store = store::connect(&config.store);
+        print(&partitions::list_skipped(&store).await.map_err(|error| error.to_string())?)
+    })
+}
+
+fn print(text: &str) -> Result<bool, String> {
+    std::io::stdout().write_all(text.as_bytes()).map(|()| true).map_err(|error| error.to_string())
 }
 
 fn run(work: impl Future<Output = Result<bool, String>>) -> ExitCode {

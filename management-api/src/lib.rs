@@ -7,6 +7,7 @@ pub mod routes;
 
 pub mod dead_letters;
 pub mod ingest;
+pub mod partitions;
 pub mod store;
 pub mod waiters;
 

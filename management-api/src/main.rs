@@ -12,5 +12,7 @@ fn main() -> ExitCode {
         Command::Serve(config) => command::serve(*config),
         Command::ListDeadLetters(config) => command::list_dead_letters(&config),
         Command::Redrive(config, selection) => command::redrive(&config, selection),
+        Command::SkipRecords(config, step) => command::skip_records(&config, step),
+        Command::ListSkipped(config) => command::list_skipped(&config),
     }
 }

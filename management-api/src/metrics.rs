@@ -30,14 +30,62 @@ pub struct IngestMetrics {
     delay_seconds: Histogram,
     batch_records: Histogram,
     transaction_seconds: Histogram,
-    lag: IntGaugeVec,
-    lag_seconds: GaugeVec,
+    partitions: PartitionMetrics,
+    truncations: IntCounter,
+    member: IntGauge,
     assigned: IntGauge,
     rebalances: IntCounter,
     capacity: Gauge,
     lanes: f64,
     estimate: Mutex<Option<f64>>,
     connections: IntGaugeVec,
+}
+
+/// How one partition is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PartitionState {
+    /// Records that are not recorded yet.
+    pub lag: i64,
+    /// The age of the oldest of them.
+    pub lag_age: Duration,
+    /// Whether a batch of it cannot be read.
+    pub is_unreadable: bool,
+    /// Whether somebody's open transaction holds it back.
+    pub is_blocked: bool,
+}
+
+struct PartitionMetrics {
+    lag: IntGaugeVec,
+    lag_seconds: GaugeVec,
+    unreadable: IntGaugeVec,
+    blocked: IntGaugeVec,
+}
+
+impl PartitionMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauges =
+            |name: &str, help: &str| register(registry, IntGaugeVec::new(Opts::new(name, help), &["partition"])?);
+        let age = Opts::new("kafka_consumer_lag_seconds", "Age of the oldest record that is not recorded yet.");
+        Ok(Self {
+            lag: gauges("kafka_consumer_lag", "Records of the partition that are not recorded yet.")?,
+            lag_seconds: register(registry, GaugeVec::new(age, &["partition"])?)?,
+            unreadable: gauges("kafka_consumer_unreadable", "1 while a batch of the partition cannot be read.")?,
+            blocked: gauges(
+                "kafka_consumer_blocked_by_transaction",
+                "1 while a transaction that somebody left open holds back the partition.",
+            )?,
+        })
+    }
+
+    fn of(&self, partition: &str) -> (IntGauge, Gauge, IntGauge, IntGauge) {
+        let label = &[partition];
+        (
+            self.lag.with_label_values(label),
+            self.lag_seconds.with_label_values(label),
+            self.unreadable.with_label_values(label),
+            self.blocked.with_label_values(label),
+        )
+    }
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
@@ -59,8 +107,6 @@ impl IngestMetrics {
     pub fn register(registry: &Registry, lanes: usize) -> prometheus::Result<Self> {
         let processed = Opts::new("kafka_messages_processed_total", "Records dealt with, by what became of them.");
         let processed = register(registry, IntCounterVec::new(processed, &["status"])?)?;
-        let lag = Opts::new("kafka_consumer_lag", "Records of the partition that are not recorded yet.");
-        let lag_seconds = Opts::new("kafka_consumer_lag_seconds", "Age of the oldest record that is not recorded yet.");
         let connections = Opts::new("database_pool_connections", "Connections to the database, by state.");
         let connections = register(registry, IntGaugeVec::new(connections, &["state"])?)?;
         for state in ["idle", "used"] {
@@ -95,8 +141,18 @@ impl IngestMetrics {
                 "Time of a recording transaction.",
                 &BATCH_BUCKETS,
             )?,
-            lag: register(registry, IntGaugeVec::new(lag, &["partition"])?)?,
-            lag_seconds: register(registry, GaugeVec::new(lag_seconds, &["partition"])?)?,
+            partitions: PartitionMetrics::register(registry)?,
+            truncations: register(
+                registry,
+                IntCounter::new(
+                    "kafka_log_truncations_total",
+                    "Times a partition's log was found cut: kafka has lost records that it had confirmed.",
+                )?,
+            )?,
+            member: register(
+                registry,
+                IntGauge::new("kafka_group_member", "1 while the consumer group has this replica as a member.")?,
+            )?,
             assigned: register(
                 registry,
                 IntGauge::new("kafka_consumer_assigned_partitions", "Partitions that this replica records.")?,
@@ -121,17 +177,27 @@ impl IngestMetrics {
     /// Shows every partition at 0 until it is known better.
     pub fn zero_partitions(&self, count: usize) {
         for partition in 0..count {
-            let label = partition.to_string();
-            self.lag.with_label_values(&[&label]);
-            self.lag_seconds.with_label_values(&[&label]);
+            self.partitions.of(&partition.to_string());
         }
     }
 
-    /// A partition's lag in records and in seconds.
-    pub fn set_lag(&self, partition: i32, records: i64, seconds: f64) {
-        let label = partition.to_string();
-        self.lag.with_label_values(&[&label]).set(records);
-        self.lag_seconds.with_label_values(&[&label]).set(seconds);
+    /// How a partition is.
+    pub fn set_partition(&self, partition: i32, state: &PartitionState) {
+        let (lag, lag_seconds, unreadable, blocked) = self.partitions.of(&partition.to_string());
+        lag.set(state.lag);
+        lag_seconds.set(state.lag_age.as_secs_f64());
+        unreadable.set(state.is_unreadable.into());
+        blocked.set(state.is_blocked.into());
+    }
+
+    /// A partition's log was found cut.
+    pub fn truncation(&self) {
+        self.truncations.inc();
+    }
+
+    /// Whether the group has this replica as a member.
+    pub fn set_member(&self, member: bool) {
+        self.member.set(member.into());
     }
 
     /// How many partitions this replica has.

@@ -13,7 +13,9 @@ use prometheus::Registry;
 use serde_json::Value;
 
 use crate::config::{KafkaConfig, PartitionBy, Settings};
-use crate::kafka::{Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordProducer, read_topic};
+use crate::kafka::{
+    Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordHeader, RecordProducer, read_topic,
+};
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -185,6 +187,8 @@ pub struct RawRecord {
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
+    /// Its time, in milliseconds since 1970, if it has one.
+    pub timestamp_ms: Option<i64>,
     /// The key, if any.
     pub key: Option<Vec<u8>>,
     /// The value, if any.
@@ -202,6 +206,10 @@ impl RawRecord {
     }
 }
 
+fn text_header((name, value): RecordHeader) -> (String, Vec<u8>) {
+    (String::from_utf8_lossy(&name).into_owned(), value.unwrap_or_default())
+}
+
 /// Every record that a topic has now.
 ///
 /// # Panics
@@ -214,9 +222,10 @@ pub async fn read_all(config: &KafkaConfig, topic: &str) -> Vec<RawRecord> {
             records.push(RawRecord {
                 partition: record.partition(),
                 offset: record.offset(),
+                timestamp_ms: record.timestamp_ms(),
                 key: record.key().map(<[u8]>::to_vec),
                 value: record.value().map(<[u8]>::to_vec),
-                headers: record.headers(),
+                headers: record.headers().into_iter().map(text_header).collect(),
             });
             Ok(())
         })

@@ -23,6 +23,22 @@ pub const ORIGINAL_INCARNATION: &str = "original_incarnation";
 /// Header: the record's own time there, in milliseconds since 1970.
 pub const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
 
+/// Whether a header is one of those above, and so says nothing of the record itself.
+#[must_use]
+pub fn is_own_header(name: &[u8]) -> bool {
+    let own = [
+        REASON,
+        ERROR,
+        REDRIVE,
+        ORIGINAL_TOPIC,
+        ORIGINAL_PARTITION,
+        ORIGINAL_OFFSET,
+        ORIGINAL_INCARNATION,
+        ORIGINAL_TIMESTAMP,
+    ];
+    own.iter().any(|own| own.as_bytes() == name)
+}
+
 /// Names dead letters.
 const NAMESPACE: Uuid = Uuid::from_u128(0x9d0b_6b0e_4f0c_4c1e_9a57_0d2f_7a3c_51e4);
 

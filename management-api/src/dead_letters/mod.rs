@@ -13,7 +13,7 @@ use shared::kafka::{ConsumedRecord, Delivery, KafkaError, OutgoingRecord, Record
 
 pub use self::letter::{
     DeadLetter, ERROR, Headers, ORIGINAL_INCARNATION, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TIMESTAMP,
-    ORIGINAL_TOPIC, Original, REASON, REDRIVE,
+    ORIGINAL_TOPIC, Original, REASON, REDRIVE, is_own_header,
 };
 use crate::backoff::Backoff;
 use crate::metrics::IngestMetrics;

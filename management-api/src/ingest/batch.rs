@@ -1,13 +1,16 @@
 //! Records on their way from Kafka to one transaction.
 
+mod origin;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use shared::event::{Decoded, Poison, PoisonReason, RecordPosition, Timestamp, decode_record};
+use shared::event::{Decoded, Poison, PoisonReason, Timestamp, decode_record};
 use shared::kafka::ConsumedRecord;
+use tokio::time::Instant;
 
-use crate::dead_letters::{DeadLetter, Original};
+use self::origin::Origin;
+use crate::dead_letters::DeadLetter;
 use crate::store::{Batch, OffsetMove};
 
 /// Decoded records of one lane, with the bytes they came from in case one must become a dead letter.
@@ -19,7 +22,7 @@ pub struct PendingBatch {
     origins: Vec<Origin>,
     /// Records that can never be stored.
     pub poison: Vec<DeadLetter>,
-    /// Keys and values of all records, one after the other.
+    /// Keys, values and headers of all records, one after the other.
     payloads: Vec<u8>,
     /// Whether some id was made of the record's place.
     ids_by_place: bool,
@@ -27,8 +30,8 @@ pub struct PendingBatch {
     pub repeats: usize,
     /// When the first record was polled.
     pub began: Option<Instant>,
-    /// Each partition's record times in the batch.
-    times: RecordTimes,
+    /// Each partition's records in the batch.
+    spans: Spans,
 }
 
 /// A batch's size.
@@ -38,32 +41,18 @@ pub struct Room {
     bytes: usize,
 }
 
-/// Each partition's oldest and newest record time, in milliseconds since 1970.
-pub type RecordTimes = HashMap<i32, TimeSpan>;
+/// Each partition's records in a batch.
+pub type Spans = HashMap<i32, Span>;
 
-/// From the oldest record to the newest, in milliseconds since 1970.
+/// From a partition's first record in a batch to its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeSpan {
-    /// The first record read.
+pub struct Span {
+    /// The first record's time, in milliseconds since 1970.
     pub oldest_ms: i64,
-    /// The last one.
+    /// The last one's.
     pub newest_ms: i64,
-}
-
-/// Where a record stood in Kafka, and its bytes in the batch's payloads. Kept small: tens of thousands are held.
-#[derive(Clone, Debug)]
-struct Origin {
-    partition: i32,
-    offset: i64,
-    /// Where it first stood, if it is a dead letter that was sent back.
-    first: Option<Box<(Original, u32)>>,
-    sent_at: Timestamp,
-    /// Its own time, if it has one.
-    timestamp_ms: Option<i64>,
-    /// Where its key begins; its value follows.
-    start: usize,
-    key_bytes: Option<u32>,
-    value_bytes: Option<u32>,
+    /// The leader epoch of all of them; nothing if they have several, or none.
+    leader_epoch: Option<i32>,
 }
 
 impl PendingBatch {
@@ -92,27 +81,21 @@ impl PendingBatch {
 
     /// Decodes a record and adds it. `expected` is the partition's next offset before this batch.
     pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: i64) {
-        // A dead letter sent back keeps its first position and time, so that sent twice it is still one purchase.
-        let first = Original::of_returned(record).map(Box::new);
-        let timestamp_ms =
-            first.as_deref().map_or_else(|| record.timestamp_ms(), |(original, _)| original.timestamp_ms);
-        let sent_at = timestamp_ms.and_then(Timestamp::from_millis).unwrap_or_else(Timestamp::now);
-        let position = first.as_deref().map_or_else(|| self.position(record), |(original, _)| position_of(original));
-        let decoded = decode_record(record.value(), position, sent_at);
-        let origin = Origin {
-            partition: record.partition(),
-            offset: record.offset(),
-            first,
-            sent_at,
-            timestamp_ms,
-            start: self.payloads.len(),
-            key_bytes: record.key().map(|key| self.keep(key)),
-            value_bytes: record.value().map(|value| self.keep(value)),
-        };
+        let read_at = Timestamp::now();
+        let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or(read_at);
+        let origin = Origin::keep(record, sent_at, &mut self.payloads);
+        let position = origin.position(&self.batch.incarnation);
+        let original_time = position.timestamp_ms.and_then(Timestamp::from_millis).unwrap_or(sent_at);
+        let decoded = decode_record(record.value(), position, original_time);
         self.began.get_or_insert_with(Instant::now);
-        let now = sent_at.millis();
-        self.times.entry(origin.partition).or_insert(TimeSpan { oldest_ms: now, newest_ms: now }).newest_ms = now;
-        self.advance(origin.partition, expected, origin.offset + 1);
+        self.extend_span(origin.partition, sent_at.millis(), record.leader_epoch());
+        let step = OffsetMove {
+            partition: origin.partition,
+            expected,
+            next: origin.offset + 1,
+            leader_epoch: record.leader_epoch(),
+        };
+        self.advance(step);
         match decoded {
             Ok(Decoded { purchase, id_by_place }) => {
                 self.ids_by_place |= id_by_place;
@@ -123,34 +106,28 @@ impl PendingBatch {
         }
     }
 
-    fn position(&self, record: &ConsumedRecord<'_>) -> RecordPosition<'_> {
-        let (partition, offset) = (record.partition(), record.offset());
-        RecordPosition { incarnation: &self.batch.incarnation, partition, offset }
+    /// Moves a partition past what will never be polled.
+    pub fn pass(&mut self, step: OffsetMove) {
+        self.began.get_or_insert_with(Instant::now);
+        self.advance(step);
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> u32 {
-        self.payloads.extend_from_slice(bytes);
-        // A record is far smaller than 4 GiB: Kafka's own length of a message is 31 bits.
-        u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+    fn extend_span(&mut self, partition: i32, sent_at_ms: i64, leader_epoch: Option<i32>) {
+        let first = Span { oldest_ms: sent_at_ms, newest_ms: sent_at_ms, leader_epoch };
+        let span = self.spans.entry(partition).or_insert(first);
+        span.newest_ms = sent_at_ms;
+        span.leader_epoch = span.leader_epoch.filter(|epoch| Some(*epoch) == leader_epoch);
     }
 
-    fn advance(&mut self, partition: i32, expected: i64, next: i64) {
-        match self.batch.moves.iter_mut().find(|step| step.partition == partition) {
-            Some(step) => step.next = next,
-            None => self.batch.moves.push(OffsetMove { partition, expected, next, leader_epoch: None }),
+    fn advance(&mut self, to: OffsetMove) {
+        match self.batch.moves.iter_mut().find(|step| step.partition == to.partition) {
+            Some(step) => (step.next, step.leader_epoch) = (to.next, to.leader_epoch),
+            None => self.batch.moves.push(to),
         }
     }
 
     fn condemn(&mut self, origin: &Origin, poison: Poison) {
-        let mut rest = &self.payloads[origin.start..];
-        let mut cut = |bytes: u32| rest.split_off(..bytes as usize).unwrap_or_default().to_vec();
-        let (key, value) = (origin.key_bytes.map(&mut cut), origin.value_bytes.map(&mut cut));
-        let (original, redrive) = origin.first.as_deref().cloned().unwrap_or_else(|| {
-            let (incarnation, timestamp_ms) = (Arc::clone(&self.batch.incarnation), origin.timestamp_ms);
-            (Original { incarnation, partition: origin.partition, offset: origin.offset, timestamp_ms }, 0)
-        });
-        let (reason, error) = (poison.reason, poison.error);
-        self.poison.push(DeadLetter { original, redrive, key, value, headers: Vec::new(), reason, error });
+        self.poison.push(origin.dead_letter(&self.batch.incarnation, &self.payloads, poison));
     }
 
     /// Whether nothing was read.
@@ -165,7 +142,7 @@ impl PendingBatch {
         self.batch.rows.len() + self.poison.len()
     }
 
-    /// Bytes held for keys and values.
+    /// Bytes held for keys, values and headers.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.payloads.len()
@@ -180,13 +157,13 @@ impl PendingBatch {
     /// The time of the oldest record of a partition, in milliseconds since 1970.
     #[must_use]
     pub fn oldest_ms(&self, partition: i32) -> Option<i64> {
-        self.times.get(&partition).map(|span| span.oldest_ms)
+        self.spans.get(&partition).map(|span| span.oldest_ms)
     }
 
-    /// The record times of each partition.
+    /// Each partition's records.
     #[must_use]
-    pub fn times(&self) -> &RecordTimes {
-        &self.times
+    pub fn spans(&self) -> &Spans {
+        &self.spans
     }
 
     /// When each row's record was sent, for the delay from there to the commit.
@@ -260,12 +237,14 @@ impl PendingBatch {
             // Everything of a partition up to the first row of the second half is done with the first half.
             let cut = second.origins.iter().find(|origin| origin.partition == step.partition);
             let cut = cut.map_or(step.next, |origin| origin.offset);
-            if cut > step.expected {
-                moves.push(OffsetMove { next: cut, ..step });
+            if cut == step.next {
+                moves.push(step);
+                continue;
             }
-            if step.next > cut {
-                second.batch.moves.push(OffsetMove { expected: cut.max(step.expected), ..step });
-            }
+            // Where a partition has records of several leaders, nobody knows any more whose is the last one here.
+            let leader_epoch = self.spans.get(&step.partition).and_then(|span| span.leader_epoch);
+            moves.push(OffsetMove { next: cut, leader_epoch, ..step });
+            second.batch.moves.push(OffsetMove { expected: cut, ..step });
         }
         self.batch.moves = moves;
         (self, second)
@@ -277,8 +256,4 @@ fn conflict() -> Poison {
         reason: PoisonReason::Conflict,
         error: "the purchase_id is recorded with another userid, username or price".to_owned(),
     }
-}
-
-fn position_of(original: &Original) -> RecordPosition<'_> {
-    RecordPosition { incarnation: &original.incarnation, partition: original.partition, offset: original.offset }
 }

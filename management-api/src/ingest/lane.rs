@@ -1,16 +1,15 @@
 //! A lane commits one batch after the other: dead letters out, then rows, totals and offsets in one transaction.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Ingest;
 use super::batch::PendingBatch;
 use crate::backoff::Backoff;
-use crate::dead_letters::DeadLetter;
 use crate::store::{RecordError, Recorded};
 
 /// What became of a batch.
@@ -38,13 +37,14 @@ pub(super) async fn run(
     lane: usize,
     ingest: Arc<Ingest>,
     mut batches: mpsc::Receiver<PendingBatch>,
-    reports: Sender<Report>,
+    reports: mpsc::UnboundedSender<Report>,
     cancel: CancellationToken,
 ) {
     while let Some(batch) = batches.recv().await {
         let outcome = tokio::select! {
-            outcome = commit(&ingest, batch) => outcome,
+            biased;
             () = cancel.cancelled() => Outcome::Abandoned,
+            outcome = commit(&ingest, batch) => outcome,
         };
         if reports.send(Report { lane, outcome }).is_err() {
             return;
@@ -53,7 +53,9 @@ pub(super) async fn run(
 }
 
 async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
-    tokio::time::sleep(ingest.config.batch_delay).await;
+    if !ingest.config.batch_delay.is_zero() {
+        sleep(ingest.config.batch_delay).await;
+    }
     // Ids made of a record's place are those of one life of the topic; it may have ended since the record was fetched.
     if batch.has_ids_by_place() && !ingest.is_alive(&batch.batch.incarnation).await {
         tracing::warn!("the topic may have been made anew, reading it again");
@@ -64,10 +66,7 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
     // The rest of a batch that was cut to find a row that the database refuses; usually just the batch.
     let mut parts = vec![batch];
     while let Some(mut part) = parts.pop() {
-        // A dead letter is confirmed, or kept with its offset's move.
-        let poison = std::mem::take(&mut part.poison);
-        let kept = ingest.dead_letters.publish_all(&poison).await;
-        part.batch.dead_letters.extend(keep(poison, &kept));
+        set_aside(ingest, &mut part).await;
         let started = Instant::now();
         match record(ingest, &part).await {
             Ok(recorded) => {
@@ -91,6 +90,17 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
         }
     }
     Outcome::Committed(committed)
+}
+
+/// A dead letter is confirmed before its offset moves; one that its topic refuses moves with the offset into the database.
+async fn set_aside(ingest: &Ingest, part: &mut PendingBatch) {
+    if part.poison.is_empty() {
+        return;
+    }
+    let poison = std::mem::take(&mut part.poison);
+    let refused = ingest.dead_letters.publish_all(&poison).await;
+    let kept = poison.into_iter().enumerate().filter(|(index, _)| refused.contains(index));
+    part.batch.dead_letters.extend(kept.map(|(_, letter)| letter));
 }
 
 /// Why a batch cannot be recorded as it is, however often it is tried.
@@ -123,9 +133,4 @@ async fn record(ingest: &Ingest, batch: &PendingBatch) -> Result<Recorded, Refus
 fn finish(ingest: &Ingest, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
     ingest.waiters.wake(&batch.batch.rows, recorded);
     ingest.metrics.recorded(batch, recorded, transaction);
-}
-
-/// Those that the dead-letter topic does not take.
-fn keep(poison: Vec<DeadLetter>, kept: &[usize]) -> impl Iterator<Item = DeadLetter> {
-    poison.into_iter().enumerate().filter(|(index, _)| kept.contains(index)).map(|(_, letter)| letter)
 }

@@ -1,17 +1,15 @@
 //! Where partitions go on: from the database, held against what the broker has.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use shared::kafka::RecordConsumer;
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use shared::kafka::{PartitionBounds, ReadPosition};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 
-use super::Ingest;
+use super::{Consumer, Ingest};
+use crate::store::PartitionOffset;
 
-/// How long the brokers may take to tell their offsets.
-const TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause before the next try.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -50,13 +48,6 @@ pub(super) struct Position {
     pub next: i64,
 }
 
-/// Requests to the loader.
-pub(super) struct Load {
-    pub number: u64,
-    pub answers: Receiver<Loaded>,
-    pub sender: Sender<Loaded>,
-}
-
 /// Where a partition goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
@@ -66,98 +57,127 @@ pub(super) struct Start {
     pub stored: i64,
     /// The first offset to read: the stored one, unless the broker does not have it.
     pub from: i64,
+    /// The leader epoch of the record before `from`, if it is to be held against the broker's history.
+    pub leader_epoch: Option<i32>,
+    /// The first offset that the broker still has.
+    pub low: i64,
     /// The broker's next offset: the lag is known from the first moment.
     pub end: i64,
 }
 
-/// Finds out in the background where `partitions` go on, trying until it succeeds or is cancelled.
-pub(super) fn request(
-    request: u64,
-    ingest: &Arc<Ingest>,
-    consumer: &Arc<RecordConsumer>,
-    partitions: Vec<i32>,
-    (answer, cancel): (Sender<Loaded>, CancellationToken),
-) {
-    let (ingest, consumer) = (Arc::clone(ingest), Arc::clone(consumer));
-    let runtime = Handle::current();
-    tokio::task::spawn_blocking(move || {
-        let mut told = false;
-        while !cancel.is_cancelled() {
-            match load(&ingest, &consumer, &runtime, &partitions, told) {
-                Ok(found) => {
-                    told = true;
-                    let complete = matches!(found, Answer::Starts { .. });
-                    if answer.send(Loaded { request, answer: found }).is_err() || complete {
-                        return;
-                    }
+/// What is asked of the loader.
+pub(super) struct Request {
+    /// Which request this is.
+    pub number: u64,
+    /// Whose offsets are wanted.
+    pub partitions: Vec<i32>,
+    /// Where to send the answer.
+    pub answers: mpsc::UnboundedSender<Loaded>,
+}
+
+/// Finds out where partitions go on, trying until it succeeds or nobody listens.
+pub(super) async fn run(request: Request, ingest: Arc<Ingest>, consumer: Arc<dyn Consumer>) {
+    let mut told = false;
+    while !request.answers.is_closed() {
+        match load(&ingest, &*consumer, &request.partitions, told).await {
+            Ok(found) => {
+                told = true;
+                let complete = matches!(found, Answer::Starts { .. });
+                if request.answers.send(Loaded { request: request.number, answer: found }).is_err() || complete {
+                    return;
                 }
-                Err(error) => tracing::warn!(error, "offsets not known yet"),
             }
-            std::thread::sleep(PAUSE);
+            Err(error) => tracing::warn!(error, "offsets not known yet"),
         }
-    });
+        sleep(PAUSE).await;
+    }
 }
 
 /// `told`: the reader knows by now that the database is away, and how far behind the partitions are.
-fn load(
-    ingest: &Ingest,
-    consumer: &RecordConsumer,
-    runtime: &Handle,
-    partitions: &[i32],
-    told: bool,
-) -> Result<Answer, String> {
-    let incarnation: Arc<str> = ingest.admin.incarnation().map_err(|error| error.to_string())?.into();
-    let marks = consumer.watermarks(partitions, TIMEOUT).map_err(|error| error.to_string())?;
-    let stored = match runtime.block_on(ingest.store.next_offsets(&incarnation, partitions)) {
+async fn load(ingest: &Ingest, consumer: &dyn Consumer, partitions: &[i32], told: bool) -> Result<Answer, String> {
+    let incarnation: Arc<str> = ingest.kafka.incarnation().await.map_err(|error| error.to_string())?.into();
+    let bounds = consumer.bounds(partitions).await.map_err(|error| error.to_string())?;
+    if bounds.len() < partitions.len() {
+        return Err("not every partition told its offsets".to_owned());
+    }
+    let stored = match ingest.store.next_offsets(&incarnation, partitions).await {
         Ok(stored) => stored,
         Err(error) if told => return Err(error.to_string()),
         Err(error) => {
             tracing::warn!(%error, "the database does not tell where to go on");
-            return behind(consumer, partitions, &marks);
+            return behind(consumer, partitions, &bounds).await;
         }
     };
-    let starts = marks.into_iter().map(|(partition, low, high)| {
-        let stored = stored.iter().find(|offset| offset.partition == partition).map_or(0, |offset| offset.next_offset);
-        start(partition, stored, low, high)
+    let starts = bounds.iter().map(|bounds| {
+        let nothing = PartitionOffset { partition: bounds.partition, next_offset: 0, leader_epoch: None };
+        let stored = stored.iter().find(|offset| offset.partition == bounds.partition).copied().unwrap_or(nothing);
+        start(stored, bounds)
     });
     Ok(Answer::Starts { incarnation, starts: starts.collect() })
 }
 
-fn behind(consumer: &RecordConsumer, partitions: &[i32], marks: &[(i32, i64, i64)]) -> Result<Answer, String> {
-    let committed = consumer.committed(partitions, TIMEOUT).map_err(|error| error.to_string())?;
-    let behind = marks.iter().map(|(partition, low, high)| {
-        let committed = committed.iter().find(|(other, _)| other == partition).map_or(*low, |(_, offset)| *offset);
-        let from = committed.clamp(*low, *high);
-        Start { partition: *partition, stored: from, from, end: *high }
+async fn behind(consumer: &dyn Consumer, partitions: &[i32], bounds: &[PartitionBounds]) -> Result<Answer, String> {
+    let committed = consumer.committed(partitions).await.map_err(|error| error.to_string())?;
+    let behind = bounds.iter().map(|bounds| {
+        let committed = committed.iter().find(|(other, _)| *other == bounds.partition);
+        let from = committed.map_or(bounds.low, |(_, offset)| *offset).clamp(bounds.low, bounds.end);
+        Start { partition: bounds.partition, stored: from, from, leader_epoch: None, low: bounds.low, end: bounds.end }
     });
     Ok(Answer::NoDatabase { behind: behind.collect() })
 }
 
-fn start(partition: i32, stored: i64, low: i64, high: i64) -> Start {
-    let from = if stored < low {
+fn start(stored: PartitionOffset, bounds: &PartitionBounds) -> Start {
+    let PartitionOffset { partition, next_offset: stored, leader_epoch } = stored;
+    let PartitionBounds { low, end, .. } = *bounds;
+    let (from, leader_epoch) = if stored < low {
         if stored > 0 {
             tracing::error!(partition, stored, low, "records were deleted from kafka before they were recorded");
         }
-        low
-    } else if stored > high {
+        (low, None)
+    } else if stored > end && leader_epoch.is_none() {
         // The log was cut behind our back. Reading all of it again is safe: what is recorded is not recorded twice.
-        tracing::error!(partition, stored, high, "the stored offset is past the end of the partition, reading it all");
-        low
+        tracing::error!(partition, stored, end, "the stored offset is past the end of the partition, reading it all");
+        (low, None)
     } else {
-        stored
+        // With an epoch the brokers are asked where the log's history parts from the one that was read.
+        (stored, leader_epoch)
     };
-    Start { partition, stored, from, end: high }
+    Start { partition, stored, from, leader_epoch, low, end }
+}
+
+impl Start {
+    /// Where to read from.
+    pub(super) fn read_position(&self) -> ReadPosition {
+        ReadPosition { partition: self.partition, offset: self.from, leader_epoch: self.leader_epoch }
+    }
+
+    /// Goes on where the log's history parts from the one that was read. Where nobody knows that, the offset alone decides.
+    pub(super) fn cut(self, at: Option<i64>) -> Self {
+        let from = match at {
+            Some(at) => at.min(self.stored).max(self.low),
+            None if self.stored > self.end => self.low,
+            None => self.from,
+        };
+        Self { from, leader_epoch: None, ..self }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn from(stored: i64, leader_epoch: Option<i32>, low: i64, end: i64) -> (i64, Option<i32>) {
+        let bounds = PartitionBounds { partition: 0, low, stable_end: end, end };
+        let start = start(PartitionOffset { partition: 0, next_offset: stored, leader_epoch }, &bounds);
+        (start.from, start.leader_epoch)
+    }
+
     #[test]
     fn a_partition_goes_on_where_the_database_says_unless_the_broker_does_not_have_it() {
-        assert_eq!(start(0, 5, 0, 9).from, 5);
-        assert_eq!(start(0, 9, 0, 9).from, 9);
-        assert_eq!(start(0, 0, 4, 9).from, 4, "expired before the first read");
-        assert_eq!(start(0, 12, 4, 9).from, 4, "past the end is noticed, not obeyed");
+        assert_eq!(from(5, None, 0, 9), (5, None));
+        assert_eq!(from(9, Some(2), 0, 9), (9, Some(2)));
+        assert_eq!(from(0, None, 4, 9), (4, None), "expired before the first read");
+        assert_eq!(from(12, None, 4, 9), (4, None), "past the end is noticed, not obeyed");
+        assert_eq!(from(12, Some(1), 4, 9), (12, Some(1)), "the brokers tell where the histories part");
     }
 }

@@ -1,9 +1,11 @@
 //! The record path: Kafka to one transaction, exactly once.
 //!
 //! One thread (`reader`) polls and decodes; a few `lane`s commit, each with its own partitions; the `loader`
-//! finds out where a partition goes on; `progress` is what all of them tell metrics and health.
+//! finds out where a partition goes on; `progress` is what all of them tell metrics and health. What they ask of Kafka is
+//! a seam (`kafka`), and all of them live in tokio's time: the simulation runs this very code on a clock of its own.
 
 mod batch;
+mod kafka;
 mod lane;
 mod loader;
 mod progress;
@@ -12,19 +14,37 @@ mod reader;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::config::{KafkaConfig, Settings};
-use shared::kafka::{ClientMetrics, ConsumerOptions, GroupProtocol, KafkaError, TopicAdmin};
+use async_trait::async_trait;
+use shared::config::Settings;
+use shared::kafka::{ConsumerOptions, GroupProtocol};
 use shared::shutdown::Shutdown;
+use tokio::task::JoinSet;
 
 pub use self::batch::PendingBatch;
+pub use self::kafka::{Cluster, Consumer, Kafka};
 pub use self::progress::Progress;
-use crate::dead_letters::DeadLetters;
+pub use self::reader::run as run_membership;
+use crate::dead_letters::{DeadLetter, DeadLetters};
 use crate::metrics::IngestMetrics;
 use crate::store::Store;
 use crate::waiters::Waiters;
 
 /// The pause before topics or tables are looked at again.
 const PREPARE_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Where dead letters are sent.
+#[async_trait]
+pub trait DeadLetterSink: Send + Sync + 'static {
+    /// Sends each until it is confirmed or refused for good; gives the indexes of those that were refused.
+    async fn publish_all(&self, letters: &[DeadLetter]) -> Vec<usize>;
+}
+
+#[async_trait]
+impl DeadLetterSink for DeadLetters {
+    async fn publish_all(&self, letters: &[DeadLetter]) -> Vec<usize> {
+        self.publish_all(letters).await
+    }
+}
 
 /// How records are read and batched.
 #[derive(Clone, Debug)]
@@ -35,7 +55,7 @@ pub struct IngestConfig {
     pub lanes: usize,
     /// Records in one transaction at most.
     pub batch_records: usize,
-    /// Bytes of keys and values in one transaction at most.
+    /// Bytes of keys, values and headers in one transaction at most.
     pub batch_bytes: usize,
     /// How long a batch waits for more records while its lane is free.
     pub linger: Duration,
@@ -77,7 +97,7 @@ impl IngestConfig {
             batch_records: settings.size("RECORD_BATCH_MAX_RECORDS", 5_000, 1..=100_000, "records in a transaction"),
             batch_bytes: settings.size(
                 "RECORD_BATCH_MAX_BYTES",
-                2_097_152,
+                4_194_304,
                 1_024..=67_108_864,
                 "bytes of records in a transaction",
             ),
@@ -96,22 +116,18 @@ impl IngestConfig {
 pub struct Ingest {
     /// Its settings.
     pub config: IngestConfig,
-    /// Kafka's settings.
-    pub kafka: KafkaConfig,
+    /// Topics and the consumer group.
+    pub kafka: Arc<dyn Kafka>,
     /// Where purchases go.
     pub store: Arc<dyn Store>,
     /// Where poison goes.
-    pub dead_letters: Arc<DeadLetters>,
+    pub dead_letters: Arc<dyn DeadLetterSink>,
     /// Who waits for a purchase.
     pub waiters: Arc<Waiters>,
-    /// Topics and their incarnations.
-    pub admin: Arc<TopicAdmin>,
     /// How far it is.
     pub progress: Arc<Progress>,
     /// Its metrics.
     pub metrics: Arc<IngestMetrics>,
-    /// The consumer's own metrics.
-    pub client_metrics: Arc<ClientMetrics>,
 }
 
 impl Ingest {
@@ -119,8 +135,9 @@ impl Ingest {
     /// leaves the group.
     pub async fn run(self, shutdown: Shutdown) {
         let ingest = Arc::new(self);
-        let lag = tokio::spawn(progress::watch_lag(Arc::clone(&ingest), shutdown.clone()));
-        let tables = tokio::spawn(migrate(Arc::clone(&ingest)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(progress::watch(Arc::clone(&ingest), shutdown.clone()));
+        tasks.spawn(migrate(Arc::clone(&ingest)));
         while !shutdown.is_stopped() {
             ingest.wait_for_topics(&shutdown).await;
             match reader::spawn(&ingest, &shutdown).await {
@@ -133,42 +150,36 @@ impl Ingest {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-        lag.abort();
-        tables.abort();
     }
 
     /// Waits until both topics are there with a leader for each partition.
     async fn wait_for_topics(&self, shutdown: &Shutdown) {
         let mut said = String::new();
         while !shutdown.is_stopped() {
-            let Err(error) = self.check_topics().await else { return self.progress.set_waiting_for(None) };
+            let error = match self.kafka.prepare().await {
+                Ok(partitions) => {
+                    self.metrics.zero_partitions(partitions);
+                    self.progress.set_partition_count(partitions);
+                    return self.progress.set_waiting_for(None);
+                }
+                Err(error) => error.to_string(),
+            };
             self.progress.set_waiting_for(Some("the topics are not ready"));
-            let error = error.to_string();
             if said != error {
                 tracing::warn!(error, "the topics are not ready, not recording yet");
                 said = error;
             }
             tokio::select! {
-                () = tokio::time::sleep(PREPARE_INTERVAL) => {}
+                biased;
                 () = shutdown.stopped() => {}
+                () = tokio::time::sleep(PREPARE_INTERVAL) => {}
             }
         }
     }
 
-    async fn check_topics(&self) -> Result<(), KafkaError> {
-        self.admin.ensure().await?;
-        let admin = Arc::clone(&self.admin);
-        let count = tokio::task::spawn_blocking(move || admin.partition_count()).await;
-        let count = count.unwrap_or_else(|error| Err(KafkaError::Admin(error.to_string())))?;
-        self.metrics.zero_partitions(count);
-        Ok(())
-    }
-
     /// Whether the topic still lives the life that `incarnation` names. No, when nobody can tell.
     async fn is_alive(&self, incarnation: &str) -> bool {
-        let admin = Arc::clone(&self.admin);
-        let now = tokio::task::spawn_blocking(move || admin.incarnation()).await;
-        now.is_ok_and(|now| now.is_ok_and(|now| now == incarnation))
+        self.kafka.incarnation().await.is_ok_and(|now| now == incarnation)
     }
 }
 

@@ -7,7 +7,6 @@ mod pending;
 mod postgres;
 mod sqlite;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,8 +21,6 @@ use crate::dead_letters::DeadLetter;
 
 /// The most purchases in one answer.
 const PAGE_MAX: u32 = 1000;
-/// Years 0001 to 9999, in milliseconds since 1970: the times that RFC 3339 can write and every database hold.
-const STORABLE_MILLIS: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
 /// The store that `config` names. Nothing is connected yet: the database may be away, now and at any later time.
 #[must_use]

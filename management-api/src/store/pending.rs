@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use shared::event::Purchase;
+use shared::event::{Purchase, STORABLE_MILLIS};
 use uuid::Uuid;
 
-use super::{Batch, RecordError, STORABLE_MILLIS};
+use super::{Batch, RecordError};
 
 /// The rows still to be inserted, each with its index in the batch. By ascending id: replicas that insert the same ids
 /// then wait for each other in one order, and never in a circle.

@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use super::RecordPosition;
+
 /// Namespace of ids made from an idempotency key; fixed for ever, or repeats would become new purchases.
 const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_3c5e_0f7a_4e52_9d3b_5a0c_77e1_41f8);
 /// Namespace of ids made from a record's position, for producers that give no id.
@@ -53,10 +55,13 @@ pub fn purchase_id_for_key(userid: &str, key: &IdempotencyKey) -> Uuid {
     Uuid::new_v5(&KEY_NAMESPACE, format!("{userid}\0{}", key.0).as_bytes())
 }
 
-/// The id (UUIDv5) of a record whose producer gave none: its topic in one life of it, its partition and offset.
+/// The id (UUIDv5) of a record whose producer gave none: its place, and its time, because a log that was cut and grew again
+/// has other records in the same places.
 #[must_use]
-pub fn purchase_id_for_position(incarnation: &str, partition: i32, offset: i64) -> Uuid {
-    Uuid::new_v5(&POSITION_NAMESPACE, format!("{incarnation}\0{partition}\0{offset}").as_bytes())
+pub fn purchase_id_for_position(position: &RecordPosition<'_>) -> Uuid {
+    let RecordPosition { incarnation, partition, offset, timestamp_ms } = position;
+    let time = timestamp_ms.map_or(String::new(), |millis| millis.to_string());
+    Uuid::new_v5(&POSITION_NAMESPACE, format!("{incarnation}\0{partition}\0{offset}\0{time}").as_bytes())
 }
 
 #[cfg(test)]
@@ -77,7 +82,15 @@ mod tests {
     fn ids_never_change_between_releases() {
         let key = IdempotencyKey::parse("order-1").unwrap();
         assert_eq!(purchase_id_for_key("u1", &key).to_string(), "502f0a9c-4773-5d03-818a-3eb9667ccb8c");
-        assert_eq!(purchase_id_for_position("purchases", 3, 42).to_string(), "a0b4e3e1-04c7-5021-bd56-8a19a78803fa");
+        let position = RecordPosition {
+            incarnation: "purchases",
+            partition: 3,
+            offset: 42,
+            timestamp_ms: Some(1_700_000_000_123),
+        };
+        assert_eq!(purchase_id_for_position(&position).to_string(), "f5ceded1-7315-567a-8bd6-95afbb418679");
+        let other = RecordPosition { timestamp_ms: Some(1_700_000_000_124), ..position };
+        assert_ne!(purchase_id_for_position(&position), purchase_id_for_position(&other), "another history");
     }
 
     proptest! {

@@ -16,7 +16,7 @@ pub use self::identity::{
 pub use self::record::{
     Decoded, Poison, PoisonReason, RecordPosition, decode_record, encode_record, purchase_json, record_headers,
 };
-pub use self::timestamp::Timestamp;
+pub use self::timestamp::{STORABLE_MILLIS, Timestamp};
 use crate::price::{Amount, Price};
 
 /// One accepted purchase. `userid` and `username` are 1 to 256 characters, `price` is exact.

@@ -15,6 +15,8 @@ pub struct RecordPosition<'a> {
     pub partition: i32,
     /// The record's offset there.
     pub offset: i64,
+    /// The record's time, in milliseconds since 1970, if it has one.
+    pub timestamp_ms: Option<i64>,
 }
 
 /// Why a record can never be stored.
@@ -129,7 +131,7 @@ pub fn decode_record(
     let timestamp = fields.timestamp(&mut errors);
     match (userid, username, price) {
         (Some(userid), Some(username), Some(price)) if errors.is_empty() => {
-            let by_place = || purchase_id_for_position(position.incarnation, position.partition, position.offset);
+            let by_place = || purchase_id_for_position(&position);
             let purchase = Purchase {
                 purchase_id: purchase_id.unwrap_or_else(by_place),
                 userid,
@@ -155,7 +157,8 @@ mod tests {
     use crate::event::new_purchase_id;
     use crate::price::Price;
 
-    const POSITION: RecordPosition<'static> = RecordPosition { incarnation: "purchases", partition: 3, offset: 42 };
+    const POSITION: RecordPosition<'static> =
+        RecordPosition { incarnation: "purchases", partition: 3, offset: 42, timestamp_ms: Some(1_700_000_000_123) };
 
     fn sent_at() -> Timestamp {
         Timestamp::from_millis(1_700_000_000_123).unwrap()
@@ -168,7 +171,7 @@ mod tests {
     #[test]
     fn a_bare_record_of_another_producer_is_named_by_its_position() {
         let purchase = decode(r#"{"userid":"u","username":"n","price":1.5}"#).unwrap();
-        assert_eq!(purchase.purchase_id, purchase_id_for_position("purchases", 3, 42));
+        assert_eq!(purchase.purchase_id, purchase_id_for_position(&POSITION));
         assert_eq!(purchase.timestamp, sent_at());
     }
 

@@ -1,10 +1,14 @@
 //! Points in time: UTC with milliseconds, in RFC 3339.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Datelike, DurationRound, SecondsFormat, TimeDelta, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
+
+/// Years 0001 to 9999, in milliseconds since 1970: the times that RFC 3339 can write and every store hold.
+pub const STORABLE_MILLIS: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
 /// UTC, cut to milliseconds, so that what was sent equals what is read back from any store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -24,10 +28,11 @@ impl Timestamp {
         Self(time.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(time))
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z, as Kafka counts; nothing when out of range.
+    /// Milliseconds since 1970-01-01T00:00:00Z, as Kafka counts; nothing when no store could hold it, as with microseconds
+    /// taken for milliseconds.
     #[must_use]
     pub fn from_millis(millis: i64) -> Option<Self> {
-        DateTime::from_timestamp_millis(millis).map(Self)
+        DateTime::from_timestamp_millis(millis).filter(|_| STORABLE_MILLIS.contains(&millis)).map(Self)
     }
 
     /// Parses RFC 3339 with any offset; years 0001 to 9999, which every store can hold.
@@ -36,9 +41,7 @@ impl Timestamp {
     /// When the text is no such time.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         let time = DateTime::parse_from_rfc3339(text).map_err(|_| InvalidTimestamp)?;
-        let time = Self::new(time.with_timezone(&Utc));
-        let years = "0001-01-01T00:00:00Z".."9999-12-31T23:59:59.999Z~";
-        if years.contains(&time.to_string().as_str()) { Ok(time) } else { Err(InvalidTimestamp) }
+        Self::from_millis(time.timestamp_millis()).ok_or(InvalidTimestamp)
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -124,5 +127,6 @@ mod tests {
         for text in ["", "2026-01-31", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:00", "yesterday"] {
             assert_eq!(Timestamp::parse(text), Err(InvalidTimestamp), "{text}");
         }
+        assert_eq!(Timestamp::from_millis(1_763_000_000_000_000), None, "microseconds taken for milliseconds");
     }
 }

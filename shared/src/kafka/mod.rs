@@ -8,18 +8,23 @@ mod producer;
 mod stats;
 mod sys;
 mod topic_reader;
+mod unreadable;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 pub use self::admin::{DEAD_LETTER_BYTES_MAX, KafkaError, TopicAdmin};
-pub use self::consumer::{ConsumedRecord, ConsumerOptions, GroupProtocol, Partitions, Polled, RecordConsumer};
+pub use self::consumer::{
+    ConsumedRecord, ConsumerOptions, GroupProtocol, Membership, OwnedRecord, PartitionBounds, Partitions, Polled,
+    ReadPosition, RecordConsumer, RecordHeader,
+};
 pub use self::in_process::{InProcessBroker, ProduceFault};
 pub use self::producer::{
     Codec, Delivery, HeaderRef, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, text_headers,
 };
 pub use self::stats::ClientMetrics;
 pub use self::topic_reader::read_topic;
+pub use self::unreadable::{UnreadableBatch, find_unreadable_batch};
 use crate::config::KafkaConfig;
 
 /// How often librdkafka reports its statistics, to a client that hears them: readiness and the choice of partitions know

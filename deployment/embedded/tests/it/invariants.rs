@@ -56,7 +56,7 @@ fn sql_stands_only_in_the_store() {
 fn unsafe_code_stands_only_where_librdkafka_is_called() {
     for service in ["shared/src", "web-server/src", "management-api/src", "deployment/embedded/src"] {
         for name in names(files(&root().join(service), ".rs"), concat!("unsa", "fe {")) {
-            assert_eq!(name, "shared/src/kafka/sys.rs");
+            assert!(name.starts_with("shared/src/kafka/sys/"), "{name}");
         }
     }
 }

@@ -2,19 +2,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use shared::kafka::KafkaError;
+use shared::kafka::{KafkaError, Partitions};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::Reader;
-use crate::ingest::batch::{PendingBatch, RecordTimes, Room};
+use crate::ingest::batch::{PendingBatch, Room, Spans};
 use crate::ingest::lane::{Outcome, Report};
 
-/// How long the thread waits for a busy lane before it pauses all partitions and polls on. Must stay far below
-/// the time after which a group throws out a member that does not poll.
-const LANE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the reader waits for a busy lane before it pauses the lane's partitions and polls on: no longer than the others
+/// have work for. A pause gives up what was fetched ahead, so it is not for every moment's wait.
+const LANE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Batches that may wait in a lane behind the one being committed. Records come in runs of one partition, and so of
 /// one lane: with less, the other lanes would run dry meanwhile.
@@ -23,19 +23,22 @@ const BATCHES_AHEAD: usize = 1;
 /// A lane as the reader sees it.
 pub(super) struct Lane {
     batches: mpsc::Sender<PendingBatch>,
-    /// The record times of what was handed over and is not settled yet, batch by batch.
-    held: VecDeque<RecordTimes>,
+    /// What was handed over and is not settled yet, batch by batch.
+    held: VecDeque<Spans>,
     /// What is handed over next.
     pub(super) next: PendingBatch,
     /// How large the last batch was.
     room: Room,
+    /// Its partitions are not fetched, because it has more than enough.
+    pub(super) paused: bool,
 }
 
 impl Lane {
     /// A lane, and where it takes its batches from.
     pub(super) fn new() -> (Self, mpsc::Receiver<PendingBatch>) {
         let (batches, receiver) = mpsc::channel(1 + BATCHES_AHEAD);
-        (Self { batches, held: VecDeque::new(), next: PendingBatch::default(), room: Room::default() }, receiver)
+        let (held, next, room) = (VecDeque::new(), PendingBatch::default(), Room::default());
+        (Self { batches, held, next, room, paused: false }, receiver)
     }
 
     /// Begins a batch, unless one has begun.
@@ -45,7 +48,7 @@ impl Lane {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.held.is_empty()
     }
 
@@ -55,7 +58,7 @@ impl Lane {
 
     /// The time of a partition's oldest record that is not recorded yet.
     pub(super) fn oldest_ms(&self, partition: i32) -> Option<i64> {
-        let held = self.held.iter().find_map(|times| times.get(&partition).map(|span| span.oldest_ms));
+        let held = self.held.iter().find_map(|spans| spans.get(&partition).map(|span| span.oldest_ms));
         held.or_else(|| self.next.oldest_ms(partition))
     }
 }
@@ -82,36 +85,52 @@ impl Reader {
         next.len() >= config.batch_records || next.bytes() >= config.batch_bytes
     }
 
-    /// Lets a lane that has more than enough commit. After a while all partitions are paused: then polling goes on, and
-    /// with it the membership in the group, however long the database is away.
-    pub(super) fn wait_for_lane(&mut self, number: usize) -> Result<(), KafkaError> {
+    /// Lets a lane that has more than enough commit. After a while its partitions are paused: then polling goes on, and with
+    /// it the other lanes and the membership in the group, however long the database is away.
+    pub(super) async fn wait_for_lane(&mut self, number: usize) -> Result<(), KafkaError> {
         let deadline = Instant::now() + LANE_PATIENCE;
         while !self.lanes[number].has_room() && !self.reload_due {
-            match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(report) => {
+            match timeout_at(deadline, self.reports.recv()).await {
+                Ok(Some(report)) => {
                     self.settle(report)?;
                     self.hand_over_due()?;
                 }
-                Err(RecvTimeoutError::Timeout) if self.paused => return Ok(()),
-                Err(RecvTimeoutError::Timeout) => {
-                    tracing::info!("a batch takes long, partitions paused");
-                    self.paused = true;
-                    return self.consumer.pause(&self.assigned_partitions());
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(KafkaError::Admin("a lane has ended".to_owned())),
+                Ok(None) => return Err(KafkaError::Admin("the lanes have ended".to_owned())),
+                Err(_) => return self.pause_lane(number),
             }
         }
         Ok(())
     }
 
+    fn pause_lane(&mut self, number: usize) -> Result<(), KafkaError> {
+        if self.lanes[number].paused {
+            return Ok(());
+        }
+        tracing::info!(lane = number, "a batch takes long, its lane's partitions are paused");
+        self.lanes[number].paused = true;
+        self.consumer.pause(&self.partitions_of(number))
+    }
+
+    fn resume_lane(&mut self, number: usize) -> Result<(), KafkaError> {
+        self.lanes[number].paused = false;
+        let mut partitions = self.partitions_of(number);
+        partitions.retain(|partition| !self.unreadable.contains_key(partition));
+        self.consumer.resume(&partitions)
+    }
+
+    fn partitions_of(&self, lane: usize) -> Partitions {
+        let of_lane = self.partitions.iter().filter(|(_, position)| position.is_some_and(|it| it.lane == lane));
+        of_lane.map(|(partition, _)| *partition).collect()
+    }
+
     /// Takes note of what became of a lane's batch.
     pub(super) fn settle(&mut self, report: Report) -> Result<(), KafkaError> {
-        let times = self.lanes[report.lane].held.pop_front().unwrap_or_default();
+        let spans = self.lanes[report.lane].held.pop_front().unwrap_or_default();
         match report.outcome {
             Outcome::Committed(offsets) => {
                 for (partition, next) in &offsets {
                     // What is not read yet is no older than what was recorded last.
-                    let newest = times.get(partition).map(|span| span.newest_ms);
+                    let newest = spans.get(partition).map(|span| span.newest_ms);
                     let oldest = self.lanes[report.lane].oldest_ms(*partition).or(newest);
                     if let Some(Some(position)) = self.partitions.get(partition) {
                         self.ingest.progress.recorded(*partition, *next, position.next, oldest);
@@ -127,11 +146,8 @@ impl Reader {
             Outcome::Outdated => self.reload_due = true,
             Outcome::Abandoned => {}
         }
-        if self.paused && self.lanes.iter().all(Lane::has_room) {
-            self.paused = false;
-            self.consumer.resume(&self.assigned_partitions())?;
-        }
-        Ok(())
+        let lane = &self.lanes[report.lane];
+        if lane.paused && lane.has_room() { self.resume_lane(report.lane) } else { Ok(()) }
     }
 
     pub(super) fn hand_over_due(&mut self) -> Result<(), KafkaError> {
@@ -148,7 +164,7 @@ impl Reader {
         Ok(())
     }
 
-    fn hand_over(&mut self, number: usize) -> Result<(), KafkaError> {
+    pub(super) fn hand_over(&mut self, number: usize) -> Result<(), KafkaError> {
         let lane = &mut self.lanes[number];
         let batch = std::mem::take(&mut lane.next);
         for step in &batch.batch.moves {
@@ -157,17 +173,17 @@ impl Reader {
             }
         }
         lane.room = batch.room();
-        lane.held.push_back(batch.times().clone());
+        lane.held.push_back(batch.spans().clone());
         lane.batches.try_send(batch).map_err(|error| KafkaError::Admin(format!("a lane has ended: {error}")))
     }
 
     /// Waits until all lanes are idle, at most `patience`.
-    pub(super) fn await_lanes(&mut self, patience: Duration) -> Result<(), KafkaError> {
+    pub(super) async fn await_lanes(&mut self, patience: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + patience;
         while !self.lanes.iter().all(Lane::is_idle) {
-            match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(report) => self.settle(report)?,
-                Err(_) => break,
+            match timeout_at(deadline, self.reports.recv()).await {
+                Ok(Some(report)) => self.settle(report)?,
+                Ok(None) | Err(_) => break,
             }
         }
         Ok(())

@@ -1,30 +1,36 @@
-//! The one thread that polls Kafka, decodes records, and answers rebalances.
+//! The one task that polls Kafka, decodes records, and answers rebalances.
 
 mod handover;
 mod rebalance;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use shared::kafka::{ConsumedRecord, KafkaError, Partitions, Polled, RecordConsumer};
+use shared::kafka::{ConsumedRecord, KafkaError, Partitions, Polled};
 use shared::shutdown::Shutdown;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::handover::Lane;
-use super::Ingest;
+use self::trouble::Unreadable;
 use super::lane::{self, Report};
-use super::loader::{Load, Position};
+use super::loader::{Loaded, Position};
+use super::{Consumer, Ingest};
+use crate::store::OffsetMove;
 
 /// The longest poll: how soon a shutdown or an answer of the loader is seen.
 const POLL: Duration = Duration::from_millis(50);
-/// How often Kafka is told what is recorded. librdkafka gives no partition back while a commit is under way, so
-/// one after every batch would hold up a rebalance for as long as there is load.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// How long after one commit has ended the next tells Kafka what is recorded. Short, because autoscalers count by it; but
+/// never are two under way, for librdkafka gives no partition back meanwhile.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
+/// How often the reader gives a sign of life: a lock for each record would be too much for the same answer.
+const BEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// How long running transactions may take to end before the process does.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -34,8 +40,7 @@ pub(super) fn spawn(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> oneshot::Recei
     let (sender, receiver) = oneshot::channel();
     let (ingest, shutdown, runtime) = (Arc::clone(ingest), shutdown.clone(), Handle::current());
     let thread = thread::Builder::new().name("reader".to_owned()).spawn(move || {
-        let _runtime = runtime.enter();
-        let _ = sender.send(run(&ingest, &shutdown));
+        let _ = sender.send(runtime.block_on(run(&ingest, &shutdown)));
     });
     if let Err(error) = thread {
         tracing::error!(%error, "no thread for the consumer");
@@ -43,112 +48,160 @@ pub(super) fn spawn(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> oneshot::Recei
     receiver
 }
 
-fn run(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> Result<(), KafkaError> {
+/// Runs one membership of the group until `shutdown` says stop. What it has begun ends with it, also when it is dropped.
+///
+/// # Errors
+/// When the consumer cannot be built, or has died.
+pub async fn run(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> Result<(), KafkaError> {
     let mut reader = Reader::join(ingest)?;
     let outcome = loop {
         if shutdown.is_stopped() {
             break Ok(());
         }
-        if let Err(error) = reader.step() {
+        if let Err(error) = reader.step().await {
             break Err(error);
         }
     };
-    reader.leave();
+    reader.leave().await;
     outcome
 }
 
 struct Reader {
     ingest: Arc<Ingest>,
-    consumer: Arc<RecordConsumer>,
+    consumer: Arc<dyn Consumer>,
     incarnation: Arc<str>,
     /// The assigned partitions; `None` while their offsets are being loaded.
     partitions: BTreeMap<i32, Option<Position>>,
     /// Given by the group, not yet taken over: their offsets are being loaded.
     joining: Partitions,
     lanes: Vec<Lane>,
-    reports: Receiver<Report>,
+    reports: mpsc::UnboundedReceiver<Report>,
     /// Recorded offsets that Kafka has not been told yet, and when it is told next.
     uncommitted: BTreeMap<i32, i64>,
     next_commit: Instant,
-    paused: bool,
+    next_beat: Instant,
+    /// Partitions that cannot be read on.
+    unreadable: BTreeMap<i32, Unreadable>,
+    /// Partitions whose position is not in their log's history any more, and where that parts from what was read, if known.
+    cuts: BTreeMap<i32, Option<i64>>,
     /// Stored offsets are not what was expected: all are to be read again.
     reload_due: bool,
-    load: Load,
+    /// The newest request to the loader, what works on it, and its answers.
+    request: u64,
+    loader: Option<AbortHandle>,
+    loaded: (mpsc::UnboundedSender<Loaded>, mpsc::UnboundedReceiver<Loaded>),
     cancel: CancellationToken,
+    /// Lanes and loaders; they end with the reader.
+    tasks: JoinSet<()>,
 }
 
 impl Reader {
     fn join(ingest: &Arc<Ingest>) -> Result<Self, KafkaError> {
-        let consumer = RecordConsumer::join(
-            &ingest.kafka,
-            "management-api",
-            &ingest.config.consumer,
-            Arc::clone(&ingest.client_metrics),
-        )?;
-        let consumer = Arc::new(consumer);
-        ingest.progress.set_consumer(Some(&consumer));
+        let consumer = ingest.kafka.join()?;
         let cancel = CancellationToken::new();
         // Never more reports than batches handed over, and those have their limit.
-        let (report, reports) = channel();
-        let lanes = (0..ingest.config.lanes).map(|lane| {
-            let (handle, batches) = Lane::new();
-            tokio::spawn(lane::run(lane, Arc::clone(ingest), batches, report.clone(), cancel.clone()));
-            handle
+        let (report, reports) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let lanes = (0..ingest.config.lanes).map(|number| {
+            let (lane, batches) = Lane::new();
+            tasks.spawn(lane::run(number, Arc::clone(ingest), batches, report.clone(), cancel.clone()));
+            lane
         });
-        let (sender, answers) = channel();
+        let lanes = lanes.collect();
+        ingest.progress.set_consumer(Some(&consumer));
         Ok(Self {
-            lanes: lanes.collect(),
             ingest: Arc::clone(ingest),
             consumer,
             incarnation: "".into(),
             partitions: BTreeMap::new(),
             joining: Vec::new(),
+            lanes,
             reports,
             uncommitted: BTreeMap::new(),
             next_commit: Instant::now(),
-            paused: false,
+            next_beat: Instant::now(),
+            unreadable: BTreeMap::new(),
+            cuts: BTreeMap::new(),
             reload_due: false,
-            load: Load { number: 0, answers, sender },
+            request: 0,
+            loader: None,
+            loaded: mpsc::unbounded_channel(),
             cancel,
+            tasks,
         })
     }
 
     /// One turn: what lanes and loader say, one poll, and what is due.
-    fn step(&mut self) -> Result<(), KafkaError> {
+    async fn step(&mut self) -> Result<(), KafkaError> {
         while let Ok(report) = self.reports.try_recv() {
             self.settle(report)?;
         }
-        while let Ok(loaded) = self.load.answers.try_recv() {
-            self.take_over(loaded)?;
+        while let Ok(loaded) = self.loaded.1.try_recv() {
+            self.take_over(loaded).await?;
         }
+        self.check_tasks()?;
         if self.ingest.progress.take_incarnation_change() {
             tracing::warn!("the topic was made anew, reading it from where the database says");
             self.reload_due = true;
         }
         if self.reload_due {
-            self.reload()?;
+            self.reload().await?;
         }
+        self.retry_unreadable();
         let consumer = Arc::clone(&self.consumer);
-        match consumer.poll(self.poll_timeout()) {
+        let polled = consumer.poll(self.poll_timeout()).await;
+        self.react(polled).await?;
+        self.commit_if_due();
+        self.hand_over_due()
+    }
+
+    async fn react(&mut self, polled: Polled<'_>) -> Result<(), KafkaError> {
+        match polled {
             Polled::Nothing => {}
-            Polled::Record(record) => self.add(&record)?,
+            Polled::Record(record) => {
+                if let Some(lane) = self.add(&record) {
+                    drop(record);
+                    self.wait_for_lane(lane).await?;
+                }
+            }
+            Polled::End { partition, offset } => self.end(partition, offset),
             Polled::Assigned(partitions) => self.assigned(partitions)?,
-            Polled::Revoked(partitions) => self.revoked(&partitions)?,
-            Polled::OffsetOutOfRange => self.reload_due = true,
+            Polled::Revoked(partitions) => self.revoked(&partitions).await?,
+            Polled::Reset { partition, cut_at, reason } => self.reset(partition, cut_at, &reason),
+            Polled::Unreadable { partition, reason } => self.cannot_read(partition, reason)?,
             Polled::Trouble(error) => tracing::warn!(error, "kafka consumer trouble"),
             Polled::Fatal(error) => return Err(KafkaError::Admin(error)),
         }
-        if Instant::now() >= self.next_commit {
-            // The sign of life goes along: a lock for each record would be too much for the same answer.
-            self.ingest.progress.beat();
+        Ok(())
+    }
+
+    /// Lanes and loaders never end before the reader, unless they panic.
+    fn check_tasks(&mut self) -> Result<(), KafkaError> {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                return Err(KafkaError::Admin(format!("a task of the consumer has died: {error}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_if_due(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_beat {
+            self.next_beat = now + BEAT_INTERVAL;
+            self.ingest.progress.beat(self.consumer.membership());
+        }
+        if self.consumer.is_committing() {
+            self.next_commit = now + COMMIT_INTERVAL;
+        } else if now >= self.next_commit {
             self.commit();
         }
-        self.hand_over_due()
     }
 
     /// Tells Kafka what is recorded.
     fn commit(&mut self) {
-        self.next_commit = Instant::now() + COMMIT_INTERVAL;
         let offsets: Vec<_> = std::mem::take(&mut self.uncommitted).into_iter().collect();
         if !offsets.is_empty()
             && let Err(error) = self.consumer.commit(&offsets)
@@ -157,37 +210,61 @@ impl Reader {
         }
     }
 
-    /// Short while a batch waits to be handed over, so that it is not kept from a lane that is free.
+    /// Short while a batch or a commit waits for its time, so that neither is late by a whole poll.
     fn poll_timeout(&self) -> Duration {
         let linger = self.ingest.config.linger.max(Duration::from_millis(1));
-        let waiting = self.lanes.iter().any(|lane| !lane.next.is_empty());
-        if waiting { linger.min(POLL) } else { POLL }
+        if self.lanes.iter().any(|lane| !lane.next.is_empty()) {
+            linger.min(POLL)
+        } else if self.uncommitted.is_empty() {
+            POLL
+        } else {
+            COMMIT_INTERVAL / 2
+        }
     }
 
-    fn add(&mut self, record: &ConsumedRecord<'_>) -> Result<(), KafkaError> {
-        let Some(Some(position)) = self.partitions.get_mut(&record.partition()) else { return Ok(()) };
+    /// Adds a record to its lane's next batch; gives the lane if that has more than enough now.
+    fn add(&mut self, record: &ConsumedRecord<'_>) -> Option<usize> {
+        let partition = record.partition();
+        let position = self.partitions.get_mut(&partition)?.as_mut()?;
         let number = position.lane;
         if record.offset() < position.next {
-            return Ok(());
+            return None;
         }
         let lane = &mut self.lanes[number];
         lane.begin(&self.incarnation);
-        if lane.next.oldest_ms(record.partition()).is_none() && lane.oldest_ms(record.partition()).is_none() {
-            self.ingest.progress.pending(record.partition(), record.offset(), record.timestamp_ms());
+        if lane.next.oldest_ms(partition).is_none() && lane.oldest_ms(partition).is_none() {
+            self.ingest.progress.pending(partition, record.offset(), record.timestamp_ms());
         }
         lane.next.push(record, position.expected);
         position.next = record.offset() + 1;
-        if self.is_full(number) && !self.lanes[number].has_room() { self.wait_for_lane(number) } else { Ok(()) }
+        self.can_be_read(partition);
+        (self.is_full(number) && !self.lanes[number].has_room()).then_some(number)
     }
 
-    /// Lets running transactions end and leaves the group.
-    fn leave(&mut self) {
-        if let Err(error) = self.await_lanes(STOP_PATIENCE) {
+    /// Nothing that can be polled is left before `offset`: what stands there are marks of transactions. They are passed
+    /// like records, or the partition would seem to be behind for ever.
+    fn end(&mut self, partition: i32, offset: i64) {
+        let Some(Some(position)) = self.partitions.get_mut(&partition) else { return };
+        if offset > position.next {
+            // A mark may be of another leader than the record before it, so no epoch goes along.
+            let step = OffsetMove { partition, expected: position.expected, next: offset, leader_epoch: None };
+            let lane = &mut self.lanes[position.lane];
+            lane.begin(&self.incarnation);
+            lane.next.pass(step);
+            position.next = offset;
+        }
+        self.can_be_read(partition);
+    }
+
+    /// Lets running transactions end; the group is left when the last owner drops the consumer.
+    async fn leave(mut self) {
+        if let Err(error) = self.await_lanes(STOP_PATIENCE).await {
             tracing::warn!(%error, "while leaving");
         }
         self.commit();
         self.cancel.cancel();
-        self.consumer.leave(&self.joining);
+        // What they hold of the consumer would end it on a thread that must not be blocked.
+        self.tasks.shutdown().await;
         self.ingest.progress.set_consumer(None);
     }
 }

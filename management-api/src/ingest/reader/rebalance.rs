@@ -1,12 +1,13 @@
 //! What the reader does when the group gives or takes partitions, or when its offsets are not to be trusted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use shared::kafka::{KafkaError, Partitions};
+use shared::kafka::{KafkaError, Partitions, ReadPosition};
 
 use super::Reader;
 use crate::ingest::batch::PendingBatch;
-use crate::ingest::loader::{self, Answer, Loaded, Position, Start};
+use crate::ingest::loader::{self, Answer, Loaded, Position, Request, Start};
 
 /// How long running transactions may take to end before partitions are given back all the same: whoever gets
 /// them is protected by the compare-and-set of the offsets.
@@ -27,16 +28,19 @@ impl Reader {
     }
 
     /// The group takes partitions: what was decoded of them is dropped, what is being committed may end.
-    pub(super) fn revoked(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
+    pub(super) async fn revoked(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
         tracing::info!(?partitions, "partitions revoked");
         self.ingest.metrics.rebalance();
-        self.await_lanes(REVOKE_PATIENCE)?;
+        self.await_lanes(REVOKE_PATIENCE).await?;
         self.commit();
         // librdkafka would remember a pause, and not fetch a partition that comes back later.
         self.consumer.resume(partitions)?;
         self.joining.retain(|partition| !partitions.contains(partition));
         for partition in partitions {
             self.partitions.remove(partition);
+            self.uncommitted.remove(partition);
+            self.unreadable.remove(partition);
+            self.cuts.remove(partition);
             self.ingest.progress.release(*partition);
         }
         self.consumer.unassign(partitions)?;
@@ -54,7 +58,7 @@ impl Reader {
             for step in std::mem::take(&mut lane.next).batch.moves {
                 if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
                     position.next = step.expected;
-                    again.push((step.partition, step.expected));
+                    again.push(ReadPosition::at(step.partition, step.expected));
                 }
             }
         }
@@ -62,7 +66,7 @@ impl Reader {
     }
 
     /// Asks again where all partitions go on; until then nothing more is read of them.
-    pub(super) fn reload(&mut self) -> Result<(), KafkaError> {
+    pub(super) async fn reload(&mut self) -> Result<(), KafkaError> {
         for lane in &mut self.lanes {
             lane.next = PendingBatch::default();
         }
@@ -70,27 +74,30 @@ impl Reader {
             *position = None;
         }
         // What is still being committed would make the offsets read now stale.
-        self.await_lanes(REVOKE_PATIENCE)?;
+        self.await_lanes(REVOKE_PATIENCE).await?;
         self.reload_due = false;
         self.load();
         Ok(())
     }
 
-    fn load(&mut self) {
-        self.load.number += 1;
+    pub(super) fn load(&mut self) {
+        self.request += 1;
         let loading =
             self.partitions.iter().filter(|(_, position)| position.is_none()).map(|(partition, _)| *partition);
         let partitions: Partitions = loading.chain(self.joining.iter().copied()).collect();
         if partitions.is_empty() {
             return;
         }
-        let answer = (self.load.sender.clone(), self.cancel.clone());
-        loader::request(self.load.number, &self.ingest, &self.consumer, partitions, answer);
+        let request = Request { number: self.request, partitions, answers: self.loaded.0.clone() };
+        let loader = self.tasks.spawn(loader::run(request, Arc::clone(&self.ingest), Arc::clone(&self.consumer)));
+        if let Some(outdated) = self.loader.replace(loader) {
+            outdated.abort();
+        }
     }
 
     /// The offsets are known: begin, or go on, from there.
-    pub(super) fn take_over(&mut self, loaded: Loaded) -> Result<(), KafkaError> {
-        if loaded.request != self.load.number {
+    pub(super) async fn take_over(&mut self, loaded: Loaded) -> Result<(), KafkaError> {
+        if loaded.request != self.request {
             return Ok(());
         }
         let (incarnation, starts) = match loaded.answer {
@@ -101,30 +108,38 @@ impl Reader {
             let first = self.incarnation.is_empty();
             self.incarnation = incarnation;
             self.ingest.progress.set_incarnation(&self.incarnation);
+            self.cuts.clear();
             if !first && self.partitions.values().any(Option::is_some) {
                 // Partitions read before belong to the life of the topic that has just ended.
-                return self.reload();
+                return self.reload().await;
             }
         }
+        let starts = starts.into_iter().map(|start| match self.cuts.remove(&start.partition) {
+            Some(at) => start.cut(at),
+            None => start,
+        });
         let (joining, loading): (Vec<_>, Vec<_>) =
-            starts.into_iter().partition(|start| self.joining.contains(&start.partition));
-        if !self.joining.is_empty() {
-            self.consumer.assign(&offsets(&joining))?;
-            self.joining.clear();
-            if self.paused {
-                self.consumer.pause(&numbers(&joining))?;
-            }
-        }
-        if !self.paused {
-            self.consumer.resume(&numbers(&loading))?;
-        }
-        self.consumer.seek(&offsets(&loading))?;
-        for start in joining.into_iter().chain(loading) {
+            starts.collect::<Vec<_>>().into_iter().partition(|start| self.joining.contains(&start.partition));
+        for start in joining.iter().chain(&loading) {
             let position = Position { lane: self.emptiest_lane(), expected: start.stored, next: start.from };
             self.partitions.insert(start.partition, Some(position));
             self.ingest.progress.take_over(start.partition, start.from, start.end);
+            // An autoscaler counts from what Kafka was told last; whoever had the partition may not have come to that.
+            self.uncommitted.insert(start.partition, start.from);
         }
-        Ok(())
+        if !self.joining.is_empty() {
+            self.consumer.assign(&positions(&joining))?;
+            self.joining.clear();
+        }
+        self.consumer.seek(&positions(&loading))?;
+        let (busy, free): (Vec<_>, Vec<_>) =
+            joining.iter().chain(&loading).map(|start| start.partition).partition(|it| self.is_lane_paused(*it));
+        self.consumer.pause(&busy)?;
+        self.consumer.resume(&free)
+    }
+
+    fn is_lane_paused(&self, partition: i32) -> bool {
+        matches!(self.partitions.get(&partition), Some(Some(position)) if self.lanes[position.lane].paused)
     }
 
     /// The database does not tell where to go on, but the group must not wait: it cannot move a partition before all its
@@ -132,8 +147,8 @@ impl Reader {
     fn hold(&mut self, behind: &[Start]) -> Result<(), KafkaError> {
         let joining: Vec<_> = behind.iter().copied().filter(|start| self.joining.contains(&start.partition)).collect();
         if !joining.is_empty() {
-            self.consumer.assign(&offsets(&joining))?;
-            self.consumer.pause(&numbers(&joining))?;
+            self.consumer.assign(&positions(&joining))?;
+            self.consumer.pause(&joining.iter().map(|start| start.partition).collect::<Partitions>())?;
             self.partitions.extend(joining.iter().map(|start| (start.partition, None)));
             self.joining.clear();
         }
@@ -142,18 +157,9 @@ impl Reader {
         }
         Ok(())
     }
-
-    pub(super) fn assigned_partitions(&self) -> Partitions {
-        self.partitions.keys().copied().collect()
-    }
 }
 
 /// The partitions, each with where it goes on.
-fn offsets(starts: &[Start]) -> Vec<(i32, i64)> {
-    starts.iter().map(|start| (start.partition, start.from)).collect()
-}
-
-/// The partitions alone.
-fn numbers(starts: &[Start]) -> Partitions {
-    starts.iter().map(|start| start.partition).collect()
+fn positions(starts: &[Start]) -> Vec<ReadPosition> {
+    starts.iter().map(Start::read_position).collect()
 }

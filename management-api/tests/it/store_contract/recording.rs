@@ -1,5 +1,6 @@
 //! Rows, totals and offsets move together; nothing is stored twice.
 
+use chrono::DateTime;
 use management_api::store::{Batch, RecordError};
 use rust_decimal::Decimal;
 use shared::event::{Purchase, Timestamp};
@@ -101,8 +102,8 @@ async fn what_no_database_can_hold_is_rejected_and_not_retried() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
         let nul = Purchase { userid: "a\0b".to_owned(), ..purchase(1) };
-        let far =
-            Purchase { timestamp: Timestamp::from_millis(i64::from(u32::MAX) * 1_000_000).unwrap(), ..purchase(1) };
+        let year_138072 = DateTime::from_timestamp_millis(i64::from(u32::MAX) * 1_000_000).unwrap();
+        let far = Purchase { timestamp: Timestamp::new(year_138072), ..purchase(1) };
         for rows in [vec![nul], vec![far], vec![purchase(1), purchase(2), purchase(1)]] {
             let refused = store.record(&batch(0, 0, rows)).await;
             assert!(matches!(refused, Err(RecordError::Rejected(_))), "{refused:?}");

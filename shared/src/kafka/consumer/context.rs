@@ -1,40 +1,89 @@
-//! What librdkafka tells the consumer: rebalances are noted for the polling thread, the rest goes to log and metrics.
+//! What librdkafka tells the consumer besides its events, and what the consumer remembers between them.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::util::Timeout;
 
-use super::Polled;
 use crate::kafka::ClientMetrics;
+
+/// Whether the group has the consumer as a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// The group's last round has come to its end with this member in it.
+    pub is_member: bool,
+    /// What the client complained about last, while it is none.
+    pub complaint: Option<String>,
+}
+
+/// A change that the group has told and that waits for an answer.
+pub(super) enum Rebalance {
+    Assigned(Vec<i32>),
+    Revoked(Vec<i32>),
+}
 
 pub(super) struct Context {
     metrics: Arc<ClientMetrics>,
-    rebalances: Mutex<VecDeque<Polled<'static>>>,
-    leaving: AtomicBool,
+    membership: Mutex<Membership>,
+    committing: AtomicBool,
+    unanswered: Mutex<Option<Rebalance>>,
 }
 
 impl Context {
     pub(super) fn new(metrics: Arc<ClientMetrics>) -> Self {
-        Self { metrics, rebalances: Mutex::default(), leaving: AtomicBool::new(false) }
+        Self { metrics, membership: Mutex::default(), committing: AtomicBool::new(false), unanswered: Mutex::default() }
     }
 
-    /// From now on rebalances answer themselves.
-    pub(super) fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
+    pub(super) fn set_unanswered(&self, rebalance: Rebalance) {
+        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = Some(rebalance);
     }
 
-    pub(super) fn next_rebalance(&self) -> Option<Polled<'static>> {
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    pub(super) fn take_unanswered(&self) -> Option<Rebalance> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn membership(&self) -> Membership {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_committing(&self, committing: bool) {
+        self.committing.store(committing, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_committing(&self) -> bool {
+        self.committing.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of what the client complains about.
+    pub(super) fn complaint(&self, code: RDKafkaErrorCode, text: &str) {
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            self.metrics.set_connected(false);
+        }
+        let mut membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        membership.complaint = Some(text.to_owned());
+    }
+
+    pub(super) fn statistics(&self, json: &[u8]) {
+        let statistics: Statistics = match serde_json::from_slice(json) {
+            Ok(statistics) => statistics,
+            Err(error) => return tracing::debug!(%error, "statistics not understood"),
+        };
+        self.metrics.update(&statistics);
+        let Some(group) = &statistics.cgrp else { return };
+        // In the states that wait for a call of ours the group has us already.
+        let joined = ["steady", "wait-assign-call", "wait-unassign-call"].contains(&group.join_state.as_str())
+            || group.join_state.ends_with("unassign-to-complete");
+        let mut membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        membership.is_member = joined;
+        if joined {
+            membership.complaint = None;
+        }
     }
 }
 
@@ -43,47 +92,20 @@ impl ClientContext for Context {
         crate::kafka::admin::log(level, facility, message);
     }
 
-    fn stats(&self, statistics: Statistics) {
-        self.metrics.update(&statistics);
-    }
-
-    fn error(&self, error: ClientError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.metrics.set_connected(false);
-        }
-        // librdkafka's own log line tells the same, and repeats it less often.
-        tracing::debug!(%error, reason, "kafka consumer error");
+    fn stats_raw(&self, json: &[u8]) {
+        self.statistics(json);
     }
 }
 
 impl ConsumerContext for Context {
-    /// Only takes note: the polling thread answers, outside of the callback.
+    /// Only ever called while the client is dropped, which polls by itself: it answers at once, so that it can leave.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.leaving.load(Ordering::Relaxed) {
-            let _ = match (code, consumer.rebalance_protocol()) {
-                (RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, RebalanceProtocol::Cooperative) => {
-                    consumer.incremental_assign(list)
-                }
-                (_, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(list),
-                _ => consumer.unassign(),
-            };
-            return;
-        }
-        let partitions = list.elements().iter().map(TopicPartitionListElem::partition).collect();
-        let event = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Polled::Assigned(partitions),
-            _ => Polled::Revoked(partitions),
+        let _ = match (code, consumer.rebalance_protocol()) {
+            (RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, RebalanceProtocol::Cooperative) => {
+                consumer.incremental_assign(list)
+            }
+            (_, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(list),
+            _ => consumer.unassign(),
         };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
-    }
-
-    fn commit_callback(&self, result: Result<(), ClientError>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "offsets not committed to kafka");
-        }
-    }
-
-    fn main_queue_min_poll_interval(&self) -> Timeout {
-        Timeout::After(Duration::from_millis(500))
     }
 }

@@ -1,15 +1,17 @@
 //! The consumer: one thread polls it, and the caller answers every rebalance itself.
 //!
-//! librdkafka lets an application answer a rebalance after its callback has returned. That is used here: a
-//! partition is assigned only once its first offset is known from the database, so that no record is ever
-//! fetched from a wrong place, and given back only once its running transaction has ended.
+//! librdkafka lets an application answer a rebalance long after it was told. That is used here: a partition is assigned
+//! only once its first offset is known from the database, so that no record is ever fetched from a wrong place, and given
+//! back only once its running transaction has ended.
 
 mod context;
+mod group;
 mod options;
+mod polled;
 mod record;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::config::FromClientConfigAndContext;
@@ -17,41 +19,59 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use self::context::Context;
+pub use self::context::Membership;
+use self::context::{Context, Rebalance};
 pub use self::options::{ConsumerOptions, GroupProtocol};
-pub use self::record::ConsumedRecord;
+pub use self::polled::Polled;
+pub(in crate::kafka) use self::polled::is_passing;
+pub use self::record::{ConsumedRecord, OwnedRecord, RecordHeader};
+use super::sys::{EventQueue, IsolationLevel, end_offsets, with_leader_epochs};
 use super::{ClientMetrics, KafkaError};
 use crate::config::KafkaConfig;
+
+/// How long a partition that was assigned a moment ago may take until it can be told where to go on.
+const SEEK_PATIENCE: Duration = Duration::from_secs(2);
+/// The pause between two tries.
+const SEEK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Partition numbers of the one topic.
 pub type Partitions = Vec<i32>;
 
-/// What one poll brought.
-pub enum Polled<'a> {
-    /// Nothing in time.
-    Nothing,
-    /// A record.
-    Record(ConsumedRecord<'a>),
-    /// The group gives these partitions: answer with [`RecordConsumer::assign`].
-    Assigned(Partitions),
-    /// The group takes these partitions: answer with [`RecordConsumer::unassign`].
-    Revoked(Partitions),
-    /// A position lies outside of what the broker has: look at the offsets of all partitions again.
-    OffsetOutOfRange,
-    /// The client goes on by itself.
-    Trouble(String),
-    /// The client is dead: build another.
-    Fatal(String),
+/// Where a partition is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPosition {
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch of the record before it. Given, the brokers are asked whether the log still has that history.
+    pub leader_epoch: Option<i32>,
+}
+
+/// A partition as the brokers have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionBounds {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that is still there.
+    pub low: i64,
+    /// Where the first open transaction begins; the end when there is none.
+    pub stable_end: i64,
+    /// The next offset to be written.
+    pub end: i64,
 }
 
 /// A member of the consumer group.
 pub struct RecordConsumer {
     topic: String,
+    group: String,
+    /// Before the client, so that it is dropped before.
+    events: EventQueue,
     client: BaseConsumer<Context>,
 }
 
 impl RecordConsumer {
-    /// Joins the group, in the background.
+    /// Joins the group, in the background. It is left when the consumer is dropped.
     ///
     /// # Errors
     /// When the settings are not taken.
@@ -62,43 +82,36 @@ impl RecordConsumer {
         metrics: Arc<ClientMetrics>,
     ) -> Result<Self, KafkaError> {
         let client = options.client_config(config, client_id);
-        let context = Context::new(metrics);
-        let client = BaseConsumer::from_config_and_context(&client, context)?;
+        let client = BaseConsumer::from_config_and_context(&client, Context::new(metrics))?;
+        let events = EventQueue::of_consumer(client.client().native_ptr());
+        let events = events.ok_or_else(|| KafkaError::Admin("the consumer has no queue".to_owned()))?;
         client.subscribe(&[&config.topic])?;
-        Ok(Self { topic: config.topic.clone(), client })
+        Ok(Self { topic: config.topic.clone(), group: options.group.clone(), events, client })
     }
 
-    /// Waits for the next thing to happen. Must be called at least every few seconds, by one thread.
+    /// Waits for the next thing to happen. Must be called at least every few seconds, by one thread, which it blocks.
     pub fn poll(&self, timeout: Duration) -> Polled<'_> {
-        let message = self.client.poll(timeout);
-        match message {
-            Some(Ok(message)) => Polled::Record(ConsumedRecord::new(message)),
-            Some(Err(error)) => Self::classify(&error),
-            None => self.client.context().next_rebalance().unwrap_or(Polled::Nothing),
-        }
-    }
-
-    fn classify(error: &ClientError) -> Polled<'static> {
-        match error {
-            ClientError::MessageConsumptionFatal(code) => Polled::Fatal(code.to_string()),
-            ClientError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                Polled::OffsetOutOfRange
+        let deadline = Instant::now() + timeout;
+        loop {
+            let Some(event) = self.events.poll(deadline.saturating_duration_since(Instant::now())) else {
+                return Polled::Nothing;
+            };
+            if let Some(polled) = Polled::from_event(event, self.client.context()) {
+                return polled;
             }
-            error => Polled::Trouble(error.to_string()),
         }
     }
 
-    /// Takes partitions over, each from the given offset.
+    /// Takes partitions over, each from the given position. `Ok` before they are read.
     ///
     /// # Errors
     /// When the client refuses.
-    pub fn assign(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
-        let list = self.list(offsets)?;
-        match self.client.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.client.incremental_assign(&list)?,
-            _ => self.client.assign(&list)?,
-        }
-        Ok(())
+    pub fn assign(&self, positions: &[ReadPosition]) -> Result<(), KafkaError> {
+        self.begin(positions)?;
+        self.client.context().take_unanswered();
+        // Only a seek makes librdkafka ask the brokers about the history; an assignment takes the offset as it is.
+        let known: Vec<_> = positions.iter().copied().filter(|position| position.leader_epoch.is_some()).collect();
+        self.seek(&known)
     }
 
     /// Gives partitions back.
@@ -106,6 +119,21 @@ impl RecordConsumer {
     /// # Errors
     /// When the client refuses.
     pub fn unassign(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        self.end(partitions)?;
+        self.client.context().take_unanswered();
+        Ok(())
+    }
+
+    fn begin(&self, positions: &[ReadPosition]) -> Result<(), KafkaError> {
+        let list = self.list(positions)?;
+        match self.client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.client.incremental_assign(&list)?,
+            _ => self.client.assign(&list)?,
+        }
+        Ok(())
+    }
+
+    fn end(&self, partitions: &[i32]) -> Result<(), KafkaError> {
         match self.client.rebalance_protocol() {
             RebalanceProtocol::Cooperative => {
                 self.client.incremental_unassign(&self.list_any(partitions)?)?;
@@ -115,21 +143,34 @@ impl RecordConsumer {
         Ok(())
     }
 
-    /// Goes on reading assigned partitions from other offsets; nothing polled afterwards is from before.
+    /// Goes on reading assigned partitions from other positions; nothing polled afterwards is from before.
     ///
     /// # Errors
     /// When a partition is not assigned, or the client refuses.
-    pub fn seek(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
-        for (partition, offset) in offsets {
-            let sought = self.client.seek(&self.topic, *partition, Offset::Offset(*offset), Duration::from_secs(3));
-            if let Err(error) = sought {
-                // One that was out of range is not fetched any more, and takes no seek.
-                tracing::debug!(%error, partition, "no seek, assigning the partition again");
-                self.unassign(&[*partition])?;
-                self.assign(&[(*partition, *offset)])?;
+    pub fn seek(&self, positions: &[ReadPosition]) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + SEEK_PATIENCE;
+        let mut left = positions.to_vec();
+        while !left.is_empty() {
+            let list = self.client.seek_partitions(self.list(&left)?, SEEK_PATIENCE)?;
+            let refused = list.elements().into_iter().filter(|element| element.error().is_err());
+            let refused: Partitions = refused.map(|element| element.partition()).collect();
+            left.retain(|position| refused.contains(&position.partition));
+            if Instant::now() < deadline {
+                // One that was assigned a moment ago is not being fetched yet.
+                std::thread::sleep(if left.is_empty() { Duration::ZERO } else { SEEK_INTERVAL });
+            } else {
+                return self.begin_again(&left);
             }
         }
         Ok(())
+    }
+
+    /// A partition that is not fetched any more takes no seek.
+    fn begin_again(&self, positions: &[ReadPosition]) -> Result<(), KafkaError> {
+        let partitions: Partitions = positions.iter().map(|position| position.partition).collect();
+        tracing::debug!(?partitions, "no seek, assigning the partitions again");
+        self.end(&partitions)?;
+        self.begin(positions)
     }
 
     /// Stops fetching partitions, without giving them back.
@@ -137,7 +178,7 @@ impl RecordConsumer {
     /// # Errors
     /// When one is not assigned.
     pub fn pause(&self, partitions: &[i32]) -> Result<(), KafkaError> {
-        Ok(self.client.pause(&self.list_any(partitions)?)?)
+        if partitions.is_empty() { Ok(()) } else { Ok(self.client.pause(&self.list_any(partitions)?)?) }
     }
 
     /// Fetches paused partitions again.
@@ -145,7 +186,7 @@ impl RecordConsumer {
     /// # Errors
     /// When one is not assigned.
     pub fn resume(&self, partitions: &[i32]) -> Result<(), KafkaError> {
-        Ok(self.client.resume(&self.list_any(partitions)?)?)
+        if partitions.is_empty() { Ok(()) } else { Ok(self.client.resume(&self.list_any(partitions)?)?) }
     }
 
     /// Commits offsets to Kafka in the background, for lag tools; the truth is in the database.
@@ -153,39 +194,54 @@ impl RecordConsumer {
     /// # Errors
     /// When the client refuses; a partition that was just taken away is no error.
     pub fn commit(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
-        match self.client.commit(&self.list(offsets)?, CommitMode::Async) {
+        let positions = offsets.iter().map(|(partition, offset)| ReadPosition::at(*partition, *offset));
+        let list = self.list(&positions.collect::<Vec<_>>())?;
+        self.client.context().set_committing(true);
+        let committed = self.client.commit(&list, CommitMode::Async);
+        if committed.is_err() {
+            self.client.context().set_committing(false);
+        }
+        match committed {
             Err(ClientError::ConsumerCommit(RDKafkaErrorCode::State | RDKafkaErrorCode::NoOffset)) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Prepares to leave the group: from now on rebalances answer themselves. `unanswered` are partitions that the
-    /// group gave and that were not taken over. The group is left when the last owner drops the consumer.
-    pub fn leave(&self, unanswered: &[i32]) {
-        self.client.context().leave();
-        if !unanswered.is_empty() {
-            // librdkafka cannot leave while it waits for an answer; nothing of it will be read.
-            let offsets: Vec<_> = unanswered.iter().map(|partition| (*partition, 0)).collect();
-            let _ = self.assign(&offsets);
-        }
+    /// Whether a commit is under way. librdkafka gives no partition back meanwhile.
+    pub fn is_committing(&self) -> bool {
+        self.client.context().is_committing()
     }
 
-    /// The first and the next offset of each partition on the broker, by two requests for all of them. Blocks.
+    /// Whether the group has us as a member, as of the last statistics.
+    pub fn membership(&self) -> Membership {
+        self.client.context().membership()
+    }
+
+    /// How many partitions of the topic the members of the group have, all together. Blocks.
+    ///
+    /// # Errors
+    /// When the group cannot be asked.
+    pub fn partitions_of_group(&self, timeout: Duration) -> Result<usize, KafkaError> {
+        group::assigned_partitions(&self.client, &self.group, &self.topic, timeout)
+    }
+
+    /// The bounds of each partition, by three requests for all of them; one that does not tell is left out. Blocks.
     ///
     /// # Errors
     /// When the brokers do not answer in time.
-    pub fn watermarks(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
-        let lows = self.offsets_at(partitions, Offset::Beginning, timeout)?;
-        let highs = self.offsets_at(partitions, Offset::End, timeout)?;
-        let found = |offsets: &[(i32, i64)], partition: i32| {
-            offsets.iter().find(|(other, _)| *other == partition).map(|(_, offset)| *offset)
-        };
-        let complete = partitions
-            .iter()
-            .map(|partition| Some((*partition, found(&lows, *partition)?, found(&highs, *partition)?)));
-        complete
-            .collect::<Option<_>>()
-            .ok_or_else(|| KafkaError::Admin("not every partition told its offsets".to_owned()))
+    pub fn bounds(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<PartitionBounds>, KafkaError> {
+        let lows = self.offsets_at(partitions, Offset::Beginning, IsolationLevel::ReadUncommitted, timeout)?;
+        let stable_ends = self.offsets_at(partitions, Offset::End, IsolationLevel::ReadCommitted, timeout)?;
+        let ends = self.offsets_at(partitions, Offset::End, IsolationLevel::ReadUncommitted, timeout)?;
+        let bounds = partitions.iter().filter_map(|partition| {
+            Some(PartitionBounds {
+                partition: *partition,
+                low: find(&lows, *partition)?,
+                stable_end: find(&stable_ends, *partition)?,
+                end: find(&ends, *partition)?,
+            })
+        });
+        Ok(bounds.collect())
     }
 
     /// The offsets that the group has committed to Kafka; none of a partition without. Blocks.
@@ -201,35 +257,58 @@ impl RecordConsumer {
         Ok(offsets.collect())
     }
 
-    /// The next offset of each partition on the broker, by one request. Blocks.
-    ///
-    /// # Errors
-    /// When the brokers do not answer in time.
-    pub fn end_offsets(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<(i32, i64)>, KafkaError> {
-        self.offsets_at(partitions, Offset::End, timeout)
-    }
-
-    fn offsets_at(&self, partitions: &[i32], at: Offset, timeout: Duration) -> Result<Vec<(i32, i64)>, KafkaError> {
+    fn offsets_at(
+        &self,
+        partitions: &[i32],
+        at: Offset,
+        isolation: IsolationLevel,
+        timeout: Duration,
+    ) -> Result<Vec<(i32, i64)>, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
-            // A logical offset in the place of a time asks for that end of the log.
             list.add_partition_offset(&self.topic, *partition, at)?;
         }
-        let found = self.client.offsets_for_times(list, timeout)?;
-        let offsets = found.elements().into_iter().filter(|element| element.error().is_ok());
-        Ok(offsets.filter_map(|element| Some((element.partition(), element.offset().to_raw()?))).collect())
+        end_offsets(self.client.client(), &list, isolation, timeout).map_err(KafkaError::Admin)
     }
 
-    fn list(&self, offsets: &[(i32, i64)]) -> Result<TopicPartitionList, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))?;
+    fn list(&self, positions: &[ReadPosition]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for position in positions {
+            list.add_partition_offset(&self.topic, position.partition, Offset::Offset(position.offset))?;
         }
+        let epochs: Vec<_> = positions.iter().map(|position| position.leader_epoch).collect();
+        with_leader_epochs(&mut list, &epochs);
         Ok(list)
     }
 
     fn list_any(&self, partitions: &[i32]) -> Result<TopicPartitionList, KafkaError> {
-        let offsets: Vec<_> = partitions.iter().map(|partition| (*partition, 0)).collect();
-        self.list(&offsets)
+        let positions: Vec<_> = partitions.iter().map(|partition| ReadPosition::at(*partition, 0)).collect();
+        self.list(&positions)
     }
+}
+
+impl Drop for RecordConsumer {
+    fn drop(&mut self) {
+        // librdkafka cannot leave the group while it waits for an answer, also when the one to give it has panicked.
+        let _ = match self.client.context().take_unanswered() {
+            None => Ok(()),
+            Some(Rebalance::Revoked(partitions)) => self.end(&partitions),
+            Some(Rebalance::Assigned(partitions)) => {
+                let nothing_read = partitions.iter().map(|partition| ReadPosition::at(*partition, 0));
+                self.begin(&nothing_read.collect::<Vec<_>>())
+            }
+        };
+    }
+}
+
+impl ReadPosition {
+    /// An offset that is taken as it is.
+    #[must_use]
+    pub fn at(partition: i32, offset: i64) -> Self {
+        Self { partition, offset, leader_epoch: None }
+    }
+}
+
+fn find(offsets: &[(i32, i64)], partition: i32) -> Option<i64> {
+    offsets.iter().find(|(other, _)| *other == partition).map(|(_, offset)| *offset)
 }

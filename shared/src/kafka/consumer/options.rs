@@ -58,6 +58,10 @@ impl ConsumerOptions {
             .set("enable.auto.offset.store", "false")
             // A position that the broker does not have is an error to look at, never a silent jump.
             .set("auto.offset.reset", "error")
+            // Tells where a partition ends: behind what will never be polled, such as the markers of transactions.
+            .set("enable.partition.eof", "true")
+            // A batch that was damaged on its way or on a disk is seen, and never taken for purchases.
+            .set("check.crcs", "true")
             .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
             .set("fetch.error.backoff.ms", "100")
             .set("queued.min.messages", "5000")

@@ -36,7 +36,11 @@ fn read_blocking(bootstrap: &str) -> Result<Vec<TestRecord>, KafkaError> {
             offset: record.offset(),
             key: text(record.key().unwrap_or_default()),
             value: text(record.value().unwrap_or_default()),
-            headers: record.headers().into_iter().map(|(name, value)| (name, text(&value))).collect(),
+            headers: record
+                .headers()
+                .iter()
+                .map(|(name, value)| (text(name), text(value.as_deref().unwrap_or_default())))
+                .collect(),
             timestamp_ms: record.timestamp_ms().unwrap_or_default(),
         });
         Ok::<_, KafkaError>(())

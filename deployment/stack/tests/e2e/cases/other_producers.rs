@@ -3,9 +3,9 @@
 use std::fs;
 
 use serde_json::Value;
-use shared::event::purchase_id_for_position;
+use shared::event::{RecordPosition, purchase_id_for_position};
 use shared::kafka::TopicAdmin;
-use shared::testing::{RawRecord, eventually};
+use shared::testing::{RawRecord, eventually, read_all};
 use stack::RunFolder;
 use uuid::Uuid;
 
@@ -55,11 +55,15 @@ fn place(record: &RawRecord) -> (i32, i64) {
     (i32::try_from(number("original_partition")).unwrap_or(-1), number("original_offset"))
 }
 
-/// The id of a record that brings none: its place, in this life of the topic.
+/// The id of a record that brings none: its place in this life of the topic, and its time.
 async fn id_by_place(doors: &Doors, (partition, offset): (i32, i64)) -> Uuid {
     let admin = TopicAdmin::new(&doors.kafka, "test").expect("an admin client");
     let incarnation = tokio::task::spawn_blocking(move || admin.incarnation()).await.expect("no panic");
-    purchase_id_for_position(&incarnation.expect("the topic is there"), partition, offset)
+    let incarnation = incarnation.expect("the topic is there");
+    let records = read_all(&doors.kafka, &doors.kafka.topic).await;
+    let record = records.iter().find(|record| (record.partition, record.offset) == (partition, offset));
+    let timestamp_ms = record.expect("the record is there").timestamp_ms;
+    purchase_id_for_position(&RecordPosition { incarnation: &incarnation, partition, offset, timestamp_ms })
 }
 
 #[tokio::test]

@@ -1,0 +1,144 @@
+//! What the record path asks of Kafka: one seam, so that the very same code runs on a simulated broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::config::KafkaConfig;
+use shared::kafka::{
+    ClientMetrics, ConsumerOptions, KafkaError, Membership, PartitionBounds, Polled, ReadPosition, RecordConsumer,
+    TopicAdmin,
+};
+use tokio::task::spawn_blocking;
+
+/// How long the brokers may take for an answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The topics and the way into the consumer group.
+#[async_trait]
+pub trait Kafka: Send + Sync + 'static {
+    /// Sees to it that both topics are there with a leader for each partition; gives how many partitions purchases have.
+    async fn prepare(&self) -> Result<usize, KafkaError>;
+
+    /// Names this life of the topic of purchases.
+    async fn incarnation(&self) -> Result<String, KafkaError>;
+
+    /// Joins the group, in the background. The group is left when the consumer is dropped.
+    ///
+    /// # Errors
+    /// When the settings are not taken.
+    fn join(&self) -> Result<Arc<dyn Consumer>, KafkaError>;
+}
+
+/// A member of the consumer group. Each method says what [`RecordConsumer`]'s of the same name says.
+#[async_trait]
+#[expect(missing_docs, clippy::missing_errors_doc, reason = "the methods are described where they are implemented")]
+pub trait Consumer: Send + Sync + 'static {
+    async fn poll(&self, timeout: Duration) -> Polled<'_>;
+    fn assign(&self, positions: &[ReadPosition]) -> Result<(), KafkaError>;
+    fn unassign(&self, partitions: &[i32]) -> Result<(), KafkaError>;
+    fn seek(&self, positions: &[ReadPosition]) -> Result<(), KafkaError>;
+    fn pause(&self, partitions: &[i32]) -> Result<(), KafkaError>;
+    fn resume(&self, partitions: &[i32]) -> Result<(), KafkaError>;
+    fn commit(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError>;
+    fn is_committing(&self) -> bool;
+    fn membership(&self) -> Membership;
+    async fn bounds(&self, partitions: &[i32]) -> Result<Vec<PartitionBounds>, KafkaError>;
+    async fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, KafkaError>;
+    async fn partitions_of_group(&self) -> Result<usize, KafkaError>;
+}
+
+/// The real thing.
+pub struct Cluster {
+    /// How to reach the brokers.
+    pub config: KafkaConfig,
+    /// How to join the group.
+    pub consumer: ConsumerOptions,
+    /// Topics and their incarnations.
+    pub admin: Arc<TopicAdmin>,
+    /// What the consumer says of itself.
+    pub metrics: Arc<ClientMetrics>,
+}
+
+#[async_trait]
+impl Kafka for Cluster {
+    async fn prepare(&self) -> Result<usize, KafkaError> {
+        self.admin.ensure().await?;
+        let admin = Arc::clone(&self.admin);
+        blocking(move || admin.partition_count()).await
+    }
+
+    async fn incarnation(&self) -> Result<String, KafkaError> {
+        let admin = Arc::clone(&self.admin);
+        blocking(move || admin.incarnation()).await
+    }
+
+    fn join(&self) -> Result<Arc<dyn Consumer>, KafkaError> {
+        let consumer = RecordConsumer::join(&self.config, "management-api", &self.consumer, Arc::clone(&self.metrics))?;
+        Ok(Arc::new(GroupMember(Arc::new(consumer))))
+    }
+}
+
+/// Shares the consumer with the threads that its questions block.
+struct GroupMember(Arc<RecordConsumer>);
+
+#[async_trait]
+impl Consumer for GroupMember {
+    /// Blocks the thread that polls: the reader has one of its own.
+    async fn poll(&self, timeout: Duration) -> Polled<'_> {
+        self.0.poll(timeout)
+    }
+
+    fn assign(&self, positions: &[ReadPosition]) -> Result<(), KafkaError> {
+        self.0.assign(positions)
+    }
+
+    fn unassign(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        self.0.unassign(partitions)
+    }
+
+    fn seek(&self, positions: &[ReadPosition]) -> Result<(), KafkaError> {
+        self.0.seek(positions)
+    }
+
+    fn pause(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        self.0.pause(partitions)
+    }
+
+    fn resume(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        self.0.resume(partitions)
+    }
+
+    fn commit(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
+        self.0.commit(offsets)
+    }
+
+    fn is_committing(&self) -> bool {
+        self.0.is_committing()
+    }
+
+    fn membership(&self) -> Membership {
+        self.0.membership()
+    }
+
+    async fn bounds(&self, partitions: &[i32]) -> Result<Vec<PartitionBounds>, KafkaError> {
+        let (consumer, partitions) = (Arc::clone(&self.0), partitions.to_vec());
+        blocking(move || consumer.bounds(&partitions, TIMEOUT)).await
+    }
+
+    async fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, KafkaError> {
+        let (consumer, partitions) = (Arc::clone(&self.0), partitions.to_vec());
+        blocking(move || consumer.committed(&partitions, TIMEOUT)).await
+    }
+
+    async fn partitions_of_group(&self) -> Result<usize, KafkaError> {
+        let consumer = Arc::clone(&self.0);
+        blocking(move || consumer.partitions_of_group(TIMEOUT)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
+) -> Result<T, KafkaError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(KafkaError::Admin(error.to_string())))
+}
