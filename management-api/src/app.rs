@@ -82,7 +82,7 @@ impl Service {
         let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES)?);
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes)?);
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
-        let waiters = Waiters::new(Arc::clone(&store));
+        let waiters = Waiters::new(Arc::clone(&store), config.waiters);
         let producer = dead_letter_producer(&config, &registry)?;
         let progress = Progress::new(Arc::clone(&metrics));
         let (consumer, database) = (Arc::clone(&progress), Arc::clone(&progress));

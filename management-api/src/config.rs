@@ -6,6 +6,7 @@ use shared::telemetry::LogConfig;
 
 use crate::ingest::IngestConfig;
 use crate::store::StoreConfig;
+use crate::waiters::WaitersConfig;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The record path.
     pub ingest: IngestConfig,
+    /// Who may wait.
+    pub waiters: WaitersConfig,
     /// What callers must present; nothing means that the network keeps them out.
     pub token: Option<Secret<String>>,
     /// The log.
@@ -35,6 +38,7 @@ impl Config {
             kafka,
             store: StoreConfig::read(settings, ingest.lanes),
             ingest,
+            waiters: WaitersConfig::read(settings),
             token: settings.secret("MANAGEMENT_API_TOKEN", "bearer token of callers (secret)"),
             log: LogConfig::read(settings),
         }

@@ -14,6 +14,7 @@ use super::openapi::{ReadProblems, Unauthorized};
 use super::unavailable;
 use crate::app::App;
 use crate::store::{Cursor, PageQuery};
+use crate::waiters::Waiting;
 
 /// The most purchases in one answer.
 const LIMIT_MAX: u32 = 1000;
@@ -94,7 +95,7 @@ pub(super) async fn find_purchase(
     let id = purchase_id.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok()).ok_or_else(not_recorded)?;
     let mut found = app.store.find_purchases(&[id]).await.map_err(|error| unavailable(&error))?;
     if found.is_empty() && wait > Duration::ZERO {
-        found = app.waiters.wait(&[id], wait).await;
+        found = app.waiters.wait(Waiting::Reader, &[id], wait).await.unwrap_or_default();
     }
     found.pop().map(Json).ok_or_else(not_recorded)
 }

@@ -13,7 +13,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::openapi::Unauthorized;
+use super::unavailable;
 use crate::app::App;
+use crate::waiters::Waiting;
 
 /// The most purchases to wait for at once: a whole batch.
 const IDS_MAX: usize = 500;
@@ -48,6 +50,7 @@ pub(super) struct WaitAnswer {
         (status = 408, description = "The body was too slow"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not `application/json`"),
+        (status = 503, description = "Too many wait, and the database does not answer"),
         Unauthorized,
     )
 )]
@@ -71,5 +74,11 @@ pub(super) async fn wait_for_purchases(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    Ok(Json(WaitAnswer { purchases: app.waiters.wait(&request.purchase_ids, wait).await }))
+    let ids = &request.purchase_ids;
+    let purchases = match app.waiters.wait(Waiting::Buyer, ids, wait).await {
+        Some(recorded) => recorded,
+        // No place to wait: what is recorded now is told at once.
+        None => app.store.find_purchases(ids).await.map_err(|error| unavailable(&error))?,
+    };
+    Ok(Json(WaitAnswer { purchases }))
 }

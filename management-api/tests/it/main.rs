@@ -5,4 +5,5 @@ mod doors;
 mod harness;
 mod memory_store;
 mod record_path;
+mod shares;
 mod store_contract;

@@ -1,11 +1,10 @@
-//! Callers that wait for a purchase to be recorded, by whichever replica.
+//! One share of those who wait: its places, and who waits for which purchase.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::event::Purchase;
-use shared::shutdown::Shutdown;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
@@ -16,9 +15,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// Purchases asked for in one query; more wait for the next tick.
 const QUERY_MAX: usize = 1000;
 
-/// Who waits for what. The cost of a tick is one query, however many wait.
-pub struct Waiters {
-    store: Arc<dyn Store>,
+/// A waiter holds its ids and, for a moment, their purchases; places bound both. The cost of a tick is one query, however many
+/// wait.
+pub(super) struct Share {
+    places_max: usize,
     waiting: Mutex<Waiting>,
     look: Notify,
 }
@@ -26,23 +26,24 @@ pub struct Waiters {
 #[derive(Default)]
 struct Waiting {
     by_id: HashMap<Uuid, Vec<Waiter>>,
+    /// Places taken, one for each purchase that somebody waits for.
+    places: usize,
     /// Nobody is served any more.
     closed: bool,
 }
 
 type Waiter = mpsc::UnboundedSender<Purchase>;
 
-impl Waiters {
-    /// Nobody waits.
-    #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, waiting: Mutex::default(), look: Notify::new() })
+impl Share {
+    /// With so many places.
+    pub(super) fn new(places_max: usize) -> Self {
+        Self { places_max, waiting: Mutex::default(), look: Notify::new() }
     }
 
-    /// The purchases among `ids` that are recorded by the end of `wait`, or of the service; comes back as soon as all are.
-    pub async fn wait(&self, ids: &[Uuid], wait: Duration) -> Vec<Purchase> {
+    /// The purchases among `ids` that are recorded by the end of `wait`; nothing when there are not as many places.
+    pub(super) async fn wait(&self, ids: &[Uuid], wait: Duration) -> Option<Vec<Purchase>> {
         let deadline = tokio::time::Instant::now() + wait;
-        let mut registration = self.register(ids);
+        let mut registration = self.register(ids)?;
         let mut found = Vec::with_capacity(registration.ids.len());
         while found.len() < registration.ids.len() {
             match tokio::time::timeout_at(deadline, registration.answers.recv()).await {
@@ -50,26 +51,30 @@ impl Waiters {
                 Ok(None) | Err(_) => break,
             }
         }
-        found
+        Some(found)
     }
 
-    fn register(&self, ids: &[Uuid]) -> Registration<'_> {
+    fn register(&self, ids: &[Uuid]) -> Option<Registration<'_>> {
         let (sender, answers) = mpsc::unbounded_channel();
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
         let mut waiting = self.lock();
+        if waiting.places + ids.len() > self.places_max {
+            return None;
+        }
+        waiting.places += ids.len();
         if !waiting.closed {
             for id in &ids {
                 waiting.by_id.entry(*id).or_default().push(sender.clone());
             }
         }
         self.look.notify_one();
-        Registration { waiters: self, ids, answers }
+        Some(Registration { share: self, ids, answers })
     }
 
     /// A batch was committed here: whoever waits for one of its purchases gets it.
-    pub fn wake(&self, purchases: &[Purchase], recorded: &Recorded) {
+    pub(super) fn wake(&self, purchases: &[Purchase], recorded: &Recorded) {
         let mut waiting = self.lock();
         if waiting.by_id.is_empty() {
             return;
@@ -87,16 +92,8 @@ impl Waiters {
         }
     }
 
-    /// Asks the database for what others recorded, once a tick while anybody waits, until the shutdown. Then nobody is
-    /// kept waiting: whoever asks again finds another replica.
-    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        tokio::select! { () = self.serve() => {}, () = shutdown.stopped() => {} }
-        let mut waiting = self.lock();
-        waiting.closed = true;
-        waiting.by_id.clear();
-    }
-
-    async fn serve(&self) {
+    /// Looks up what others recorded, for ever.
+    pub(super) async fn serve(&self, store: &dyn Store) {
         let mut last = Uuid::nil();
         loop {
             let began = Instant::now();
@@ -105,11 +102,18 @@ impl Waiters {
                 None => self.look.notified().await,
                 Some(id) => {
                     last = if ids.len() < QUERY_MAX { Uuid::nil() } else { *id };
-                    self.look_up(&ids).await;
+                    self.look_up(store, &ids).await;
                 }
             }
             tokio::time::sleep(TICK.saturating_sub(began.elapsed())).await;
         }
+    }
+
+    /// Ends every wait; nobody is kept waiting from now on.
+    pub(super) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.by_id.clear();
     }
 
     /// The next ids to ask for, in turn, so that none starves.
@@ -120,8 +124,8 @@ impl Waiters {
         ids
     }
 
-    async fn look_up(&self, ids: &[Uuid]) {
-        match self.store.find_purchases(ids).await {
+    async fn look_up(&self, store: &dyn Store, ids: &[Uuid]) {
+        match store.find_purchases(ids).await {
             Ok(purchases) => {
                 let mut waiting = self.lock();
                 for purchase in &purchases {
@@ -146,9 +150,9 @@ fn answer(waiters: Vec<Waiter>, purchase: &Purchase) {
     }
 }
 
-/// Takes a caller's entries away when it stops waiting.
+/// Takes a caller's entries away, and gives its places back, when it stops waiting.
 struct Registration<'a> {
-    waiters: &'a Waiters,
+    share: &'a Share,
     ids: Vec<Uuid>,
     answers: mpsc::UnboundedReceiver<Purchase>,
 }
@@ -156,7 +160,8 @@ struct Registration<'a> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.answers.close();
-        let mut waiting = self.waiters.lock();
+        let mut waiting = self.share.lock();
+        waiting.places -= self.ids.len();
         for id in &self.ids {
             if let Some(waiters) = waiting.by_id.get_mut(id) {
                 waiters.retain(|waiter| !waiter.is_closed());
