@@ -1,4 +1,5 @@
 //! What holds for the repository as a whole.
 
+mod crowd;
 mod invariants;
 mod settings_table;
