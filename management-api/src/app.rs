@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use shared::config::{PartitionBy, Secret};
+use shared::config::Secret;
 use shared::health::Readiness;
 use shared::http::serve;
-use shared::kafka::{
-    ClientMetrics, Codec, DEAD_LETTER_BYTES_MAX, KafkaError, ProducerOptions, RecordProducer, TopicAdmin,
-};
+use shared::kafka::{ClientMetrics, KafkaError, RecordProducer, TopicAdmin};
 use shared::metrics::{HttpMetrics, new_registry};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{DeadLetters, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
 use crate::metrics::IngestMetrics;
 use crate::routes::{self, ROUTES};
@@ -83,7 +81,7 @@ impl Service {
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes)?);
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
         let waiters = Waiters::new(Arc::clone(&store), config.waiters);
-        let producer = dead_letter_producer(&config, &registry)?;
+        let producer = dead_letter_producer(&config.kafka, &registry)?;
         let progress = Progress::new(Arc::clone(&metrics));
         let (consumer, database) = (Arc::clone(&progress), Arc::clone(&progress));
         let readiness = Readiness::default()
@@ -153,24 +151,6 @@ impl Service {
     }
 }
 
-/// A producer for dead letters; they are few.
-///
-/// # Errors
-/// When Kafka's settings are not taken.
-pub fn dead_letter_producer(config: &Config, registry: &Registry) -> Result<Arc<RecordProducer>, KafkaError> {
-    let options = ProducerOptions {
-        partition_by: PartitionBy::Userid,
-        linger: Duration::from_millis(5),
-        message_timeout: Duration::from_secs(10),
-        queue_records: 10_000,
-        queue_kib: 65_536,
-        // Whatever a topic may hold must find room among the dead letters.
-        record_bytes: DEAD_LETTER_BYTES_MAX,
-        codec: Codec::default(),
-    };
-    RecordProducer::new(&config.kafka, "management-api", options, registry)
-}
-
 async fn watch_database(
     store: Arc<dyn Store>,
     progress: Arc<Progress>,
@@ -183,6 +163,9 @@ async fn watch_database(
             tracing::debug!(%error, "the database does not answer");
         }
         progress.set_reachable(reached.map_err(|_| "the database does not answer".to_owned()));
+        if let Ok(count) = store.count_dead_letters().await {
+            metrics.set_dead_letters_kept(count);
+        }
         metrics.set_connections(store.connections());
         tokio::time::sleep(DATABASE_INTERVAL).await;
     }

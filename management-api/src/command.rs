@@ -3,18 +3,18 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use prometheus::Registry;
 use shared::config::{EXIT_BAD_SETTINGS, Settings, settings_table};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
-use crate::app::{Service, dead_letter_producer};
+use crate::app::Service;
 use crate::config::Config;
 use crate::dead_letters::{self, Selection};
 use crate::partitions::{self, Step};
-use crate::store;
+use crate::store::{self, Store};
 
 /// What to do, with the settings to do it.
 pub enum Command {
@@ -84,13 +84,13 @@ enum Action {
 #[derive(Args)]
 #[group(id = "which", required = true, multiple = true)]
 struct RedriveArguments {
-    /// Send all of them.
+    /// Send all that were not sent back yet, or have come back.
     #[arg(long, conflicts_with_all = ["partition", "offset", "value"])]
     all: bool,
-    /// Partition in the dead-letter topic.
-    #[arg(long, requires = "offset")]
+    /// Its partition in the list.
+    #[arg(long, requires = "offset", allow_negative_numbers = true)]
     partition: Option<i32>,
-    /// Offset in the dead-letter topic.
+    /// Its offset in the list.
     #[arg(long, requires = "partition")]
     offset: Option<i64>,
     /// A file with the mended value.
@@ -153,7 +153,10 @@ pub fn serve(config: Config) -> ExitCode {
 #[must_use]
 pub fn list_dead_letters(config: &Config) -> ExitCode {
     run(async {
-        dead_letters::list(&config.kafka, std::io::stdout().lock()).map(|()| true).map_err(|error| error.to_string())
+        let store = open_store(config).await?;
+        let listed = dead_letters::list(&config.kafka, &store, std::io::stdout()).await;
+        store.close().await;
+        listed.map(|()| true).map_err(|error| error.to_string())
     })
 }
 
@@ -161,10 +164,11 @@ pub fn list_dead_letters(config: &Config) -> ExitCode {
 #[must_use]
 pub fn redrive(config: &Config, selection: Selection) -> ExitCode {
     run(async {
-        let producer = dead_letter_producer(config, &Registry::new()).map_err(|error| error.to_string())?;
-        let sent =
-            dead_letters::redrive(&config.kafka, &producer, selection).await.map_err(|error| error.to_string())?;
-        eprintln!("{sent} sent back to {}", config.kafka.topic);
+        let producer = dead_letters::redrive_producer(&config.kafka).map_err(|error| error.to_string())?;
+        let store = open_store(config).await?;
+        let sent = dead_letters::redrive(&config.kafka, &store, &producer, selection).await;
+        store.close().await;
+        eprintln!("{} sent back to {}", sent.map_err(|error| error.to_string())?, config.kafka.topic);
         Ok(true)
     })
 }
@@ -190,6 +194,13 @@ pub fn list_skipped(config: &Config) -> ExitCode {
 
 fn print(text: &str) -> Result<bool, String> {
     std::io::stdout().write_all(text.as_bytes()).map(|()| true).map_err(|error| error.to_string())
+}
+
+/// The database, with its tables: it keeps dead letters, and remembers which were sent back.
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
+    let store = store::connect(&config.store);
+    store.migrate().await.map_err(|error| error.to_string())?;
+    Ok(store)
 }
 
 fn run(work: impl Future<Output = Result<bool, String>>) -> ExitCode {

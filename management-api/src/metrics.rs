@@ -25,6 +25,7 @@ pub struct IngestMetrics {
     success: IntCounter,
     duplicate: IntCounter,
     dead_letter: IntCounter,
+    refused: RefusedMetrics,
     error: IntCounter,
     batch_seconds: Histogram,
     delay_seconds: Histogram,
@@ -88,6 +89,23 @@ impl PartitionMetrics {
     }
 }
 
+/// Dead letters that their topic does not keep.
+struct RefusedMetrics {
+    total: IntCounter,
+    kept: IntGauge,
+}
+
+impl RefusedMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let total = "Dead letters that the dead-letter topic refused: kept in the database.";
+        let kept = "Dead letters in the database that are not sent back.";
+        Ok(Self {
+            total: register(registry, IntCounter::new("dead_letters_refused_total", total)?)?,
+            kept: register(registry, IntGauge::new("dead_letters_kept", kept)?)?,
+        })
+    }
+}
+
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
     let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
     registry.register(Box::new(histogram.clone()))?;
@@ -116,6 +134,7 @@ impl IngestMetrics {
             success: processed.with_label_values(&["success"]),
             duplicate: processed.with_label_values(&["duplicate"]),
             dead_letter: processed.with_label_values(&["dead_letter"]),
+            refused: RefusedMetrics::register(registry)?,
             error: processed.with_label_values(&["error"]),
             batch_seconds: histogram(
                 registry,
@@ -215,7 +234,17 @@ impl IngestMetrics {
         self.error.inc_by(u64::try_from(records).unwrap_or(0));
     }
 
-    /// A dead letter was confirmed.
+    /// A dead letter was refused by its topic.
+    pub fn dead_letter_refused(&self) {
+        self.refused.total.inc();
+    }
+
+    /// How many dead letters the database keeps that are not sent back.
+    pub fn set_dead_letters_kept(&self, count: u64) {
+        self.refused.kept.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A record was set aside.
     pub fn dead_letter(&self) {
         self.dead_letter.inc();
     }

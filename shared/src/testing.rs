@@ -146,7 +146,7 @@ impl RawProducer {
             message_timeout: DEADLINE,
             queue_records: 1_000_000,
             queue_kib: 1_048_576,
-            record_bytes: 16_000_000,
+            record_bytes: 100_000_000,
             codec,
         };
         Self(RecordProducer::new(config, "test", options, &Registry::new()).expect("a producer"))

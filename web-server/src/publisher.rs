@@ -195,7 +195,7 @@ impl PurchasePublisher for KafkaPublisher {
 async fn confirm(report: oneshot::Receiver<Delivery>, deadline: Duration) -> Result<Receipt, NotPublished> {
     match tokio::time::timeout(deadline, report).await {
         Ok(Ok(Delivery::Delivered { partition, offset })) => Ok(Receipt { partition, offset }),
-        Ok(Ok(Delivery::NotDelivered(reason))) => Err(NotPublished::Failed(reason)),
+        Ok(Ok(Delivery::NotDelivered(reason) | Delivery::Refused(_, reason))) => Err(NotPublished::Failed(reason)),
         Ok(Ok(Delivery::Unknown(reason))) => Err(NotPublished::Unknown(reason)),
         Ok(Err(_)) => Err(NotPublished::Unknown("the producer ended without a report".to_owned())),
         Err(_) => Err(NotPublished::Unknown("no delivery report before the deadline".to_owned())),

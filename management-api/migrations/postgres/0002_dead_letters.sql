@@ -10,9 +10,6 @@ CREATE TABLE dead_letters (
     kafka_partition integer NOT NULL,
     kafka_offset bigint NOT NULL,
     original_time_ms bigint,
-    -- Where it stands in the dead-letter topic, if it was sent back from there.
-    letter_partition integer,
-    letter_offset bigint,
     -- From here to `error` nothing, unless it is kept here: `kept_at` tells.
     kept_at timestamptz,
     record_key bytea,

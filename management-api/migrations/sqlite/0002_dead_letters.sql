@@ -17,8 +17,6 @@ CREATE TABLE dead_letters (
     kafka_partition INTEGER NOT NULL,
     kafka_offset INTEGER NOT NULL,
     original_time_ms INTEGER,
-    letter_partition INTEGER,
-    letter_offset INTEGER,
     kept_at TEXT,
     record_key BLOB,
     reason TEXT,

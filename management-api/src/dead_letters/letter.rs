@@ -3,25 +3,25 @@
 use std::sync::Arc;
 
 use shared::event::PoisonReason;
-use shared::kafka::ConsumedRecord;
+use shared::kafka::{ConsumedRecord, HeaderRef};
 use uuid::Uuid;
 
 /// Header: why the record is dead.
-pub const REASON: &str = "dead_letter_reason";
+pub(super) const REASON: &str = "dead_letter_reason";
 /// Header: the same in words.
-pub const ERROR: &str = "dead_letter_error";
+pub(super) const ERROR: &str = "dead_letter_error";
 /// Header of a dead letter that was sent back: the how manieth time it was.
-pub const REDRIVE: &str = "dead_letter_redrive";
+pub(super) const REDRIVE: &str = "dead_letter_redrive";
 /// Header: the topic it was read from.
-pub const ORIGINAL_TOPIC: &str = "original_topic";
+pub(super) const ORIGINAL_TOPIC: &str = "original_topic";
 /// Header: its partition there.
-pub const ORIGINAL_PARTITION: &str = "original_partition";
+pub(super) const ORIGINAL_PARTITION: &str = "original_partition";
 /// Header: its offset there.
-pub const ORIGINAL_OFFSET: &str = "original_offset";
+pub(super) const ORIGINAL_OFFSET: &str = "original_offset";
 /// Header: the life of the topic that the offset belongs to.
-pub const ORIGINAL_INCARNATION: &str = "original_incarnation";
+pub(super) const ORIGINAL_INCARNATION: &str = "original_incarnation";
 /// Header: the record's own time there, in milliseconds since 1970.
-pub const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
+pub(super) const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
 
 /// Whether a header is one of those above, and so says nothing of the record itself.
 #[must_use]
@@ -103,6 +103,36 @@ impl Original {
         };
         let redrive = record.header(REDRIVE).and_then(|number| number.parse().ok()).unwrap_or(0);
         Some((original, redrive))
+    }
+}
+
+/// The headers of a record that is sent: the original's, as they are, and behind them where it stood.
+pub(super) struct OutgoingHeaders(Headers);
+
+impl OutgoingHeaders {
+    pub(super) fn of(letter: &DeadLetter, topic: &str) -> Self {
+        Self::of_original(letter.headers.clone(), &letter.original, topic)
+    }
+
+    pub(super) fn of_original(mut headers: Headers, original: &Original, topic: &str) -> Self {
+        headers.retain(|(name, _)| !is_own_header(name));
+        let mut headers = Self(headers);
+        headers.set(ORIGINAL_TOPIC, topic.to_owned());
+        headers.set(ORIGINAL_PARTITION, original.partition.to_string());
+        headers.set(ORIGINAL_OFFSET, original.offset.to_string());
+        headers.set(ORIGINAL_INCARNATION, original.incarnation.to_string());
+        if let Some(time) = original.timestamp_ms {
+            headers.set(ORIGINAL_TIMESTAMP, time.to_string());
+        }
+        headers
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: String) {
+        self.0.push((name.as_bytes().to_vec(), Some(value.into_bytes())));
+    }
+
+    pub(super) fn borrowed(&self) -> Vec<HeaderRef<'_>> {
+        self.0.iter().map(|(name, value)| (name.as_slice(), value.as_deref())).collect()
     }
 }
 

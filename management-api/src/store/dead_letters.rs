@@ -20,8 +20,6 @@ pub struct KeptLetter {
     pub number: i64,
     /// What it is.
     pub letter: DeadLetter,
-    /// Where it stands in the dead-letter topic as well: partition and offset.
-    pub place: Option<(i32, i64)>,
     /// When it was set aside.
     pub kept_at: Timestamp,
     /// How often it was sent back and came back.
@@ -37,15 +35,15 @@ pub struct Redrives {
     pub sent: u32,
     /// The last of these times that it came back, still poison.
     pub returned: u32,
-    /// Why it was set aside the last time, if the database knows: reason and words.
-    pub last_error: Option<(String, String)>,
+    /// Whether the database keeps it, wherever else it stands.
+    pub kept: bool,
 }
 
 impl Redrives {
     /// Of a dead letter that was never sent back.
     #[must_use]
     pub fn none(id: Uuid) -> Self {
-        Self { id, sent: 0, returned: 0, last_error: None }
+        Self { id, sent: 0, returned: 0, kept: false }
     }
 
     /// Whether it was sent back and did not come back.
@@ -60,8 +58,6 @@ impl Redrives {
 pub struct Redriven {
     /// Where it first stood.
     pub original: Original,
-    /// Where it stands in the dead-letter topic, if it does: partition and offset.
-    pub place: Option<(i32, i64)>,
     /// The how manieth time it is.
     pub number: u32,
 }
@@ -129,7 +125,6 @@ pub(super) struct Columns {
     pub error: String,
     pub sent: i64,
     pub returned: i64,
-    pub place: (Option<i32>, Option<i64>),
 }
 
 impl Columns {
@@ -141,12 +136,8 @@ impl Columns {
             timestamp_ms: self.timestamp_ms,
         };
         let count = |count: i64| u32::try_from(count).unwrap_or(0);
-        let redrives = Redrives {
-            id: original.id(),
-            sent: count(self.sent),
-            returned: count(self.returned),
-            last_error: Some((self.reason.clone(), self.error.clone())),
-        };
+        let redrives =
+            Redrives { id: original.id(), sent: count(self.sent), returned: count(self.returned), kept: true };
         let letter = DeadLetter {
             original,
             redrive: redrives.returned,
@@ -156,7 +147,7 @@ impl Columns {
             reason: PoisonReason::parse(&self.reason).unwrap_or(PoisonReason::RejectedByStore),
             error: self.error,
         };
-        KeptLetter { number: self.number, letter, place: self.place.0.zip(self.place.1), kept_at, redrives }
+        KeptLetter { number: self.number, letter, kept_at, redrives }
     }
 }
 

@@ -116,6 +116,8 @@ async fn every_metric_is_there_at_zero_from_the_start() {
         "kafka_messages_processed_total{status=\"duplicate\"}",
         "kafka_messages_processed_total{status=\"dead_letter\"}",
         "kafka_messages_processed_total{status=\"error\"}",
+        "dead_letters_refused_total",
+        "dead_letters_kept",
         "kafka_consumer_lag{partition=\"2\"}",
         "kafka_consumer_lag_seconds{partition=\"2\"}",
         "kafka_message_processing_seconds_count",

@@ -1,6 +1,7 @@
 //! The service through its front door, on the in-process broker; and the contract of its database.
 
 mod codecs;
+mod dead_letters;
 mod doors;
 mod harness;
 mod memory_store;

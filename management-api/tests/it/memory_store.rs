@@ -40,8 +40,8 @@ impl State {
         for letter in letters {
             let id = letter.original.id();
             let number = i64::try_from(self.letters.len()).unwrap() + 1;
-            let redrives = Redrives { returned: letter.redrive, ..Redrives::none(id) };
-            let kept = KeptLetter { number, letter: letter.clone(), place: None, kept_at, redrives };
+            let redrives = Redrives { returned: letter.redrive, kept: true, ..Redrives::none(id) };
+            let kept = KeptLetter { number, letter: letter.clone(), kept_at, redrives };
             self.letters.entry(id).or_insert(kept).redrives.returned = letter.redrive;
         }
     }

@@ -21,6 +21,8 @@ pub enum ProduceFault {
     NotLeader,
     /// The record breaks a rule of the broker: refused.
     MessageTooLarge,
+    /// The producer may not write to the topic: refused.
+    NotAuthorized,
 }
 
 impl InProcessBroker {
@@ -71,6 +73,7 @@ impl ProduceFault {
             Self::OutOfOrderSequence => Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
             Self::NotLeader => Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
             Self::MessageTooLarge => Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            Self::NotAuthorized => Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
         }
     }
 }

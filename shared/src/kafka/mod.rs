@@ -5,6 +5,7 @@ mod consumer;
 mod in_process;
 mod partitioner;
 mod producer;
+mod refusal;
 mod stats;
 mod sys;
 mod topic_reader;
@@ -22,6 +23,7 @@ pub use self::in_process::{InProcessBroker, ProduceFault};
 pub use self::producer::{
     Codec, Delivery, HeaderRef, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, text_headers,
 };
+pub use self::refusal::Refused;
 pub use self::stats::ClientMetrics;
 pub use self::topic_reader::read_topic;
 pub use self::unreadable::{UnreadableBatch, find_unreadable_batch};

@@ -15,6 +15,7 @@ use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use super::partitioner::BalancedPartitioner;
+use super::refusal::Refused;
 use super::{ClientMetrics, KafkaError, client_config};
 use crate::config::{KafkaConfig, PartitionBy};
 
@@ -104,8 +105,10 @@ pub enum Delivery {
         /// The offset there.
         offset: i64,
     },
-    /// It never reached a broker, or was refused by it.
+    /// It never reached a broker.
     NotDelivered(String),
+    /// It was refused for good: what is refused, and why.
+    Refused(Refused, String),
     /// It was sent, and nobody knows.
     Unknown(String),
 }
@@ -340,7 +343,11 @@ impl Delivery {
             Ok(_) => Self::Unknown("reported as delivered, without an offset".to_owned()),
             Err((error, message)) => {
                 let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-                if super::sys::never_persisted(message) { Self::NotDelivered(reason) } else { Self::Unknown(reason) }
+                match Refused::by(error.rdkafka_error_code()) {
+                    _ if !super::sys::never_persisted(message) => Self::Unknown(reason),
+                    Some(refused) => Self::Refused(refused, reason),
+                    None => Self::NotDelivered(reason),
+                }
             }
         }
     }

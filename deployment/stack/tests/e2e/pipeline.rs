@@ -93,7 +93,10 @@ impl Embedded {
 pub fn doors_of(web: &str, management: u16, log: &Path, folder: &Path) -> Doors {
     let kafka = kafka_config(&broker_address(log));
     let mut operator = ServicePlan::new(Program::ManagementApi, "operator").expect("a free port");
-    operator.settings = BTreeMap::from([("KAFKA_BOOTSTRAP_SERVERS".to_owned(), kafka.bootstrap_servers.clone())]);
+    operator.settings = BTreeMap::from([
+        ("KAFKA_BOOTSTRAP_SERVERS".to_owned(), kafka.bootstrap_servers.clone()),
+        ("DATABASE_URL".to_owned(), format!("sqlite:{}", folder.join("data").join("purchases.db").display())),
+    ]);
     let operator = Service::prepare(folder, operator);
     let replicas = (vec![format!("http://{web}")], vec![format!("http://127.0.0.1:{management}")]);
     Doors::new(201, kafka, replicas, operator)

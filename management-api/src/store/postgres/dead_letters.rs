@@ -43,8 +43,7 @@ pub(super) const RECORD_AND_KEEP: &str = "
 /// Sizes are known without a look at the bytes.
 const LIST: &str = "
     SELECT number, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, record_key, record_value,
-        record_headers, reason, error, redrives_sent::bigint, redrives_returned::bigint, letter_partition,
-        letter_offset, kept_at
+        record_headers, reason, error, redrives_sent::bigint, redrives_returned::bigint, kept_at
     FROM (
         SELECT *, sum(coalesce(octet_length(record_key), 0) + coalesce(octet_length(record_value), 0)
             + octet_length(record_headers)) OVER (ORDER BY number ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
@@ -53,17 +52,15 @@ const LIST: &str = "
     WHERE coalesce(before, 0) < $3 ORDER BY number";
 
 const FIND_REDRIVES: &str = "
-    SELECT letter_id, redrives_sent::bigint, redrives_returned::bigint, reason, error
+    SELECT letter_id, redrives_sent::bigint, redrives_returned::bigint, kept_at IS NOT NULL
     FROM dead_letters WHERE letter_id = ANY ($1)";
 
 const MARK_REDRIVEN: &str = "
     INSERT INTO dead_letters AS letter (
         letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms,
-        letter_partition, letter_offset, redrives_sent, redriven_at
-    ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())
+        redrives_sent, redriven_at
+    ) VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
     ON CONFLICT (letter_id) DO UPDATE SET
-        letter_partition = coalesce(excluded.letter_partition, letter.letter_partition),
-        letter_offset = coalesce(excluded.letter_offset, letter.letter_offset),
         redrives_sent = greatest(letter.redrives_sent, excluded.redrives_sent),
         redriven_at = excluded.redriven_at";
 
@@ -105,15 +102,13 @@ pub(super) async fn find_redrives(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Red
 }
 
 pub(super) async fn mark_redriven(pool: &PgPool, redriven: &Redriven) -> Result<(), StoreError> {
-    let Redriven { original, place, number } = redriven;
+    let Redriven { original, number } = redriven;
     let query = sqlx::query(MARK_REDRIVEN)
         .bind(original.id())
         .bind(storable(&original.incarnation))
         .bind(original.partition)
         .bind(original.offset)
         .bind(original.timestamp_ms)
-        .bind(place.map(|(partition, _)| partition))
-        .bind(place.map(|(_, offset)| offset))
         .bind(i32::try_from(*number).unwrap_or(i32::MAX));
     answer(query.execute(pool)).await?;
     Ok(())
@@ -142,9 +137,8 @@ impl<'r> FromRow<'r, PgRow> for StoredLetter {
             error: row.try_get(9)?,
             sent: row.try_get(10)?,
             returned: row.try_get(11)?,
-            place: (row.try_get(12)?, row.try_get(13)?),
         };
-        Ok(Self(columns.into_letter(Timestamp::new(row.try_get::<DateTime<Utc>, _>(14)?))))
+        Ok(Self(columns.into_letter(Timestamp::new(row.try_get::<DateTime<Utc>, _>(12)?))))
     }
 }
 
@@ -154,7 +148,6 @@ struct StoredRedrives(Redrives);
 impl<'r> FromRow<'r, PgRow> for StoredRedrives {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let count = |column: usize| Ok::<_, sqlx::Error>(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
-        let (reason, error): (Option<String>, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
-        Ok(Self(Redrives { id: row.try_get(0)?, sent: count(1)?, returned: count(2)?, last_error: reason.zip(error) }))
+        Ok(Self(Redrives { id: row.try_get(0)?, sent: count(1)?, returned: count(2)?, kept: row.try_get(3)? }))
     }
 }

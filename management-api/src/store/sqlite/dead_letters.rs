@@ -28,7 +28,7 @@ const KEEP: &str = "
 
 const LIST: &str = "
     SELECT number, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, record_key, record_value,
-        record_headers, reason, error, redrives_sent, redrives_returned, letter_partition, letter_offset, kept_at
+        record_headers, reason, error, redrives_sent, redrives_returned, kept_at
     FROM dead_letters JOIN (
         SELECT number AS chosen, sum(coalesce(length(record_key), 0) + coalesce(length(record_value), 0)
             + length(record_headers)) OVER (ORDER BY number ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
@@ -37,17 +37,15 @@ const LIST: &str = "
     WHERE coalesce(before, 0) < ?3 ORDER BY number";
 
 const FIND_REDRIVES: &str = "
-    SELECT letter_id, redrives_sent, redrives_returned, reason, error
+    SELECT letter_id, redrives_sent, redrives_returned, kept_at IS NOT NULL
     FROM dead_letters WHERE letter_id IN (SELECT value FROM json_each(?1))";
 
 const MARK_REDRIVEN: &str = "
     INSERT INTO dead_letters AS letter (
         letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms,
-        letter_partition, letter_offset, redrives_sent, redriven_at
-    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        redrives_sent, redriven_at
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT (letter_id) DO UPDATE SET
-        letter_partition = coalesce(excluded.letter_partition, letter.letter_partition),
-        letter_offset = coalesce(excluded.letter_offset, letter.letter_offset),
         redrives_sent = max(letter.redrives_sent, excluded.redrives_sent),
         redriven_at = excluded.redriven_at";
 
@@ -92,15 +90,13 @@ pub(super) async fn find_redrives(pool: &SqlitePool, ids: &[Uuid]) -> Result<Vec
 }
 
 pub(super) async fn mark_redriven(pool: &SqlitePool, redriven: &Redriven) -> Result<(), StoreError> {
-    let Redriven { original, place, number } = redriven;
+    let Redriven { original, number } = redriven;
     let query = sqlx::query(MARK_REDRIVEN)
         .bind(original.id().to_string())
         .bind(storable(&original.incarnation))
         .bind(original.partition)
         .bind(original.offset)
         .bind(original.timestamp_ms)
-        .bind(place.map(|(partition, _)| partition))
-        .bind(place.map(|(_, offset)| offset))
         .bind(number)
         .bind(Timestamp::now().to_string());
     query.execute(pool).await?;
@@ -117,7 +113,7 @@ struct StoredLetter(KeptLetter);
 /// By position.
 impl<'r> FromRow<'r, SqliteRow> for StoredLetter {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
-        let kept_at = Timestamp::parse(row.try_get(14)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let kept_at = Timestamp::parse(row.try_get(12)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
         let columns = Columns {
             number: row.try_get(0)?,
             incarnation: row.try_get(1)?,
@@ -131,7 +127,6 @@ impl<'r> FromRow<'r, SqliteRow> for StoredLetter {
             error: row.try_get(9)?,
             sent: row.try_get(10)?,
             returned: row.try_get(11)?,
-            place: (row.try_get(12)?, row.try_get(13)?),
         };
         Ok(Self(columns.into_letter(kept_at)))
     }
@@ -143,7 +138,6 @@ struct StoredRedrives(Redrives);
 impl<'r> FromRow<'r, SqliteRow> for StoredRedrives {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
         let id = Uuid::try_parse(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        let (reason, error): (Option<String>, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
-        Ok(Self(Redrives { id, sent: row.try_get(1)?, returned: row.try_get(2)?, last_error: reason.zip(error) }))
+        Ok(Self(Redrives { id, sent: row.try_get(1)?, returned: row.try_get(2)?, kept: row.try_get(3)? }))
     }
 }

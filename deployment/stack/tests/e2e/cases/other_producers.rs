@@ -151,21 +151,27 @@ async fn dead_letters_are_listed_sent_back_and_mended() {
     assert!(letter["error"].is_string() && letter["partition"].is_u64() && letter["offset"].is_u64(), "{letter}");
     assert_eq!(letter["original"]["topic"], *doors.kafka.topic);
 
-    // Nothing was mended, so both come back, and keep the place that names them.
-    let output = doors.dead_letters(&["redrive", "--all"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    doors.dead_records(4).await;
+    // Nothing was mended, so both come back, and keep the place that names them and their one entry.
+    for _ in 0..2 {
+        let output = doors.dead_letters(&["redrive", "--all"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        eventually("both came back", async || {
+            doors.list_dead_letters().iter().all(|letter| letter["state"] == "kept").then_some(())
+        })
+        .await;
+    }
     let listed = doors.list_dead_letters();
     for at in [first, second] {
-        assert_eq!(listed.iter().filter(|letter| original(letter) == at).count(), 2, "{listed:?}");
+        assert_eq!(listed.iter().filter(|letter| original(letter) == at).count(), 1, "{listed:?}");
     }
+    assert_eq!(doors.dead_records(2).await.len(), 2);
 
     // Mended twice it is still one purchase.
     let folder = RunFolder::new("mended").expect("a folder");
     let file = folder.path().join("value.json");
     fs::write(&file, order("Ann", &userid, "7.5")).expect("a file");
-    for letter in listed.iter().filter(|letter| original(letter) == first) {
-        mend(&doors, letter, file.to_str().expect("UTF-8"));
+    for _ in 0..2 {
+        mend(&doors, find(&listed, first), file.to_str().expect("UTF-8"));
     }
     let read = doors.purchases_of(&userid, 1).await.json();
     let id = id_by_place(&doors, first).await;

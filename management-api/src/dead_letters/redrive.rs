@@ -1,0 +1,168 @@
+//! Sending dead letters back to the topic they came from, each once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use shared::config::KafkaConfig;
+use shared::kafka::{Delivery, OutgoingRecord, PublishError, RecordProducer};
+use tokio::runtime::Handle;
+
+use super::letter::{OutgoingHeaders, REDRIVE};
+use super::list::{DATABASE_PARTITION, DeadLetterError, Entry, for_each_in_topic, next_in_database};
+use crate::store::{Redriven, Store};
+
+/// Which dead letters to send back.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// All that were not sent back yet, or have come back.
+    All,
+    /// The one at this place of the list, with another value if one is given. It is sent even if it was before: as a
+    /// purchase it still counts once.
+    One {
+        /// Its partition in the list.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+        /// The mended value.
+        value: Option<Vec<u8>>,
+    },
+}
+
+/// Sends dead letters back and remembers it; gives how many. Sent twice, each is still one purchase: it keeps the place
+/// that names it.
+///
+/// # Errors
+/// When topic or database cannot be read, the one asked for is not there, or a record is not confirmed.
+pub async fn redrive(
+    config: &KafkaConfig,
+    store: &Arc<dyn Store>,
+    producer: &Arc<RecordProducer>,
+    selection: Selection,
+) -> Result<usize, DeadLetterError> {
+    let work = Redrive { config: config.clone(), store: Arc::clone(store), producer: Arc::clone(producer) };
+    match selection {
+        Selection::All => work.all().await,
+        Selection::One { partition, offset, value } => {
+            let found = work.find(partition, offset).await?;
+            let mut entry = found.ok_or(DeadLetterError::NotFound(partition, offset))?;
+            entry.value = value.or(entry.value);
+            work.send_back(&entry).await.map(|()| 1).map_err(|failed| failed.error)
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Redrive {
+    config: KafkaConfig,
+    store: Arc<dyn Store>,
+    producer: Arc<RecordProducer>,
+}
+
+/// A dead letter that was not sent back.
+struct Failed {
+    error: DeadLetterError,
+    /// Whether it would fail again; if not, the others would fail as well.
+    is_final: bool,
+}
+
+/// What became of several.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    sent: usize,
+    refused: usize,
+}
+
+impl Redrive {
+    async fn all(self) -> Result<usize, DeadLetterError> {
+        let mut count = Count::default();
+        // The database first: what comes back from the topic's while this runs is kept there, and is not for this run.
+        let mut after = 0;
+        while let Some((portion, last)) = next_in_database(&*self.store, after).await? {
+            after = last;
+            self.send_portion(portion, &mut count).await?;
+        }
+        let runtime = Handle::current();
+        let read = tokio::task::spawn_blocking(move || {
+            for_each_in_topic(&self.config, &self.store, &runtime, |mut portion| {
+                portion.retain(|entry| !entry.redrives.kept);
+                runtime.block_on(self.send_portion(portion, &mut count))
+            })?;
+            Ok::<_, DeadLetterError>(count)
+        });
+        let count = read.await??;
+        if count.refused == 0 { Ok(count.sent) } else { Err(DeadLetterError::Refused(count.refused)) }
+    }
+
+    async fn send_portion(&self, mut portion: Vec<Entry>, count: &mut Count) -> Result<(), DeadLetterError> {
+        // Set aside twice, because a consumer was killed in between, it is still one.
+        let mut seen = HashSet::new();
+        portion.retain(|entry| !entry.redrives.is_redriven() && seen.insert(entry.redrives.id));
+        for result in join_all(portion.iter().map(|entry| self.send_back(entry))).await {
+            match result {
+                Ok(()) => count.sent += 1,
+                Err(Failed { error, is_final: true }) => {
+                    eprintln!("{error}");
+                    count.refused += 1;
+                }
+                Err(Failed { error, is_final: false }) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_back(&self, entry: &Entry) -> Result<(), Failed> {
+        let number = entry.redrives.sent + 1;
+        let mut headers = OutgoingHeaders::of_original(entry.headers.clone(), &entry.original, self.topic_of(entry));
+        headers.set(REDRIVE, number.to_string());
+        let outgoing = OutgoingRecord {
+            topic: self.topic_of(entry),
+            partition: None,
+            key: entry.key.as_deref(),
+            value: entry.value.as_deref(),
+            headers: &headers.borrowed(),
+            // Now, so that it does not expire before it is read; its own time is in a header.
+            timestamp_ms: None,
+        };
+        let failed = |is_final: bool, reason: String| {
+            let (partition, offset) = (entry.partition, entry.offset);
+            Failed { error: DeadLetterError::NotConfirmed { partition, offset, reason }, is_final }
+        };
+        let delivery = self.producer.publish(&outgoing);
+        let delivery =
+            delivery.map_err(|error| failed(matches!(error, PublishError::Refused(_)), error.to_string()))?;
+        match delivery.await {
+            Ok(Delivery::Delivered { .. }) => {}
+            Ok(Delivery::Refused(_, reason)) => return Err(failed(true, reason)),
+            Ok(Delivery::NotDelivered(reason) | Delivery::Unknown(reason)) => return Err(failed(false, reason)),
+            Err(_) => return Err(failed(false, "the producer has ended".to_owned())),
+        }
+        let redriven = Redriven { original: entry.original.clone(), number };
+        let marked = self.store.mark_redriven(&redriven).await;
+        marked.map_err(|error| Failed { error: error.into(), is_final: false })
+    }
+
+    fn topic_of<'a>(&'a self, entry: &'a Entry) -> &'a str {
+        entry.original_topic.as_deref().unwrap_or(&self.config.topic)
+    }
+
+    async fn find(&self, partition: i32, offset: i64) -> Result<Option<Entry>, DeadLetterError> {
+        if partition == DATABASE_PARTITION {
+            let page = next_in_database(&*self.store, offset - 1).await?;
+            return Ok(page.and_then(|(page, _)| page.into_iter().find(|entry| entry.offset == offset)));
+        }
+        let (work, runtime) = (self.clone(), Handle::current());
+        let found = tokio::task::spawn_blocking(move || {
+            let mut found = None;
+            for_each_in_topic(&work.config, &work.store, &runtime, |portion| {
+                found = portion
+                    .into_iter()
+                    .find(|entry| (entry.partition, entry.offset) == (partition, offset))
+                    .or(found.take());
+                Ok(())
+            })?;
+            Ok(found)
+        });
+        found.await?
+    }
+}

@@ -1,0 +1,207 @@
+//! Dead letters: set aside whatever their topic says, listed from wherever they are kept, sent back once.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Mutex};
+
+use management_api::config::Config;
+use management_api::dead_letters::{DeadLetterError, Selection, list, redrive, redrive_producer};
+use management_api::store::{self, Store};
+use serde_json::Value;
+use shared::kafka::{OutgoingRecord, ProduceFault, RecordProducer};
+use shared::testing::eventually;
+use tempfile::TempDir;
+
+use crate::harness::{Api, Kafka, TOPIC, config, value};
+
+/// Old enough that any retention would have ended it.
+const LONG_AGO_MS: i64 = 1_500_000_000_000;
+
+/// What an operator has: the commands of the service, with its settings.
+struct Operator {
+    config: Config,
+    store: Arc<dyn Store>,
+    producer: Arc<RecordProducer>,
+}
+
+impl Operator {
+    fn new(kafka: &Kafka, folder: &TempDir) -> Self {
+        let config = config(kafka, folder, &[]);
+        let store = store::connect(&config.store);
+        let producer = redrive_producer(&config.kafka).unwrap();
+        Self { config, store, producer }
+    }
+
+    async fn list(&self) -> Vec<Value> {
+        let output = Output::default();
+        list(&self.config.kafka, &self.store, output.clone()).await.unwrap();
+        let bytes = output.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    async fn redrive(&self, selection: Selection) -> Result<usize, DeadLetterError> {
+        redrive(&self.config.kafka, &self.store, &self.producer, selection).await
+    }
+
+    /// The list once it has so many entries that wait to be mended.
+    async fn list_with_kept(&self, kept: usize) -> Vec<Value> {
+        eventually("so many dead letters are kept", async || {
+            let letters = self.list().await;
+            (letters.iter().filter(|letter| letter["state"] == "kept").count() == kept).then_some(letters)
+        })
+        .await
+    }
+}
+
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn one(letter: &Value, value: Option<Vec<u8>>) -> Selection {
+    let number = |name: &str| letter[name].as_i64().unwrap();
+    Selection::One { partition: i32::try_from(number("partition")).unwrap(), offset: number("offset"), value }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_poison_keeps_its_one_entry_however_often_it_is_sent_back() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    for number in 0..5 {
+        kafka.send(&format!("poison {number}")).await;
+    }
+    kafka.dead_letters(5).await;
+    let operator = Operator::new(&kafka, &folder);
+    for _ in 0..3 {
+        assert_eq!(operator.redrive(Selection::All).await.unwrap(), 5);
+        let letters = operator.list_with_kept(5).await;
+        assert_eq!(letters.len(), 5);
+        let mut values: Vec<_> = letters.iter().map(|letter| letter["value"].as_str().unwrap()).collect();
+        values.sort_unstable();
+        assert_eq!(values, ["poison 0", "poison 1", "poison 2", "poison 3", "poison 4"]);
+    }
+    // Mended badly, it is where it was; mended well, it is out.
+    let letters = operator.list().await;
+    assert_eq!(operator.redrive(one(&letters[0], Some(b"worse".to_vec()))).await.unwrap(), 1);
+    operator.list_with_kept(5).await;
+    let mended = value("ann", "3").into_bytes();
+    assert_eq!(operator.redrive(one(&letters[1], Some(mended))).await.unwrap(), 1);
+    api.user_with("ann", 1).await;
+    let letters = operator.list_with_kept(4).await;
+    assert_eq!((letters.len(), operator.redrive(Selection::All).await.unwrap()), (5, 4), "not again what is mended");
+    operator.list_with_kept(4).await;
+    assert_eq!(kafka.dead_letters(5).await.len(), 5, "the topic has none of them twice");
+    api.user_with("ann", 1).await;
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_of_now_and_keeps_its_headers_and_sent_back_it_is_as_old_as_it_was() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    let record = OutgoingRecord {
+        topic: TOPIC,
+        partition: Some(2),
+        key: Some(b"key"),
+        value: Some(b"poison"),
+        headers: &[(b"caf\xe9", Some(b"\xff")), (b"traceparent", Some(b"00-1-2-01")), (b"none", None)],
+        timestamp_ms: Some(LONG_AGO_MS),
+    };
+    kafka.producer.send_record(&record).await;
+    let letter = kafka.dead_letters(1).await.remove(0);
+    let first: Vec<_> = letter.headers[..3].iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+    assert_eq!(first, [("caf\u{fffd}", b"\xff".as_slice()), ("traceparent", b"00-1-2-01"), ("none", b"")]);
+    assert_eq!(letter.header("original_timestamp"), LONG_AGO_MS.to_string());
+    let age = shared::event::Timestamp::now().millis() - letter.timestamp_ms.unwrap();
+    assert!(age < 60_000, "{age}");
+    let operator = Operator::new(&kafka, &folder);
+    let listed = operator.list().await;
+    assert_eq!(listed[0]["original"]["timestamp_ms"], LONG_AGO_MS);
+    assert_eq!(listed[0]["headers"][0][0]["base64"], "Y2Fm6Q==");
+    operator.redrive(one(&listed[0], Some(value("ann", "1").into_bytes()))).await.unwrap();
+    let sent = shared::testing::read_all(&kafka.config, TOPIC).await.pop().unwrap();
+    assert_eq!(sent.headers[..3], letter.headers[..3], "as they were");
+    let ann = api.user_with("ann", 1).await;
+    assert_eq!(ann["purchases"][0]["timestamp"], "2017-07-14T02:40:00.000Z", "its value has no time of its own");
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_topic_refuses_is_kept_in_the_database_and_holds_nobody_up() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    let large = vec![b' '; 40_000_000];
+    kafka.producer.send(TOPIC, 0, Some(b"\xff"), Some(&large)).await;
+    kafka.send(&value("ann", "1")).await;
+    api.user_with("ann", 1).await;
+    let operator = Operator::new(&kafka, &folder);
+    let letters = operator.list_with_kept(1).await;
+    assert_eq!((letters.len(), &letters[0]["kept_in"]), (1, &"database".into()));
+    assert_eq!(letters[0]["value"].as_str().unwrap().as_bytes(), large, "untouched");
+    assert_eq!(letters[0]["key"]["base64"], "/w==");
+    assert!((api.metric("dead_letters_refused_total").await - 1.0).abs() < 0.1);
+    eventually("counted", async || (api.metric("dead_letters_kept").await > 0.5).then_some(())).await;
+    // Sent back, it is poison as before, and still one.
+    assert_eq!(operator.redrive(Selection::All).await.unwrap(), 1);
+    assert_eq!(operator.list_with_kept(1).await.len(), 1);
+    assert_eq!(operator.redrive(one(&letters[0], Some(value("bob", "1").into_bytes()))).await.unwrap(), 1);
+    api.user_with("bob", 1).await;
+    eventually("none is kept", async || (api.metric("dead_letters_kept").await < 0.5).then_some(())).await;
+    assert!(kafka.dead_letters(0).await.is_empty());
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_refused_does_not_take_others_with_it() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    for number in 0..3 {
+        kafka.send(&format!("poison {number}")).await;
+    }
+    kafka.broker.fail_produce(&[ProduceFault::MessageTooLarge]);
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    assert_eq!(kafka.dead_letters(3).await.len(), 3, "refused together, taken one by one");
+    assert!(Operator::new(&kafka, &folder).list().await.iter().all(|letter| letter["kept_in"] == "topic"));
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_takes_nothing_is_left_alone_and_the_database_keeps_all() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    kafka.send("poison").await;
+    kafka.broker.fail_produce(&[ProduceFault::NotAuthorized]);
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    let operator = Operator::new(&kafka, &folder);
+    operator.list_with_kept(1).await;
+    // The broker would take this one, but nobody asks it for a while.
+    kafka.send("poison").await;
+    let letters = operator.list_with_kept(2).await;
+    assert!(letters.iter().all(|letter| letter["kept_in"] == "database"), "{letters:?}");
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_seen_enough_is_no_error() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    kafka.send("poison").await;
+    kafka.dead_letters(1).await;
+    let operator = Operator::new(&kafka, &folder);
+    list(&operator.config.kafka, &operator.store, Closed).await.unwrap();
+    assert!(api.stop().await);
+}
