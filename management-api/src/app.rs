@@ -158,11 +158,7 @@ async fn watch_database(
     shutdown: Shutdown,
 ) {
     while !shutdown.is_stopped() {
-        let reached = store.check().await;
-        if let Err(error) = &reached {
-            tracing::debug!(%error, "the database does not answer");
-        }
-        progress.set_reachable(reached.map_err(|_| "the database does not answer".to_owned()));
+        progress.set_reachable(store.check().await.map_err(|unfit| unfit.to_string()));
         if let Ok(count) = store.count_dead_letters().await {
             metrics.set_dead_letters_kept(count);
         }

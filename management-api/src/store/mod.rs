@@ -79,8 +79,8 @@ pub trait Store: Send + Sync + 'static {
     /// One page of purchases, newest first; stable while rows arrive.
     async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError>;
 
-    /// Whether the database answers.
-    async fn check(&self) -> Result<(), StoreError>;
+    /// Whether the database answers and can do all that is asked of it, on a connection that nothing else waits for.
+    async fn check(&self) -> Result<(), Unfit>;
 
     /// How many connections the pool holds now.
     fn connections(&self) -> Connections;
@@ -195,6 +195,24 @@ pub enum RecordError {
 #[derive(Debug, thiserror::Error)]
 #[error("database: {0}")]
 pub struct StoreError(pub String);
+
+/// Why the database cannot do its work now, in words for everybody: without hosts, users or SQL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unfit(pub String);
+
+impl From<StoreError> for Unfit {
+    fn from(error: StoreError) -> Self {
+        tracing::debug!(%error, "the database does not answer");
+        Self("the database does not answer".to_owned())
+    }
+}
+
+impl From<sqlx::Error> for Unfit {
+    fn from(error: sqlx::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {

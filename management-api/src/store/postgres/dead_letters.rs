@@ -7,7 +7,7 @@ use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres, Row as _};
 use uuid::Uuid;
 
-use super::answer;
+use super::{answer, session};
 use crate::dead_letters::DeadLetter;
 use crate::store::StoreError;
 use crate::store::dead_letters::{
@@ -91,13 +91,17 @@ pub(super) fn bind_to<'q, O>(
 
 pub(super) async fn list(pool: &PgPool, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
     let query = sqlx::query_as(LIST).bind(after).bind(PAGE_LETTERS).bind(PAGE_BYTES);
-    let rows: Vec<StoredLetter> = answer(query.fetch_all(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let rows = answer(query.fetch_all(&mut *session)).await;
+    let rows: Vec<StoredLetter> = session.judge(rows)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
 pub(super) async fn find_redrives(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
     let query = sqlx::query_as(FIND_REDRIVES).bind(ids);
-    let rows: Vec<StoredRedrives> = answer(query.fetch_all(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let rows = answer(query.fetch_all(&mut *session)).await;
+    let rows: Vec<StoredRedrives> = session.judge(rows)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
@@ -110,12 +114,16 @@ pub(super) async fn mark_redriven(pool: &PgPool, redriven: &Redriven) -> Result<
         .bind(original.offset)
         .bind(original.timestamp_ms)
         .bind(i32::try_from(*number).unwrap_or(i32::MAX));
-    answer(query.execute(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let marked = answer(query.execute(&mut *session)).await;
+    session.judge(marked)?;
     Ok(())
 }
 
 pub(super) async fn count(pool: &PgPool) -> Result<u64, StoreError> {
-    let count: i64 = answer(sqlx::query_scalar(COUNT).fetch_one(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let count = answer(sqlx::query_scalar(COUNT).fetch_one(&mut *session)).await;
+    let count: i64 = session.judge(count)?;
     Ok(count.unsigned_abs())
 }
 

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgPool;
 
 use super::answer;
-use super::session::APPLICATION_NAME;
+use super::session::{self, APPLICATION_NAME};
 use crate::store::StoreError;
 
 /// Each of our transactions is one short statement, so a session that is inside of one and has waited for its client for
@@ -18,7 +18,9 @@ const END_SESSIONS: &str = "
 
 /// Ends such sessions, in any replica, and gives their number. What they held is free a moment later.
 pub(super) async fn end_sessions(pool: &PgPool) -> Result<i64, StoreError> {
-    let ended = answer(sqlx::query_scalar(END_SESSIONS).bind(APPLICATION_NAME).fetch_one(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let ended = answer(sqlx::query_scalar(END_SESSIONS).bind(APPLICATION_NAME).fetch_one(&mut *session)).await;
+    let ended = session.judge(ended)?;
     if ended > 0 {
         tracing::warn!(
             sessions = ended,

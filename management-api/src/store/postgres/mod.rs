@@ -1,24 +1,27 @@
 //! PostgreSQL 15 and later.
 
 mod dead_letters;
+mod fitness;
 mod frozen;
 mod read;
 mod record;
 mod session;
+mod sqlstate;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::event::{Purchase, PurchasePage, UserPurchases};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection as _, SqlSafeStr as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use self::fitness::Look;
 use super::{
     Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
-    Skipped, Store, StoreConfig, StoreError,
+    Skipped, Store, StoreConfig, StoreError, Unfit,
 };
 
 /// How long one statement may take until its answer is here. The server itself gives up earlier; past this, it does not
@@ -36,6 +39,8 @@ pub(super) struct PostgresStore {
     options: PgConnectOptions,
     recording: PgPool,
     reading: PgPool,
+    /// One connection for looking at the database and at how things stand: however busy the others are, it is free.
+    control: PgPool,
 }
 
 impl PostgresStore {
@@ -45,13 +50,29 @@ impl PostgresStore {
             recording: session::pool(config.record_connections, config.acquire_timeout)
                 .connect_lazy_with(options.clone()),
             reading: session::pool(config.read_connections, config.acquire_timeout).connect_lazy_with(options.clone()),
+            control: session::pool(1, config.acquire_timeout).connect_lazy_with(options.clone()),
             options,
         }
+    }
+
+    async fn look(&self) -> Result<Look, sqlx::Error> {
+        let mut session = session::acquire(&self.control).await?;
+        let look = answer_within(CHECK_TIMEOUT, fitness::look(&mut session)).await;
+        if look.as_ref().is_ok_and(Look::stays_with_session) {
+            session.discard();
+        }
+        session.judge(look)
     }
 
     async fn run_migrations(&self) -> Result<(), StoreError> {
         // Its own connection: what a frozen process would hold ends with the session's time limits.
         let mut connection = session::connect_to_migrate(&self.options).await?;
+        let look = fitness::look(&mut connection).await?;
+        look.takes_everything().map_err(|unfit| StoreError(unfit.to_string()))?;
+        if look.is_ready().is_ok() && is_up_to_date(&mut connection).await {
+            // Made by another user, who owns them: this one need not be allowed to.
+            return Ok(connection.close().await?);
+        }
         migrator().run_direct(None, &mut connection, false).await.map_err(|error| StoreError(error.to_string()))?;
         Ok(connection.close().await?)
     }
@@ -69,10 +90,25 @@ fn migrator() -> Migrator {
     migrator
 }
 
-/// Ends the wait for an answer that does not come. The connection goes back to its pool, which closes it unless it answers.
+/// Whether every migration has run. No, when nobody tells.
+async fn is_up_to_date(connection: &mut PgConnection) -> bool {
+    let versions: Vec<i64> = migrator().iter().map(|migration| migration.version).collect();
+    let query = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations WHERE success AND version = ANY ($1)");
+    let run: Result<i64, _> = query.bind(&versions).fetch_one(connection).await;
+    run.is_ok_and(|run| usize::try_from(run) == Ok(versions.len()))
+}
+
+/// Runs a session's statement, and ends the wait for an answer that does not come.
 async fn answer<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    answer_within(ANSWER_TIMEOUT, work).await
+}
+
+async fn answer_within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
     let late = |_| sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"));
-    timeout(ANSWER_TIMEOUT, work).await.map_err(late)?
+    timeout(limit, work).await.map_err(late)?
 }
 
 #[async_trait]
@@ -87,7 +123,7 @@ impl Store for PostgresStore {
     }
 
     async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
-        Ok(record::next_offsets(&self.recording, incarnation, partitions).await?)
+        record::next_offsets(&self.recording, incarnation, partitions).await
     }
 
     async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
@@ -111,7 +147,7 @@ impl Store for PostgresStore {
     }
 
     async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        dead_letters::count(&self.reading).await
+        dead_letters::count(&self.control).await
     }
 
     async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
@@ -126,22 +162,22 @@ impl Store for PostgresStore {
         read::list_purchases(&self.reading, query).await
     }
 
-    async fn check(&self) -> Result<(), StoreError> {
-        // Where readers are many, they wait for each other; that does not make the database unreachable.
-        let work = sqlx::query("SELECT 1").execute(&self.recording);
-        let answered = timeout(CHECK_TIMEOUT, work).await.map_err(|_| StoreError("no answer in time".to_owned()))?;
-        answered?;
-        Ok(())
+    async fn check(&self) -> Result<(), Unfit> {
+        let look =
+            timeout(CHECK_TIMEOUT, self.look()).await.map_err(|_| StoreError("no answer in time".to_owned()))??;
+        look.takes_everything()?;
+        look.is_ready()
     }
 
     fn connections(&self) -> Connections {
-        let size = self.recording.size() + self.reading.size();
-        let idle = u32::try_from(self.recording.num_idle() + self.reading.num_idle()).unwrap_or(u32::MAX);
+        let pools = [&self.recording, &self.reading, &self.control];
+        let size: u32 = pools.iter().map(|pool| pool.size()).sum();
+        let idle = u32::try_from(pools.iter().map(|pool| pool.num_idle()).sum::<usize>()).unwrap_or(u32::MAX);
         Connections { idle, used: size.saturating_sub(idle) }
     }
 
     async fn close(&self) {
-        let closed = async { tokio::join!(self.recording.close(), self.reading.close()) };
+        let closed = async { tokio::join!(self.recording.close(), self.reading.close(), self.control.close()) };
         // What still runs ends with the process.
         let _ = timeout(CLOSE_TIMEOUT, closed).await;
     }

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 use uuid::Uuid;
 
-use super::answer;
+use super::{answer, session};
 use crate::store::{PAGE_MAX, PageQuery, StoreError, page};
 
 const FIND: &str = "
@@ -42,7 +42,9 @@ const PAGE_OF_USER: &str = "
     ORDER BY purchased_at DESC NULLS LAST, purchase_id DESC NULLS LAST LIMIT $3";
 
 pub(super) async fn find_purchases(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
-    let rows: Vec<StoredPurchase> = answer(sqlx::query_as(FIND).bind(ids).fetch_all(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let rows = answer(sqlx::query_as(FIND).bind(ids).fetch_all(&mut *session)).await;
+    let rows: Vec<StoredPurchase> = session.judge(rows)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
@@ -53,7 +55,9 @@ pub(super) async fn list_user_purchases(pool: &PgPool, userid: &str, limit: u32)
         return Ok(found);
     }
     let query = sqlx::query(LIST_OF_USER).bind(userid).bind(i64::from(limit.clamp(1, PAGE_MAX)));
-    for row in answer(query.fetch_all(pool)).await? {
+    let mut session = session::acquire(pool).await?;
+    let rows = answer(query.fetch_all(&mut *session)).await;
+    for row in session.judge(rows)? {
         let count: i64 = row.try_get(6)?;
         found.count = count.unsigned_abs();
         found.total_spent = Amount::new(row.try_get(7)?);
@@ -78,7 +82,9 @@ pub(super) async fn list_purchases(pool: &PgPool, query: &PageQuery) -> Result<P
         Some(userid) => statement.bind(userid),
         None => statement,
     };
-    let rows: Vec<StoredPurchase> = answer(statement.fetch_all(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let rows = answer(statement.fetch_all(&mut *session)).await;
+    let rows: Vec<StoredPurchase> = session.judge(rows)?;
     Ok(page(rows.into_iter().map(|row| row.0).collect(), limit))
 }
 

@@ -4,12 +4,13 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use shared::event::Timestamp;
 use sqlx::Postgres;
-use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::QueryAs;
 use uuid::Uuid;
 
-use super::{answer, dead_letters, frozen, read};
+use super::fitness::{self, Look};
+use super::sqlstate::{self, Meaning};
+use super::{answer, dead_letters, frozen, read, session};
 use crate::store::dead_letters::storable;
 use crate::store::pending::PendingRows;
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Skipped, StoreError};
@@ -72,9 +73,19 @@ pub(super) async fn next_offsets(
     pool: &PgPool,
     incarnation: &str,
     partitions: &[i32],
-) -> Result<Vec<PartitionOffset>, sqlx::Error> {
+) -> Result<Vec<PartitionOffset>, StoreError> {
     let query = sqlx::query_as(NEXT_OFFSETS).bind(incarnation).bind(partitions);
-    let offsets: Vec<(i32, i64, Option<i32>)> = answer(query.fetch_all(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    // Whoever owns a partition begins with this question: nothing is written to a database that cannot hold it.
+    let look = answer(fitness::look(&mut session)).await;
+    let offsets = match look.as_ref().map(Look::takes_everything) {
+        Ok(Err(unfit)) => {
+            session.discard();
+            return Err(StoreError(unfit.to_string()));
+        }
+        _ => answer(query.fetch_all(&mut *session)).await,
+    };
+    let offsets: Vec<(i32, i64, Option<i32>)> = session.judge(look.and(offsets))?;
     let offset = |(partition, next_offset, leader_epoch)| PartitionOffset { partition, next_offset, leader_epoch };
     Ok(offsets.into_iter().map(offset).collect())
 }
@@ -86,7 +97,9 @@ pub(super) async fn skip(pool: &PgPool, incarnation: &str, step: &OffsetMove, re
         .bind(step.expected)
         .bind(step.next)
         .bind(storable(reason));
-    answer(query.fetch_one(pool)).await.map(drop).map_err(|error| match refusal(error) {
+    let mut session = session::acquire(pool).await.map_err(StoreError::from)?;
+    let skipped = answer(query.fetch_one(&mut *session)).await;
+    session.judge(skipped).map(drop).map_err(|error| match refusal(error) {
         Refusal::Final(error) => error,
         Refusal::Blocked(error) => error.into(),
         Refusal::Raced | Refusal::Conflict => StoreError("other sessions are in the way".to_owned()).into(),
@@ -94,8 +107,9 @@ pub(super) async fn skip(pool: &PgPool, incarnation: &str, step: &OffsetMove, re
 }
 
 pub(super) async fn list_skipped(pool: &PgPool) -> Result<Vec<Skipped>, StoreError> {
-    let rows: Vec<(String, i32, i64, i64, String, DateTime<Utc>)> =
-        answer(sqlx::query_as(LIST_SKIPPED).fetch_all(pool)).await?;
+    let mut session = session::acquire(pool).await?;
+    let rows = answer(sqlx::query_as(LIST_SKIPPED).fetch_all(&mut *session)).await;
+    let rows: Vec<(String, i32, i64, i64, String, DateTime<Utc>)> = session.judge(rows)?;
     let skipped = rows.into_iter().map(|(incarnation, partition, from_offset, to_offset, reason, skipped_at)| {
         Skipped { incarnation, partition, from_offset, to_offset, reason, skipped_at: Timestamp::new(skipped_at) }
     });
@@ -132,26 +146,26 @@ async fn send(
         .bind(columns.times)
         .bind(duplicates_expected);
     let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
-    let (inserted, recording_time): (i64, DateTime<Utc>) = answer(query.fetch_one(pool)).await.map_err(refusal)?;
+    let mut session = session::acquire(pool).await.map_err(refusal)?;
+    let recorded = answer(query.fetch_one(&mut *session)).await;
+    let (inserted, recording_time): (i64, DateTime<Utc>) = session.judge(recorded).map_err(refusal)?;
     let inserted = usize::try_from(inserted).unwrap_or(0);
     let recorded_at = Timestamp::new(recording_time);
     Ok(Recorded { inserted, duplicates: batch.rows.len().saturating_sub(inserted), recorded_at })
 }
 
 fn refusal(error: sqlx::Error) -> Refusal {
-    let code = error.as_database_error().and_then(DatabaseError::code).unwrap_or_default();
-    match &*code {
-        "PUR01" => Refusal::Final(RecordError::Fenced),
-        "PUR02" => Refusal::Conflict,
-        // unique_violation.
-        "23505" => Refusal::Raced,
-        // lock_not_available: the session's lock_timeout.
-        "55P03" => Refusal::Blocked(error.into()),
-        // Data exceptions, integrity violations, a row too large for its index.
-        code if code.starts_with("22") || code.starts_with("23") || code == "54000" => {
-            Refusal::Final(RecordError::Rejected(error.to_string()))
+    match sqlstate::of(&error).1 {
+        Meaning::Fenced => Refusal::Final(RecordError::Fenced),
+        Meaning::Conflict => Refusal::Conflict,
+        Meaning::Raced => Refusal::Raced,
+        Meaning::Blocked => Refusal::Blocked(error.into()),
+        Meaning::Reject => Refusal::Final(RecordError::Rejected(error.to_string())),
+        Meaning::Retry => Refusal::Final(StoreError::from(error).into()),
+        Meaning::Tell => {
+            tracing::error!(%error, "the database needs somebody to look after it");
+            Refusal::Final(StoreError::from(error).into())
         }
-        _ => Refusal::Final(StoreError::from(error).into()),
     }
 }
 

@@ -1,10 +1,14 @@
 //! Connections, and the settings of a session: no statement, lock or silence lasts for ever on either side.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Postgres, pool::PoolOptions};
+use sqlx::pool::{PoolConnection, PoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, Postgres};
 use tokio::time::timeout;
+
+use super::sqlstate;
 
 /// What our sessions are called in `pg_stat_activity`, whichever replica they belong to.
 pub(super) const APPLICATION_NAME: &str = "management-api";
@@ -48,6 +52,46 @@ const MIGRATION_SETTINGS: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "10s"),
     ("idle_session_timeout", "10s"),
 ];
+
+/// A session while it is used for one statement.
+pub(super) struct Session(PoolConnection<Postgres>);
+
+/// A free session of the pool, or a new one.
+pub(super) async fn acquire(pool: &PgPool) -> Result<Session, sqlx::Error> {
+    Ok(Session(pool.acquire().await?))
+}
+
+impl Session {
+    /// Gives the session back after its statement, unless the error could stay with it. An answer that does not come is
+    /// such an error.
+    pub(super) fn judge<T>(mut self, work: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        if let Err(error) = &work
+            && sqlstate::of(error).0 == sqlstate::Session::Discard
+        {
+            self.discard();
+        }
+        work
+    }
+
+    /// Closes the session when it is done with.
+    pub(super) fn discard(&mut self) {
+        self.0.close_on_drop();
+    }
+}
+
+impl Deref for Session {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
 
 pub(super) fn name(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().application_name(APPLICATION_NAME).disable_statement_logging()

@@ -1,6 +1,7 @@
 //! SQLite: one file, for one process.
 
 mod dead_letters;
+mod fault;
 mod read;
 mod record;
 
@@ -16,15 +17,19 @@ use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transa
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use self::fault::Fault;
 use super::{
     Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
-    Skipped, Store, StoreConfig, StoreError,
+    Skipped, Store, StoreConfig, StoreError, Unfit,
 };
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it looks, where SQLite does not wait by itself.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
+const TABLES_ARE_THERE: &str = "
+    SELECT count(*) = 5 FROM sqlite_schema WHERE type = 'table'
+        AND name IN ('purchases', 'user_totals', 'consumer_offsets', 'dead_letters', 'skipped_records')";
 /// Takes the lock for writing at once: a transaction that began as a reader could fail when it comes to write.
 const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
 
@@ -33,6 +38,8 @@ pub(super) struct SqliteStore {
     file: Box<Path>,
     writing: SqlitePool,
     reading: SqlitePool,
+    /// For looking at the database, however busy the others are.
+    control: SqlitePool,
 }
 
 impl SqliteStore {
@@ -59,7 +66,8 @@ impl SqliteStore {
             writing: pool(1)
                 .after_release(|connection, _| Box::pin(is_fit_for_another_transaction(connection)))
                 .connect_lazy_with(writer),
-            reading: pool(config.read_connections).connect_lazy_with(reader),
+            reading: pool(config.read_connections).connect_lazy_with(reader.clone()),
+            control: pool(1).connect_lazy_with(reader),
         }
     }
 
@@ -68,21 +76,13 @@ impl SqliteStore {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         loop {
             match self.writing.begin_with(BEGIN_WRITING).await {
-                Err(error) if is_busy(&error) && Instant::now() < deadline => sleep(BUSY_INTERVAL).await,
+                Err(error) if Fault::of(&error) == Fault::Busy && Instant::now() < deadline => {
+                    sleep(BUSY_INTERVAL).await;
+                }
                 begun => return begun,
             }
         }
     }
-}
-
-fn is_busy(error: &sqlx::Error) -> bool {
-    result_code(error) == Some(5)
-}
-
-/// SQLite's result code proper, which is the low byte of the extended one.
-fn result_code(error: &sqlx::Error) -> Option<i32> {
-    let code = error.as_database_error()?.code()?.parse::<i32>().ok()?;
-    Some(code & 0xff)
 }
 
 /// On a full disk SQLite rolls back by itself; sqlx then counts a transaction that is no more, and could begin no other. Such
@@ -146,7 +146,7 @@ impl Store for SqliteStore {
     }
 
     async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        dead_letters::count(&self.reading).await
+        dead_letters::count(&self.control).await
     }
 
     async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
@@ -162,20 +162,28 @@ impl Store for SqliteStore {
         Ok(read::list_purchases(&self.reading, query).await?)
     }
 
-    async fn check(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&self.reading).await?;
-        Ok(())
+    async fn check(&self) -> Result<(), Unfit> {
+        let tables: Result<bool, _> = sqlx::query_scalar(TABLES_ARE_THERE).fetch_one(&self.control).await;
+        match tables {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unfit("the database's tables are not there yet".to_owned())),
+            Err(error) => {
+                Err(Fault::of(&error).unfit().map_or_else(|| error.into(), |reason| Unfit(reason.to_owned())))
+            }
+        }
     }
 
     fn connections(&self) -> Connections {
-        let size = self.writing.size() + self.reading.size();
-        let idle = u32::try_from(self.writing.num_idle() + self.reading.num_idle()).unwrap_or(u32::MAX);
+        let pools = [&self.writing, &self.reading, &self.control];
+        let size: u32 = pools.iter().map(|pool| pool.size()).sum();
+        let idle = u32::try_from(pools.iter().map(|pool| pool.num_idle()).sum::<usize>()).unwrap_or(u32::MAX);
         Connections { idle, used: size.saturating_sub(idle) }
     }
 
     async fn close(&self) {
         // The readers first: the last connection to close folds the log into the file.
         self.reading.close().await;
+        self.control.close().await;
         self.writing.close().await;
     }
 }

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use shared::event::Timestamp;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Sqlite};
 
-use super::{BEGIN_WRITING, dead_letters, read, result_code};
+use super::fault::Fault;
+use super::{BEGIN_WRITING, dead_letters, read};
 use crate::store::pending::PendingRows;
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Skipped, StoreError};
 
@@ -47,23 +50,63 @@ const REPLACE_TOTALS: &str = "
     REPLACE INTO user_totals (userid, kafka_partition, purchase_count, total_spent)
     SELECT value ->> 0, ?2, value ->> 1, value ->> 2 FROM json_each(?1)";
 
+/// Why a transaction was not committed.
+enum Failure {
+    Refused(RecordError),
+    Sql(sqlx::Error),
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
 pub(super) async fn record(pool: &SqlitePool, batch: &Batch) -> Result<Recorded, RecordError> {
+    let mut connection = pool.acquire().await.map_err(StoreError::from)?;
+    let recorded = record_on(&mut connection, batch).await;
+    recorded.map_err(|failure| refusal(connection, failure))
+}
+
+async fn record_on(connection: &mut SqliteConnection, batch: &Batch) -> Result<Recorded, Failure> {
     let mut rows = PendingRows::new(batch)?;
-    let mut transaction = pool.begin_with(BEGIN_WRITING).await.map_err(refusal)?;
+    let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
     for step in &batch.moves {
-        if !move_offset(&mut transaction, &batch.incarnation, step).await.map_err(refusal)? {
-            return Err(RecordError::Fenced);
+        if !move_offset(&mut transaction, &batch.incarnation, step).await? {
+            return Err(RecordError::Fenced.into());
         }
     }
-    rows.remove_stored(&read::find_purchases(&mut transaction, &rows.ids()).await.map_err(refusal)?)?;
+    rows.remove_stored(&read::find_purchases(&mut transaction, &rows.ids()).await?)?;
     let recorded_at = Timestamp::now();
-    insert(&mut transaction, &rows, recorded_at).await.map_err(refusal)?;
+    insert(&mut transaction, &rows, recorded_at).await?;
     // Any one partition of the batch will do: whoever owns it is the only one to write its totals.
     let partition = batch.moves.first().map_or(0, |step| step.partition);
-    add_totals(&mut transaction, &rows, partition).await.map_err(refusal)?;
-    dead_letters::keep(&mut transaction, &batch.dead_letters, recorded_at).await.map_err(refusal)?;
-    transaction.commit().await.map_err(refusal)?;
+    add_totals(&mut transaction, &rows, partition).await?;
+    dead_letters::keep(&mut transaction, &batch.dead_letters, recorded_at).await?;
+    transaction.commit().await?;
     Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at })
+}
+
+/// The connection is closed where the fault could stay with it.
+fn refusal(mut connection: PoolConnection<Sqlite>, failure: Failure) -> RecordError {
+    let error = match failure {
+        Failure::Refused(error) => return error,
+        Failure::Sql(error) => error,
+    };
+    let fault = Fault::of(&error);
+    if fault.stays_with_connection() {
+        connection.close_on_drop();
+    }
+    if let Some(reason) = fault.unfit() {
+        tracing::error!(%error, reason, "the database needs somebody to look after it");
+    }
+    if fault == Fault::Rejected { RecordError::Rejected(error.to_string()) } else { StoreError::from(error).into() }
 }
 
 pub(super) async fn next_offsets(
@@ -83,9 +126,20 @@ pub(super) async fn skip(
     step: &OffsetMove,
     reason: &str,
 ) -> Result<(), RecordError> {
-    let mut transaction = pool.begin_with(BEGIN_WRITING).await.map_err(refusal)?;
-    if !move_offset(&mut transaction, incarnation, step).await.map_err(refusal)? {
-        return Err(RecordError::Fenced);
+    let mut connection = pool.acquire().await.map_err(StoreError::from)?;
+    let skipped = skip_on(&mut connection, incarnation, step, reason).await;
+    skipped.map_err(|failure| refusal(connection, failure))
+}
+
+async fn skip_on(
+    connection: &mut SqliteConnection,
+    incarnation: &str,
+    step: &OffsetMove,
+    reason: &str,
+) -> Result<(), Failure> {
+    let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
+    if !move_offset(&mut transaction, incarnation, step).await? {
+        return Err(RecordError::Fenced.into());
     }
     let query = sqlx::query(SKIP)
         .bind(Timestamp::now().to_string())
@@ -94,8 +148,8 @@ pub(super) async fn skip(
         .bind(step.expected)
         .bind(step.next)
         .bind(reason);
-    query.execute(&mut *transaction).await.map_err(refusal)?;
-    transaction.commit().await.map_err(refusal)
+    query.execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
 }
 
 pub(super) async fn list_skipped(pool: &SqlitePool) -> Result<Vec<Skipped>, StoreError> {
@@ -105,14 +159,6 @@ pub(super) async fn list_skipped(pool: &SqlitePool) -> Result<Vec<Skipped>, Stor
         Ok(Skipped { incarnation, partition, from_offset, to_offset, reason, skipped_at })
     });
     skipped.collect()
-}
-
-fn refusal(error: sqlx::Error) -> RecordError {
-    match result_code(&error) {
-        // Too big, a constraint, a mismatch of types.
-        Some(18..=20) => RecordError::Rejected(error.to_string()),
-        _ => StoreError::from(error).into(),
-    }
 }
 
 /// Whether the partition was where it was expected to be.

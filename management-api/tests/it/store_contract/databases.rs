@@ -58,9 +58,18 @@ where
     C: Fn(Arc<Database>) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
+    on_postgres_made_with("", case).await;
+}
+
+/// The same on a database of a special making.
+pub async fn on_postgres_made_with<C, F>(options: &str, case: C)
+where
+    C: Fn(Arc<Database>) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
     let Some(server) = postgres_url() else { return };
     let name = format!("store_contract_{}", Uuid::new_v4().simple());
-    administer(&server, format!("CREATE DATABASE {name}")).await;
+    administer(&server, format!("CREATE DATABASE {name} {options}")).await;
     let url = url_of(&server, &name);
     // A task of its own, so that a case that panics still has its database removed.
     let ended = tokio::spawn(case(Arc::new(Database { url }))).await;

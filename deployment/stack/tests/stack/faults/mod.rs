@@ -6,6 +6,7 @@ mod kafka_away;
 mod killed;
 mod new_topics;
 mod postgres_away;
+mod postgres_unfit;
 mod producer;
 mod rebalances;
 mod rolling;
