@@ -13,7 +13,7 @@ use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::dead_letters::{DeadLetters, dead_letter_producer};
+use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
 use crate::metrics::IngestMetrics;
 use crate::routes::{self, ROUTES};
@@ -137,11 +137,13 @@ impl Service {
             Arc::clone(&ingest.metrics),
             shutdown.clone(),
         ));
+        let limits = tokio::spawn(compare_limits(config.kafka));
         let recording = tokio::spawn(ingest.run(shutdown.clone()));
         let cut_off = serve(listener, routes::router(app), config.http.limits, &shutdown).await;
         let recorded = recording.await.is_ok();
         waiters.abort();
         database.abort();
+        limits.abort();
         let left = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(5))).await.unwrap_or(0);
         store.close().await;
         if cut_off > 0 || left > 0 || !recorded {

@@ -2,12 +2,14 @@
 //! and sent back when mended.
 
 mod letter;
+mod limits;
 mod list;
 mod producer;
 mod publish;
 mod redrive;
 
 pub use self::letter::{DeadLetter, Headers, Original, is_own_header};
+pub use self::limits::compare_limits;
 pub use self::list::{DATABASE_PARTITION, DeadLetterError, list};
 pub use self::producer::{dead_letter_producer, redrive_producer};
 pub use self::publish::DeadLetters;

@@ -13,7 +13,7 @@ use super::{client_config, sys};
 use crate::config::KafkaConfig;
 
 /// How long one question to the brokers may take.
-const TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The largest dead letter, in bytes: what is sent, and what a topic made by us takes.
 pub const DEAD_LETTER_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -65,6 +65,10 @@ impl TopicAdmin {
     pub fn new(config: &KafkaConfig, client_id: &str) -> Result<Arc<Self>, KafkaError> {
         let client = AdminClient::from_config_and_context(&client_config(config, client_id), QuietContext)?;
         Ok(Arc::new(Self { config: config.clone(), client }))
+    }
+
+    pub(super) fn client(&self) -> &AdminClient<QuietContext> {
+        &self.client
     }
 
     /// Sees to it that both topics exist and every partition has a leader.
@@ -150,7 +154,7 @@ impl TopicAdmin {
 }
 
 /// A client whose troubles show in the results of its calls.
-struct QuietContext;
+pub(super) struct QuietContext;
 
 impl ClientContext for QuietContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

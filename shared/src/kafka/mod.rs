@@ -8,6 +8,7 @@ mod producer;
 mod refusal;
 mod stats;
 mod sys;
+mod topic_limits;
 mod topic_reader;
 mod unreadable;
 
@@ -25,6 +26,7 @@ pub use self::producer::{
 };
 pub use self::refusal::Refused;
 pub use self::stats::ClientMetrics;
+pub use self::topic_limits::TopicLimits;
 pub use self::topic_reader::read_topic;
 pub use self::unreadable::{UnreadableBatch, find_unreadable_batch};
 use crate::config::KafkaConfig;
