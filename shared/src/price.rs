@@ -49,7 +49,7 @@ impl Serialize for Amount {
 /// The price of one purchase: greater than 0, at most 15 integer and 4 fraction digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = f64, exclusive_minimum = 0, maximum = 1e15, example = 19.9)]
+#[schema(value_type = f64, exclusive_minimum = 0, exclusive_maximum = 1e15, multiple_of = 0.0001, example = 19.9)]
 pub struct Price(Amount);
 
 /// Why a text is not a price. The message is for the buyer.

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use http::{HeaderMap, Uri};
-use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases};
-use shared::http::{Problem, Query, kinds, parse_wait};
+use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
+use shared::http::{Cursor as PageCursor, Name, PreferWait, Problem, Query, kinds, parse_wait};
 use uuid::Uuid;
 
 use super::openapi::{ReadProblems, Unauthorized};
@@ -25,8 +25,8 @@ const PAGE_LIMIT: u32 = 100;
 #[utoipa::path(
     get, path = "/users/{userid}/purchases", tag = "reading", security((), ("token" = [])),
     params(
-        ("userid" = String, Path),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Purchases of the answer, default 1000"),
+        ("userid" = inline(Name), Path),
+        ("limit" = Option<u32>, Query, nullable = false, minimum = 1, maximum = 1000, description = "Purchases of the answer, default 1000"),
     ),
     responses(
         (status = 200, description = "Also for a user without purchases", body = UserPurchases),
@@ -40,6 +40,7 @@ pub(super) async fn list_user_purchases(
 ) -> Result<Json<UserPurchases>, Problem> {
     let Path(userid) = userid.map_err(|_| bad_path("userid"))?;
     let mut query = Query::new(&uri);
+    check_userid(&userid, &mut query);
     let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
     query.finish()?;
     let purchases = app.store.list_user_purchases(&userid, limit).await;
@@ -50,16 +51,16 @@ pub(super) async fn list_user_purchases(
 #[utoipa::path(
     get, path = "/purchases", tag = "reading", security((), ("token" = [])),
     params(
-        ("userid" = Option<String>, Query, description = "Only this user's purchases"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Purchases of the page, default 100"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("userid" = inline(Option<Name>), Query, nullable = false, description = "Only this user's purchases"),
+        ("limit" = Option<u32>, Query, nullable = false, minimum = 1, maximum = 1000, description = "Purchases of the page, default 100"),
+        ("cursor" = inline(Option<PageCursor>), Query, nullable = false, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "One page", body = PurchasePage), ReadProblems, Unauthorized)
 )]
 pub(super) async fn list_purchases(State(app): State<App>, uri: Uri) -> Result<Json<PurchasePage>, Problem> {
     let mut query = Query::new(&uri);
     let limit = query.number("limit", PAGE_LIMIT, 1..=LIMIT_MAX);
-    let userid = query.text("userid");
+    let userid = query.text("userid").inspect(|userid| check_userid(userid, &mut query));
     let cursor = query.text("cursor").and_then(|text| match Cursor::parse(&text) {
         Ok(cursor) => Some(cursor),
         Err(error) => {
@@ -77,7 +78,7 @@ pub(super) async fn list_purchases(State(app): State<App>, uri: Uri) -> Result<J
     get, path = "/purchases/{purchase_id}", tag = "reading", security((), ("token" = [])),
     params(
         ("purchase_id" = String, Path),
-        ("Prefer" = Option<String>, Header, pattern = r"^(wait=([12]?[0-9]|30)|(?!.*[wW][aA][iI][tT]).*)$", description = "`wait=SECONDS`, 0 to 30"),
+        ("Prefer" = inline(Option<PreferWait>), Header, nullable = false, description = "`wait=SECONDS`, 0 to 30"),
     ),
     responses(
         (status = 200, description = "The purchase", body = Purchase),
@@ -98,6 +99,13 @@ pub(super) async fn find_purchase(
         found = app.waiters.wait(Waiting::Reader, &[id], wait).await.unwrap_or_default();
     }
     found.pop().map(Json).ok_or_else(not_recorded)
+}
+
+/// Nobody else can have a purchase, and not every text can be asked for: no database takes a NUL.
+fn check_userid(userid: &str, query: &mut Query<'_>) {
+    if let Err(message) = check_name(userid) {
+        query.refuse(FieldError::new("userid", message));
+    }
 }
 
 fn bad_path(field: &'static str) -> Problem {

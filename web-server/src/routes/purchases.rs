@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
-use shared::http::{Problem, Query, RequestContext, kinds, parse_wait};
+use shared::http::{Name, Problem, Query, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
 use super::schemas::{LimitParameter, PageParameters, PreferHeader, ReadProblems, TimeoutParameter};
@@ -21,10 +21,13 @@ const TIMEOUT_MS: (u32, std::ops::RangeInclusive<u32>) = (2_000, 50..=30_000);
 /// The most purchases of one answer.
 const LIMIT_MAX: u32 = 1_000;
 
+/// The longest cursor that is passed on; management-api knows what a cursor is, and says so.
+const CURSOR_BYTES_MAX: usize = 256;
+
 /// A user's purchases, newest first, with the count and sum of all of them.
 #[utoipa::path(
     get, path = "/getAllUserBuys/{userid}", tag = "reading",
-    params(("userid" = String, Path, min_length = 1, max_length = 256), LimitParameter, TimeoutParameter),
+    params(("userid" = inline(Name), Path), LimitParameter, TimeoutParameter),
     responses((status = 200, description = "Also for a user without purchases", body = UserPurchases), ReadProblems)
 )]
 pub async fn list_user_purchases(
@@ -58,6 +61,10 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
         target = format!("{target}&userid={}", escape(&userid));
     }
     if let Some(cursor) = query.text("cursor") {
+        // What is longer could not even be passed on: a URL has its limits, too.
+        if cursor.len() > CURSOR_BYTES_MAX {
+            query.refuse(FieldError::new("cursor", "must be a next_cursor of an earlier answer"));
+        }
         target = format!("{target}&cursor={}", escape(&cursor));
     }
     let timeout = timeout(&mut query);
@@ -101,13 +108,13 @@ pub async fn find_purchase(
     }
 }
 
-fn check_userid(userid: &str, query: &mut Query) {
+fn check_userid(userid: &str, query: &mut Query<'_>) {
     if let Err(message) = check_name(userid) {
         query.refuse(FieldError::new("userid", message));
     }
 }
 
-fn timeout(query: &mut Query) -> Duration {
+fn timeout(query: &mut Query<'_>) -> Duration {
     let (default, range) = TIMEOUT_MS;
     Duration::from_millis(query.number("timeout", default, range).into())
 }

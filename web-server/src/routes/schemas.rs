@@ -2,19 +2,11 @@
 //! field at once, and answers with a Problem.
 #![expect(dead_code, reason = "descriptions: nothing is ever made of these types")]
 
+use shared::http::{Cursor, Name, PreferWait};
 use shared::price::Price;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
-
-/// Any script; not only white space, no control characters.
-#[derive(ToSchema)]
-#[schema(
-    min_length = 1,
-    max_length = 256,
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F][^\u0000-\u001F\u007F-\u009F]*$"
-)]
-pub struct Name(String);
 
 /// One purchase. Unknown fields are ignored, duplicate names refused.
 #[derive(ToSchema)]
@@ -53,7 +45,7 @@ impl PartialSchema for PriceInput {
     fn schema() -> RefOr<Schema> {
         let text = ObjectBuilder::new()
             .schema_type(Type::String)
-            .pattern(Some(r"^(?!0+(\.0+)?$)(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$"));
+            .pattern(Some(r"^(?!0+(\.0+)?$)(0|[1-9][0-9]{0,14})(\.[0-9]{1,4}0*)?$"));
         OneOfBuilder::new().item(Price::schema()).item(text).into()
     }
 }
@@ -66,13 +58,8 @@ pub struct BuyHeaders {
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
     idempotency_key: Option<String>,
     /// Seconds to wait for the purchase to be recorded, 0 to 30; other preferences are ignored.
-    #[param(
-        rename = "Prefer",
-        pattern = r"^(wait=([12]?[0-9]|30)|(?!.*[wW][aA][iI][tT]).*)$",
-        example = "wait=5",
-        nullable = false
-    )]
-    prefer: Option<String>,
+    #[param(rename = "Prefer", inline, nullable = false)]
+    prefer: Option<PreferWait>,
 }
 
 /// Waiting for what is not there yet.
@@ -80,13 +67,8 @@ pub struct BuyHeaders {
 #[into_params(parameter_in = Header)]
 pub struct PreferHeader {
     /// Seconds to wait for the purchase to be recorded, 0 to 30; sets the deadline instead of `timeout`.
-    #[param(
-        rename = "Prefer",
-        pattern = r"^(wait=([12]?[0-9]|30)|(?!.*[wW][aA][iI][tT]).*)$",
-        example = "wait=5",
-        nullable = false
-    )]
-    prefer: Option<String>,
+    #[param(rename = "Prefer", inline, nullable = false)]
+    prefer: Option<PreferWait>,
 }
 
 /// How many.
@@ -112,19 +94,14 @@ pub struct TimeoutParameter {
 #[into_params(parameter_in = Query)]
 pub struct PageParameters {
     /// Only this user's purchases.
-    #[param(
-        min_length = 1,
-        max_length = 256,
-        pattern = r"^[^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F][^\u0000-\u001F\u007F-\u009F]*$",
-        nullable = false
-    )]
-    userid: Option<String>,
+    #[param(inline, nullable = false)]
+    userid: Option<Name>,
     /// The most purchases of the page.
     #[param(minimum = 1, maximum = 1000, default = 100, nullable = false)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
-    #[param(nullable = false)]
-    cursor: Option<String>,
+    #[param(inline, nullable = false)]
+    cursor: Option<Cursor>,
 }
 
 /// What can go wrong with every purchase request.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use embedded::pipeline::Pipeline;
-use embedded::settings::EmbeddedConfig;
-use shared::testing::{HttpClient, eventually};
+use shared::testing::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use crate::harness::Running;
 
 const STRANGERS: usize = 1_100;
 const PURCHASE: &str = r#"{"username":"ann","userid":"u1","price":19.90}"#;
@@ -34,29 +34,21 @@ async fn a_thousand_waiting_strangers_keep_no_buyer_waiting() {
     // Two ends of each connection are in this process; where it may not open as many files, the test says so itself.
     let process = std::process::id().to_string();
     let _ = Command::new("prlimit").args(["--pid", &process, "--nofile=16384:"]).status();
-    let (folder, local) = (tempfile::tempdir().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
-    let config = EmbeddedConfig { web_address: local, management_address: local, data_dir: folder.path().to_owned() };
-    let pipeline = Pipeline::start(&config).await.unwrap();
-    let (web, ..) = pipeline.addresses().unwrap();
-    let running = tokio::spawn(pipeline.run());
-    let http = HttpClient::default();
-    let [buy, ready] = ["buy", "readyz"].map(|path| format!("http://{web}/{path}"));
-    eventually("ready", async || (http.get(&ready).await.status == 200).then_some(())).await;
-
+    let pipeline = Running::start().await;
     let (told, mut strangers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
     for number in 0..STRANGERS {
-        strangers.spawn(stranger(web, number, Arc::clone(&told)));
+        strangers.spawn(stranger(pipeline.web, number, Arc::clone(&told)));
     }
     // Those over the share of readers are told at once; the others wait.
     let waiting = async || (told.load(Ordering::Relaxed) >= STRANGERS - 512).then_some(());
     eventually("the share is full", waiting).await;
+    let buy = format!("http://{}/buy", pipeline.web);
     for _ in 0..20 {
         let began = Instant::now();
-        let answer = http.post_json(&buy, PURCHASE).await;
+        let answer = pipeline.http.post_json(&buy, PURCHASE).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         assert!(began.elapsed() < Duration::from_secs(3), "after {:?}", began.elapsed());
     }
     assert_eq!(told.load(Ordering::Relaxed), STRANGERS - 512, "the others wait on");
     strangers.shutdown().await;
-    running.abort();
 }

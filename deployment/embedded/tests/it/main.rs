@@ -1,5 +1,7 @@
 //! What holds for the repository as a whole.
 
 mod crowd;
+mod descriptions;
+mod harness;
 mod invariants;
 mod settings_table;
