@@ -83,10 +83,12 @@ impl Service {
         let waiters = Waiters::new(Arc::clone(&store), config.waiters);
         let producer = dead_letter_producer(&config.kafka, &registry)?;
         let progress = Progress::new(Arc::clone(&metrics));
-        let (consumer, database) = (Arc::clone(&progress), Arc::clone(&progress));
+        let (consumer, database, transactions) = (Arc::clone(&progress), Arc::clone(&progress), Arc::clone(&progress));
         let readiness = Readiness::default()
             .with("consumer", move || consumer.check_consumer())
-            .with("database", move || database.check_database());
+            .with("database", move || database.check_database())
+            // Nothing but waiting can be done here about others' transactions, and reads go on.
+            .with_health("transactions", move || transactions.check_transactions());
         let app = App {
             store: Arc::clone(&store),
             waiters: Arc::clone(&waiters),

@@ -10,6 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prometheus::Registry;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
 use crate::config::{KafkaConfig, PartitionBy, Settings};
@@ -180,6 +182,53 @@ impl RawProducer {
     }
 }
 
+/// A producer of another application that sends in transactions.
+pub struct TransactionalProducer(BaseProducer);
+
+impl TransactionalProducer {
+    /// Connects, under a transactional id of its own.
+    ///
+    /// # Panics
+    /// When the brokers do not take it.
+    #[must_use]
+    pub fn new(config: &KafkaConfig, transactional_id: &str) -> Self {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &config.bootstrap_servers).set("transactional.id", transactional_id);
+        let producer: BaseProducer = client.create().expect("a producer");
+        producer.init_transactions(DEADLINE).expect("a coordinator");
+        Self(producer)
+    }
+
+    /// Begins a transaction and sends values to a partition in it. They are on the broker when this returns.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub fn begin(&self, topic: &str, partition: i32, values: &[&str]) {
+        self.0.begin_transaction().expect("no other is open");
+        for value in values {
+            let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(value);
+            self.0.send(record).map_err(|(error, _)| error).expect("room in the queue");
+        }
+        self.0.flush(DEADLINE).expect("delivered");
+    }
+
+    /// Ends the transaction: what was sent in it counts.
+    ///
+    /// # Panics
+    /// When it cannot be ended.
+    pub fn commit(&self) {
+        self.0.commit_transaction(DEADLINE).expect("committed");
+    }
+
+    /// Ends the transaction: what was sent in it never was.
+    ///
+    /// # Panics
+    /// When it cannot be ended.
+    pub fn abort(&self) {
+        self.0.abort_transaction(DEADLINE).expect("aborted");
+    }
+}
+
 /// A record read back whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawRecord {
@@ -189,6 +238,8 @@ pub struct RawRecord {
     pub offset: i64,
     /// Its time, in milliseconds since 1970, if it has one.
     pub timestamp_ms: Option<i64>,
+    /// Which leader wrote it.
+    pub leader_epoch: Option<i32>,
     /// The key, if any.
     pub key: Option<Vec<u8>>,
     /// The value, if any.
@@ -223,6 +274,7 @@ pub async fn read_all(config: &KafkaConfig, topic: &str) -> Vec<RawRecord> {
                 partition: record.partition(),
                 offset: record.offset(),
                 timestamp_ms: record.timestamp_ms(),
+                leader_epoch: record.leader_epoch(),
                 key: record.key().map(<[u8]>::to_vec),
                 value: record.value().map(<[u8]>::to_vec),
                 headers: record.headers().into_iter().map(text_header).collect(),

@@ -100,6 +100,11 @@ impl Api {
         self.get("/metrics").await.metric(series).unwrap_or_else(|| panic!("no metric {series}"))
     }
 
+    /// A metric that counts whole things.
+    pub async fn count(&self, series: &str) -> i64 {
+        self.metric(series).await.to_string().parse().unwrap()
+    }
+
     /// Ends the service and gives whether it ended in good order.
     pub async fn stop(mut self) -> bool {
         self.shutdown.stop();

@@ -7,6 +7,8 @@ use super::sys::MockCluster;
 
 /// The API key of produce requests.
 const PRODUCE: i16 = 0;
+/// The API key of requests to join a group.
+const JOIN_GROUP: i16 = 11;
 
 /// A Kafka cluster inside this process, on free ports of the loopback interface. Keeps at most 5 MiB or
 /// 100,000 batches a partition and drops the oldest without a word.
@@ -57,6 +59,20 @@ impl InProcessBroker {
     /// When there is no such broker.
     pub fn set_broker_up(&self, broker: i32, up: bool) -> Result<(), KafkaError> {
         self.0.set_broker_up(broker, up).map_err(KafkaError::InProcess)
+    }
+
+    /// Has a partition's leader (of broker 1) chosen anew: a new leader epoch begins.
+    ///
+    /// # Errors
+    /// When there is no such partition.
+    pub fn choose_leader_anew(&self, topic: &str, partition: i32) -> Result<(), KafkaError> {
+        self.0.set_leader(topic, partition, 1).map_err(KafkaError::InProcess)
+    }
+
+    /// Refuses the next `times` requests to join a consumer group, because its other members agree in another way.
+    pub fn refuse_to_join(&self, times: usize) {
+        use rdkafka_sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL as REFUSED;
+        self.0.push_errors(JOIN_GROUP, &vec![REFUSED; times]);
     }
 
     /// Makes the next produce request fail, once for each fault.

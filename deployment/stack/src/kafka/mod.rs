@@ -192,6 +192,12 @@ impl KafkaCluster {
         broker_folder(&self.folder, number).join("broker.log")
     }
 
+    /// Where a broker keeps the records of a partition; of a small one, all of them.
+    pub fn log_segment(&self, number: usize, topic: &str, partition: i32) -> PathBuf {
+        let folder = broker_folder(&self.folder, number).join("data").join(format!("{topic}-{partition}"));
+        folder.join("00000000000000000000.log")
+    }
+
     /// The cluster as one of its brokers sees it; the first that answers.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::deployment::{Deployment, Plan};
 use crate::infra::{Infra, infra_alone};
 
 /// Lag of each partition that has any.
-type Lags = BTreeMap<i32, i64>;
+pub type Lags = BTreeMap<i32, i64>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keda_lag_is_ours_when_idle_and_under_a_standing_backlog() {
@@ -134,7 +134,7 @@ async fn watch_lag(stack: &Deployment, infra: &Infra) -> Vec<LagSeen> {
 }
 
 /// Waits until KEDA's lag and that of our consumers are this sum, and the same in each partition.
-async fn wait_for_lag(stack: &Deployment, kafka: &KafkaCluster, sum: i64) -> Lags {
+pub async fn wait_for_lag(stack: &Deployment, kafka: &KafkaCluster, sum: i64) -> Lags {
     eventually("KEDA's lag and ours are as expected", async || {
         let ours = our_lag(stack).await;
         // A group that was never heard of has no coordinator in the first moments.

@@ -63,6 +63,13 @@ impl MockCluster {
         })
     }
 
+    /// Makes a broker the partition's leader; a new epoch begins, also if it was before.
+    pub(in crate::kafka) fn set_leader(&self, topic: &str, partition: i32, broker: i32) -> Result<(), String> {
+        let name = CString::new(topic).map_err(|_| "the topic's name has a NUL".to_owned())?;
+        // SAFETY: the cluster and the name are alive.
+        check(unsafe { sys::rd_kafka_mock_partition_set_leader(self.cluster, name.as_ptr(), partition, broker) })
+    }
+
     /// The next requests of this kind fail with these codes, one after the other.
     pub(in crate::kafka) fn push_errors(&self, api_key: i16, codes: &[sys::rd_kafka_resp_err_t]) {
         // SAFETY: the cluster and the codes are alive, and the count is theirs.

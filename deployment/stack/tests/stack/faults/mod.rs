@@ -10,3 +10,4 @@ mod postgres_unfit;
 mod producer;
 mod rebalances;
 mod rolling;
+mod strange_logs;
