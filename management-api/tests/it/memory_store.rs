@@ -1,8 +1,9 @@
 //! A database in memory that fails when a test says so.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use management_api::dead_letters::DeadLetter;
@@ -20,6 +21,8 @@ pub struct MemoryStore {
     state: Mutex<State>,
     /// Every call fails.
     pub away: AtomicBool,
+    /// Batches of this partition take until it is another one; -1 for none.
+    pub held: AtomicI32,
     /// How many attempts to record have failed.
     pub failed: AtomicUsize,
     /// Rows of this userid are refused.
@@ -49,7 +52,7 @@ impl State {
 
 impl MemoryStore {
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        Arc::new(Self { held: AtomicI32::new(-1), ..Self::default() })
     }
 
     /// Moves an offset as another consumer would.
@@ -79,6 +82,9 @@ impl Store for MemoryStore {
     }
 
     async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
+        while batch.moves.iter().any(|step| step.partition == self.held.load(Ordering::Relaxed)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         if let Err(error) = self.reach() {
             self.failed.fetch_add(1, Ordering::Relaxed);
             return Err(error.into());

@@ -184,3 +184,28 @@ async fn a_topic_made_anew_is_neither_skipped_nor_mistaken_for_the_old_one() {
         assert!(api.stop().await);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_lane_holds_up_its_own_partitions_alone() {
+    let (kafka, store) = (Kafka::start(), MemoryStore::new());
+    let small_batches = [("RECORD_LANES", "2"), ("RECORD_BATCH_MAX_RECORDS", "10")];
+    let api = Api::start_on(store.clone(), &kafka, &small_batches).await.ready().await;
+    eventually("all partitions", async || (api.count("kafka_consumer_assigned_partitions").await == 3).then_some(()))
+        .await;
+    store.held.store(0, Ordering::Relaxed);
+    let send = async |partition, userid| {
+        for _ in 0..100 {
+            kafka.producer.send(TOPIC, partition, None, Some(value(userid, "1").as_bytes())).await;
+        }
+    };
+    send(0, "slow").await;
+    send(1, "quick").await;
+    // Longer than the reader waits for a lane: the others' turn comes again and again.
+    api.user_with("quick", 100).await;
+    send(1, "quick").await;
+    api.user_with("quick", 200).await;
+    assert_eq!(store.next_offset(0), 0);
+    store.held.store(-1, Ordering::Relaxed);
+    api.user_with("slow", 100).await;
+    assert!(api.stop().await);
+}

@@ -80,6 +80,8 @@ struct Reader {
     uncommitted: BTreeMap<i32, i64>,
     next_commit: Instant,
     next_beat: Instant,
+    /// What the client complained about last.
+    trouble: String,
     /// Partitions that cannot be read on.
     unreadable: BTreeMap<i32, Unreadable>,
     /// Partitions whose position is not in their log's history any more, and where that parts from what was read, if known.
@@ -120,6 +122,7 @@ impl Reader {
             uncommitted: BTreeMap::new(),
             next_commit: Instant::now(),
             next_beat: Instant::now(),
+            trouble: String::new(),
             unreadable: BTreeMap::new(),
             cuts: BTreeMap::new(),
             reload_due: false,
@@ -169,10 +172,18 @@ impl Reader {
             Polled::Revoked(partitions) => self.revoked(&partitions).await?,
             Polled::Reset { partition, cut_at, reason } => self.reset(partition, cut_at, &reason),
             Polled::Unreadable { partition, reason } => self.cannot_read(partition, reason)?,
-            Polled::Trouble(error) => tracing::warn!(error, "kafka consumer trouble"),
+            Polled::Trouble(error) => self.note_trouble(error),
             Polled::Fatal(error) => return Err(KafkaError::Admin(error)),
         }
         Ok(())
+    }
+
+    /// librdkafka repeats itself with every try.
+    fn note_trouble(&mut self, trouble: String) {
+        if self.trouble != trouble {
+            tracing::warn!(error = trouble, "kafka consumer trouble");
+            self.trouble = trouble;
+        }
     }
 
     /// Lanes and loaders never end before the reader, unless they panic.
