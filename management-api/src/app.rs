@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::Registry;
 use shared::config::Secret;
 use shared::health::Readiness;
-use shared::http::serve;
+use shared::http::{ByteBudget, Operations, Server};
 use shared::kafka::{ClientMetrics, KafkaError, RecordProducer, TopicAdmin};
 use shared::metrics::{HttpMetrics, new_registry};
 use shared::shutdown::Shutdown;
@@ -34,12 +33,10 @@ pub struct App {
     pub token: Option<Secret<String>>,
     /// How long a request's body may take.
     pub body_timeout: Duration,
-    /// Whether the service can do its work.
-    pub readiness: Readiness,
-    /// HTTP metrics.
-    pub http_metrics: Arc<HttpMetrics>,
-    /// All metrics.
-    pub registry: Registry,
+    /// What operators can ask about.
+    pub operations: Operations,
+    /// What callers may make the service hold.
+    pub budget: ByteBudget,
 }
 
 /// Why the service cannot be built.
@@ -94,9 +91,13 @@ impl Service {
             waiters: Arc::clone(&waiters),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
-            readiness,
-            http_metrics,
-            registry: registry.clone(),
+            budget: ByteBudget::new(config.http.memory_max, &http_metrics, None),
+            operations: Operations {
+                readiness,
+                registry: registry.clone(),
+                metrics: http_metrics,
+                address: config.http.operations_address,
+            },
         };
         let ingest = Ingest {
             config: config.ingest.clone(),
@@ -125,12 +126,17 @@ impl Service {
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> bool {
         let Self { config, app, ingest, producer } = self;
         let draining = shutdown.clone();
-        let app = App {
-            readiness: app
-                .readiness
-                .with("shutdown", move || if draining.is_draining() { Err("draining".to_owned()) } else { Ok(()) }),
-            ..app
+        let ending = move || if draining.is_draining() { Err("draining".to_owned()) } else { Ok(()) };
+        let operations =
+            Operations { readiness: app.operations.readiness.clone().with("shutdown", ending), ..app.operations };
+        let _operations = match operations.listen().await {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen on OPERATIONS_LISTEN_ADDRESS");
+                return false;
+            }
         };
+        let app = App { operations, ..app };
         let store = Arc::clone(&app.store);
         let waiters = tokio::spawn(Arc::clone(&app.waiters).run(shutdown.clone()));
         let database = tokio::spawn(watch_database(
@@ -141,7 +147,13 @@ impl Service {
         ));
         let limits = tokio::spawn(compare_limits(config.kafka));
         let recording = tokio::spawn(ingest.run(shutdown.clone()));
-        let cut_off = serve(listener, routes::router(app), config.http.limits, &shutdown).await;
+        let server = Server {
+            limits: config.http.limits,
+            budget: app.budget.clone(),
+            connections: app.operations.metrics.connections.clone(),
+            router: routes::router(app),
+        };
+        let cut_off = server.serve(listener, &shutdown).await;
         let recorded = recording.await.is_ok();
         waiters.abort();
         database.abort();

@@ -1,7 +1,7 @@
 //! The settings of this service.
 
 use shared::config::{KafkaConfig, Secret, Settings};
-use shared::http::HttpConfig;
+use shared::http::{HttpConfig, ServerLimits};
 use shared::telemetry::LogConfig;
 
 use crate::ingest::IngestConfig;
@@ -31,6 +31,8 @@ impl Config {
     /// Reads the settings; mistakes are noted in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
         let http = HttpConfig::read(settings, "0.0.0.0:8081");
+        // web-server cancels by closing: a read that another replica has answered must not go on here, down to its SQL.
+        let http = HttpConfig { limits: ServerLimits { half_close: false, ..http.limits }, ..http };
         let kafka = KafkaConfig::read(settings);
         let ingest = IngestConfig::read(settings);
         Self {

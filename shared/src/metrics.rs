@@ -54,6 +54,12 @@ pub struct HttpMetrics {
     durations: HistogramVec,
     created: GaugeVec,
     in_flight: IntGauge,
+    /// Bytes that callers make the service hold.
+    pub memory: IntGauge,
+    /// How many those may be.
+    pub memory_max: IntGauge,
+    /// Connections open now.
+    pub connections: IntGauge,
     /// Handles by label set, so that a request hashes a few bytes and not three strings three times.
     series: RwLock<HashMap<SeriesKey, Series>>,
     paths: HashMap<&'static str, usize>,
@@ -88,12 +94,21 @@ impl HttpMetrics {
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(created.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        let memory =
+            gauge("http_memory_bytes", "Bytes that callers make the service hold: connections, bodies, answers.")?;
+        let memory_max = gauge("http_memory_max_bytes", "How many bytes callers may make the service hold.")?;
+        let connections = gauge("http_connections", "Connections open now.")?;
         let mut paths = HashMap::from([("unmatched", 0)]);
         for (_, path, _) in routes {
             let next = paths.len();
             paths.entry(*path).or_insert(next);
         }
-        let metrics = Self { requests, durations, created, in_flight, series: RwLock::default(), paths };
+        let series = RwLock::default();
+        let metrics = Self { requests, durations, created, in_flight, memory, memory_max, connections, series, paths };
         for (method, path, status) in routes {
             metrics.with_series(method, path, *status, |_| ());
         }

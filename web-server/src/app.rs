@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use shared::health::Readiness;
-use shared::http::{Observer, Problem, WAIT_MAX};
+use shared::http::{ByteBudget, Observer, Operations, OperationsListener, Problem, Server, WAIT_MAX};
 use shared::kafka::{KafkaError, TopicAdmin};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -32,8 +32,10 @@ pub struct App {
     pub publisher: Arc<dyn PurchasePublisher>,
     /// The way to management-api.
     pub management: ManagementClient,
-    /// What `/readyz` asks.
-    pub readiness: Readiness,
+    /// What operators can ask about.
+    pub operations: Operations,
+    /// What callers may make the service hold.
+    pub budget: ByteBudget,
     /// What is counted, and what `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// How far the end has come.
@@ -112,8 +114,16 @@ impl App {
         if let Some(admission) = config.admission.clone() {
             readiness = readiness.with_start("recording", move || admission());
         }
-        Arc::new(Self {
+        let operations = Operations {
             readiness,
+            registry: metrics.registry.clone(),
+            metrics: Arc::clone(&metrics.http),
+            address: config.http.operations_address,
+        };
+        let refusals = Some(metrics.refusals(Refusal::Memory));
+        Arc::new(Self {
+            operations,
+            budget: ByteBudget::new(config.http.memory_max, &metrics.http, refusals),
             management: ManagementClient::start(&config.management, Arc::clone(&metrics), &shutdown),
             purchases_in_flight: InFlightLimit::new(config.in_flight_max),
             batches_in_flight: InFlightLimit::new(config.batches_in_flight_max),
@@ -130,8 +140,14 @@ impl App {
     /// When something was left behind.
     pub async fn serve(self: AppState, listener: TcpListener) -> Result<(), RunError> {
         tracing::info!(address = %listener.local_addr()?, "listening");
-        let limits = self.config.http.limits;
-        let connections = shared::http::serve(listener, self.router(), limits, &self.shutdown).await;
+        let _operations = self.listen_for_operations().await?;
+        let server = Server {
+            router: self.router(),
+            limits: self.config.http.limits,
+            budget: self.budget.clone(),
+            connections: self.metrics.http.connections.clone(),
+        };
+        let connections = server.serve(listener, &self.shutdown).await;
         let (publisher, timeout) = (Arc::clone(&self.publisher), self.config.flush_timeout);
         let flush = tokio::task::spawn_blocking(move || publisher.flush(timeout));
         let purchases = flush.await.unwrap_or(0);
@@ -143,7 +159,13 @@ impl App {
     }
 
     fn router(self: &AppState) -> Router {
-        routes::router(Arc::clone(self), Observer(Arc::clone(&self.metrics.http)))
+        let observer = Observer { metrics: Arc::clone(&self.metrics.http), budget: self.budget.clone() };
+        routes::router(Arc::clone(self), observer)
+    }
+
+    async fn listen_for_operations(&self) -> Result<Option<OperationsListener>, RunError> {
+        let address = self.config.http.operations_address.unwrap_or(self.config.http.listen_address);
+        self.operations.listen().await.map_err(|error| RunError::Listen { address, error })
     }
 
     /// Lets a purchase request in, or refuses it before its body is read.

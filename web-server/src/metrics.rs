@@ -52,6 +52,8 @@ pub enum Refusal {
     Broker,
     /// The service is ending.
     Draining,
+    /// Callers hold too much already.
+    Memory,
 }
 
 /// How one request to a replica of management-api ended.
@@ -95,7 +97,7 @@ impl Label for PublishOutcome {
 impl Label for Refusal {
     const NAME: &'static str = "reason";
     const ALL: &'static [Self] =
-        &[Self::Rate, Self::InFlight, Self::QueueFull, Self::Shedding, Self::Broker, Self::Draining];
+        &[Self::Rate, Self::InFlight, Self::QueueFull, Self::Shedding, Self::Broker, Self::Draining, Self::Memory];
 
     fn text(self) -> &'static str {
         match self {
@@ -105,6 +107,7 @@ impl Label for Refusal {
             Self::Shedding => "shedding",
             Self::Broker => "broker",
             Self::Draining => "draining",
+            Self::Memory => "memory",
         }
     }
 }
@@ -146,6 +149,7 @@ impl Refusal {
             Self::Shedding => "purchases cannot be recorded now; nothing was sent: try again",
             Self::Broker => "Kafka is not reachable; nothing was sent: try again",
             Self::Draining => "this server is ending; nothing was sent: try again",
+            Self::Memory => "too much is held for callers now; nothing was sent: try again",
         }
     }
 }
@@ -228,6 +232,11 @@ impl Metrics {
     /// Counts one refused request.
     pub fn refused(&self, reason: Refusal) {
         self.refused.with_label_values(&[reason.text()]).inc();
+    }
+
+    /// The counter of requests refused for one reason.
+    pub fn refusals(&self, reason: Refusal) -> IntCounter {
+        self.refused.with_label_values(&[reason.text()])
     }
 
     /// Counts and times one request to a replica of management-api.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use shared::config::{BadSettings, SettingRow, Settings};
 
 /// Settings that the embedded mode fixes, because it brings the parts itself.
-const FIXED: [&str; 20] = [
+const FIXED: [&str; 21] = [
     "LISTEN_ADDRESS",
+    "OPERATIONS_LISTEN_ADDRESS",
     "DATABASE_URL",
     "CUSTOMER_MGMT_API_URL",
     "KAFKA_BOOTSTRAP_SERVERS",

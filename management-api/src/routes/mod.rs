@@ -8,7 +8,7 @@ mod wait;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use shared::http::{Observer, Problem, method_not_allowed, not_found, observe, operations};
+use shared::http::{Observer, Problem, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
 
 use crate::app::App;
@@ -36,9 +36,9 @@ pub fn router(app: App) -> Router {
         .route("/internal/purchases/wait", post(wait::wait_for_purchases))
         .route("/openapi.json", get(openapi::document))
         .route_layer(from_fn_with_state(app.clone(), token::require));
-    let observer = Observer(app.http_metrics.clone());
+    let observer = Observer { metrics: app.operations.metrics.clone(), budget: app.budget.clone() };
     guarded
-        .merge(operations(app.readiness.clone(), app.registry.clone()))
+        .merge(app.operations.paths())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(observer, observe))

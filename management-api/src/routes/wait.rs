@@ -60,7 +60,7 @@ pub(super) async fn wait_for_purchases(
     body: Body,
 ) -> Result<Json<WaitAnswer>, Problem> {
     let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
-    let body = read_json_body(&headers, body, limits).await?;
+    let body = read_json_body(&headers, body, limits, &app.budget).await?;
     let request: WaitRequest =
         serde_json::from_slice(&body).map_err(|error| Problem::new(kinds::INVALID_INPUT, brief(&error)))?;
     let wait = Duration::from_millis(request.wait_ms);

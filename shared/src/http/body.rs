@@ -1,13 +1,17 @@
-//! Request bodies, bounded in size and time.
+//! Request bodies, bounded in size and time and counted in the budget.
 
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
+use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 
-use super::{Problem, kinds};
+use super::budget::SMALL_BYTES;
+use super::{ByteBudget, Problem, kinds};
+
+/// A body is counted once for its bytes and once for what is made of them: names to compare, purchases, records.
+const COPIES: usize = 2;
 
 /// How large a body may be and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -18,26 +22,77 @@ pub struct BodyLimits {
     pub timeout: Duration,
 }
 
-/// Reads a body that must be `application/json`.
+/// Reads a body that must be `application/json`. Room is taken in `budget` as the body comes, and given back with the bytes.
+///
+/// What the head tells already is refused before the body is looked at, so that nobody who asks (`Expect: 100-continue`) is invited
+/// to send it.
 ///
 /// # Errors
-/// 415, 413, 408, or 400 when the connection breaks in the middle.
-pub async fn read_json_body(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Bytes, Problem> {
+/// 415, 413, 408, 503 when there is no room for it, or 400 when the connection breaks in the middle.
+pub async fn read_json_body(
+    headers: &HeaderMap,
+    body: Body,
+    limits: BodyLimits,
+    budget: &ByteBudget,
+) -> Result<Bytes, Problem> {
     if !is_json(headers) {
         return Err(Problem::new(kinds::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json"));
     }
-    let collected = tokio::time::timeout(limits.timeout, Limited::new(body, limits.bytes).collect());
-    match collected.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(kinds::BODY_TOO_LARGE, format!("the body must be at most {} bytes", limits.bytes)))
-        }
-        Ok(Err(_)) => Err(Problem::new(kinds::INVALID_INPUT, "the body ended early")),
-        Err(_) => {
-            let seconds = limits.timeout.as_secs_f64();
-            Err(Problem::new(kinds::BODY_TOO_SLOW, format!("the body must arrive within {seconds} s")))
-        }
+    if headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Problem::new(kinds::UNSUPPORTED_ENCODING, "the body must be sent without Content-Encoding"));
     }
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > limits.bytes {
+        return Err(too_large(limits));
+    }
+    if declared > SMALL_BYTES && !budget.has_room(declared * COPIES) {
+        return Err(budget.refuse());
+    }
+    tokio::time::timeout(limits.timeout, read(body, declared, limits, budget)).await.unwrap_or_else(|_| {
+        let seconds = limits.timeout.as_secs_f64();
+        Err(Problem::new(kinds::BODY_TOO_SLOW, format!("the body must arrive within {seconds} s")))
+    })
+}
+
+async fn read(mut body: Body, declared: usize, limits: BodyLimits, budget: &ByteBudget) -> Result<Bytes, Problem> {
+    let mut whole = BytesMut::new();
+    let mut permit = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Err(Problem::new(kinds::INVALID_INPUT, "the body ended early")) };
+        let Ok(data) = frame.into_data() else { continue };
+        let length = whole.len() + data.len();
+        if length > limits.bytes {
+            return Err(too_large(limits));
+        }
+        if length > SMALL_BYTES {
+            let permit = permit.get_or_insert_with(|| budget.take(0)).as_mut();
+            let more = if whole.len() > SMALL_BYTES { data.len() } else { length };
+            if !permit.is_some_and(|permit| permit.grow(more * COPIES)) {
+                return Err(budget.refuse());
+            }
+        } else if whole.is_empty() && body.is_end_stream() {
+            // Nearly every purchase: it came with its head, in one piece.
+            return Ok(data);
+        }
+        if whole.is_empty() {
+            // Of what is only declared no page is touched, so it holds no memory yet.
+            whole.reserve(declared);
+        }
+        whole.extend_from_slice(&data);
+    }
+    let whole = whole.freeze();
+    Ok(match permit.flatten() {
+        Some(permit) => permit.hold(whole),
+        None => whole,
+    })
+}
+
+fn too_large(limits: BodyLimits) -> Problem {
+    Problem::new(kinds::BODY_TOO_LARGE, format!("the body must be at most {} bytes", limits.bytes))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,6 +1,8 @@
 //! What both services do with HTTP alike: serving, problems, request ids, and reading what callers send.
 
+mod answers;
 mod body;
+mod budget;
 mod config;
 mod observe;
 mod openapi;
@@ -12,14 +14,16 @@ mod query;
 mod request_context;
 mod server;
 
+pub use self::answers::Counted;
 pub use self::body::{BodyLimits, read_json_body};
+pub use self::budget::{ByteBudget, BytePermit};
 pub use self::config::HttpConfig;
 pub use self::observe::{Observer, observe};
 pub use self::openapi::CommonParts;
-pub use self::operations::operations;
+pub use self::operations::{Operations, OperationsListener};
 pub use self::parameters::{Cursor, Name, PreferWait};
 pub use self::prefer::{WAIT_MAX, WAITING_BUYERS, WAITING_READERS, parse_wait};
 pub use self::problem::{Kind, Problem, ProblemBody, kinds, method_not_allowed, not_found};
 pub use self::query::Query;
 pub use self::request_context::{RequestContext, Traceparent};
-pub use self::server::{ServerLimits, serve};
+pub use self::server::{Server, ServerLimits};

@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::{Problem, RequestContext, kinds};
+use super::answers::is_admitted;
+use super::{ByteBudget, Problem, RequestContext, kinds};
 use crate::metrics::HttpMetrics;
 
 /// Counted for a request whose caller hung up before the answer. No standard has it; nginx made the number known.
@@ -21,7 +22,12 @@ const HUNG_UP: StatusCode = match StatusCode::from_u16(499) {
 
 /// What the middleware needs.
 #[derive(Clone)]
-pub struct Observer(pub Arc<HttpMetrics>);
+pub struct Observer {
+    /// Counts and times.
+    pub metrics: Arc<HttpMetrics>,
+    /// Room for answers.
+    pub budget: ByteBudget,
+}
 
 /// Names, counts, times and logs a request; turns a [`Problem`] or a panic into its answer.
 pub async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
@@ -31,11 +37,16 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     let path = request.extensions().get::<MatchedPath>().cloned();
     request.extensions_mut().insert(context.clone());
 
-    let _in_flight = observer.0.enter();
+    let _in_flight = observer.metrics.enter();
     let mut answering =
-        Answering { metrics: &observer.0, method: &method, path: path.as_ref(), started, status: HUNG_UP };
-    let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let mut response = outcome.unwrap_or_else(|_| Problem::new(kinds::INTERNAL, "an internal error").into_response());
+        Answering { metrics: &observer.metrics, method: &method, path: path.as_ref(), started, status: HUNG_UP };
+    let mut response = if is_admitted(&request, answering.path()) {
+        let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        outcome.unwrap_or_else(|_| Problem::new(kinds::INTERNAL, "an internal error").into_response())
+    } else {
+        observer.budget.refuse().into_response()
+    };
+    response = observer.budget.hold_answer(response, answering.path());
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         response = render(problem, &response, context.request_id());

@@ -47,6 +47,9 @@ pub mod kinds {
     /// Unsupported media type.
     pub const UNSUPPORTED_MEDIA_TYPE: Kind =
         kind("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type");
+    /// Unsupported content encoding.
+    pub const UNSUPPORTED_ENCODING: Kind =
+        kind("unsupported-content-encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported content encoding");
     /// Idempotency key used with other content.
     pub const KEY_CONFLICT: Kind =
         kind("idempotency-key-conflict", StatusCode::UNPROCESSABLE_ENTITY, "Idempotency key used with other content");
@@ -146,6 +149,9 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.kind == kinds::UNSUPPORTED_ENCODING {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if self.kind == kinds::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

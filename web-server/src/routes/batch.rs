@@ -67,7 +67,7 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let (mut parts, body) = request.into_parts();
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
-    let body = read_json_body(&parts.headers, body, app.config.batch_body()).await?;
+    let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
     let items = parse_items(&body, errors)?;
     app.check_admission()?;
     let wait = intake.reserve_wait(items.len())?;

@@ -10,7 +10,7 @@ mod schemas;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use shared::http::{Observer, method_not_allowed, not_found, observe, operations};
+use shared::http::{Observer, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
 
 use crate::app::AppState;
@@ -37,7 +37,6 @@ pub const WATCHED_FAILURES: [RouteSeries; 3] = [("POST", "/buy", 499), ("POST", 
 
 /// All routes behind the one middleware.
 pub fn router(app: AppState, observer: Observer) -> Router {
-    let operations = operations(app.readiness.clone(), app.metrics.registry.clone());
     Router::new()
         .route("/buy", post(buy::buy))
         .route("/buy/batch", post(batch::buy_batch))
@@ -47,7 +46,7 @@ pub fn router(app: AppState, observer: Observer) -> Router {
         .route("/openapi.json", get(openapi::openapi_json))
         .route("/docs", get(openapi::docs))
         .route("/docs/{file}", get(openapi::docs_file))
-        .merge(operations)
+        .merge(app.operations.paths())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(from_fn_with_state(observer, observe))

@@ -1,11 +1,9 @@
 //! Sizes, times and shapes of requests, and the answers that every path has in common.
 
-use std::time::{Duration, Instant};
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{DEADLINE, Server, eventually};
+use crate::harness::{Server, eventually};
 
 /// A purchase of exactly so many bytes.
 fn purchase_of(bytes: usize) -> String {
@@ -36,18 +34,6 @@ async fn a_slow_body_is_408_and_does_not_hold_the_connection() {
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.contains("urn:purchase:body-too-slow"), "{answer}");
     }
-}
-
-#[tokio::test]
-async fn a_slow_or_endless_head_is_cut_off() {
-    let server = Server::with(&[("REQUEST_HEADER_TIMEOUT_MS", "300")], |_| {}).await;
-    let started = Instant::now();
-    server.client.raw(b"POST /buy HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
-    server.client.raw(b"").await;
-    assert!(started.elapsed() < Duration::from_secs(5));
-    let endless = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}", "y".repeat(70 * 1024));
-    let answer = server.client.raw(endless.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
 #[tokio::test]
@@ -130,22 +116,4 @@ async fn every_answer_has_a_request_id_and_forbids_sniffing() {
         let answer = server.client.request("GET", path).header("x-request-id", "not good").send().await;
         assert_eq!(answer.header("x-request-id").len(), 32, "{path}");
     }
-}
-
-#[tokio::test]
-async fn connections_over_the_limit_wait_their_turn() {
-    // Without a connection of the harness's own.
-    let server = Server::unready(&[("CONNECTIONS_MAX", "2")], |_| {}).await;
-    let ask = async || {
-        let mut connection = TcpStream::connect(server.client.address).await.unwrap();
-        connection.write_all(b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
-        connection
-    };
-    let answered = async |connection: &mut TcpStream| connection.read(&mut [0; 1024]).await.unwrap() > 0;
-    let (mut first, mut second, mut third) = (ask().await, ask().await, ask().await);
-    assert!(answered(&mut first).await && answered(&mut second).await, "and kept open");
-    let early = tokio::time::timeout(Duration::from_millis(300), answered(&mut third)).await;
-    assert!(early.is_err(), "no third connection is served");
-    drop(first);
-    assert!(tokio::time::timeout(DEADLINE, answered(&mut third)).await.unwrap());
 }

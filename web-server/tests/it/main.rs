@@ -6,6 +6,7 @@ mod batch;
 mod buy;
 mod calls;
 mod command_line;
+mod connections;
 mod faults;
 mod guarantee;
 mod hang_ups;

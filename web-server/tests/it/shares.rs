@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::harness::{Answer, Client, FakeAnswer, Server, eventually, read_records};
@@ -32,6 +34,15 @@ async fn waiting(server: &Server, count: usize) {
     eventually("they wait", async || server.management.seen().len() == count).await;
 }
 
+/// A reader that waits, and whose connection breaks when this is dropped.
+async fn reader(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.client.address).await.unwrap();
+    let request = format!("GET /purchases/{ID} HTTP/1.1\r\nhost: h\r\nprefer: wait=30\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.set_zero_linger().unwrap();
+    stream
+}
+
 fn hang_up(callers: impl IntoIterator<Item = JoinHandle<Answer>>) {
     for caller in callers {
         caller.abort();
@@ -41,19 +52,19 @@ fn hang_up(callers: impl IntoIterator<Item = JoinHandle<Answer>>) {
 #[tokio::test]
 async fn readers_over_their_share_are_told_what_there_is_and_buyers_wait_all_the_same() {
     let server = server(&[("WAITING_READERS_MAX", "2")], false).await;
-    let readers = [(); 2].map(|()| tokio::spawn(ask_waiting(server.client.clone())));
+    let readers = (reader(&server).await, reader(&server).await);
     waiting(&server, 2).await;
     let started = Instant::now();
     assert_eq!(ask_waiting(server.client.clone()).await.status, 404);
     assert!(started.elapsed() < Duration::from_secs(5), "at once");
     let buyer = tokio::spawn(buy_waiting(server.client.clone()));
     waiting(&server, 4).await;
-    hang_up(readers.into_iter().chain([buyer]));
+    drop(readers);
+    hang_up([buyer]);
     eventually("places are given back", async || {
         let asked = server.management.seen().len();
-        let reader = tokio::spawn(ask_waiting(server.client.clone()));
+        let _reader = reader(&server).await;
         eventually("it is passed on", async || server.management.seen().len() > asked).await;
-        hang_up([reader]);
         !server.management.seen().last().unwrap().header("prefer").is_empty()
     })
     .await;

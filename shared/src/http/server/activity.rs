@@ -1,0 +1,161 @@
+//! What a connection is doing, and since when: written by its socket and its requests, read by its task and the accept loop.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing of a request has come yet.
+    Idle,
+    /// The head of a request has begun.
+    Head,
+    /// A request is being answered.
+    Serving,
+    /// The answer is on its way into the socket.
+    Answered,
+    /// It is over; what the caller still sends is thrown away.
+    Lingering,
+}
+
+/// What a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(super) enum Order {
+    /// Nothing.
+    None,
+    /// Make room for another, unless a request is being answered.
+    MakeRoom,
+    /// End after the request that is being answered.
+    End,
+    /// End now.
+    CutOff,
+}
+
+/// One connection's state. Times are milliseconds since the server's start.
+#[derive(Debug)]
+pub(super) struct Activity {
+    start: Instant,
+    /// Phase in the lowest three bits, above them the time since when.
+    phase: AtomicU64,
+    /// Since when a write finds no room in the socket; 0 when none is waiting.
+    blocked: AtomicU64,
+    /// Whether the caller has closed its sending side.
+    caller_closed: AtomicBool,
+    order: AtomicU8,
+    told: Notify,
+}
+
+impl Activity {
+    pub(super) fn new(start: Instant) -> Self {
+        let activity = Self {
+            start,
+            phase: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
+            caller_closed: AtomicBool::new(false),
+            order: AtomicU8::new(Order::None as u8),
+            told: Notify::new(),
+        };
+        activity.enter(Phase::Idle);
+        activity
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store((self.now() << 3) | phase as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase_since().0
+    }
+
+    /// The phase and its age.
+    pub(super) fn phase_age(&self) -> (Phase, Duration) {
+        let (phase, since) = self.phase_since();
+        (phase, self.age(since))
+    }
+
+    /// Since when no request is being answered, if none is.
+    pub(super) fn unused_since(&self) -> Option<u64> {
+        match self.phase_since() {
+            (Phase::Serving | Phase::Answered, _) => None,
+            (Phase::Idle | Phase::Head | Phase::Lingering, since) => Some(since),
+        }
+    }
+
+    fn phase_since(&self) -> (Phase, u64) {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let name = match phase & 7 {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            2 => Phase::Serving,
+            3 => Phase::Answered,
+            _ => Phase::Lingering,
+        };
+        (name, phase >> 3)
+    }
+
+    /// Bytes have come from the caller.
+    pub(super) fn received(&self) {
+        if matches!(self.phase(), Phase::Idle | Phase::Answered) {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// The caller has closed its sending side.
+    pub(super) fn caller_closed(&self) {
+        self.caller_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_caller_closed(&self) -> bool {
+        self.caller_closed.load(Ordering::Relaxed)
+    }
+
+    /// All that was to be written is in the socket.
+    pub(super) fn flushed(&self) {
+        if self.phase() == Phase::Answered {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    /// A write has found no room in the socket, or has.
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        if blocked != (self.blocked.load(Ordering::Relaxed) != 0) {
+            self.blocked.store(if blocked { self.now().max(1) } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
+    /// How long the caller has read nothing of what is ready for it, if anything is.
+    pub(super) fn blocked_for(&self) -> Option<Duration> {
+        let since = self.blocked.load(Ordering::Relaxed);
+        (since != 0).then(|| self.age(since))
+    }
+
+    /// Tells the connection's task something; nothing that weighs less than what it was told before.
+    pub(super) fn tell(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::Relaxed);
+        self.told.notify_one();
+    }
+
+    /// Waits until the connection is told something.
+    pub(super) async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    pub(super) fn order(&self) -> Order {
+        match self.order.load(Ordering::Relaxed) {
+            0 => Order::None,
+            1 => Order::MakeRoom,
+            2 => Order::End,
+            _ => Order::CutOff,
+        }
+    }
+
+    pub(super) fn age(&self, since: u64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(since))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,221 @@
+//! One connection: at rest, in use, at rest again, and its end.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
+use tower::Service;
+
+use super::ServerLimits;
+use super::activity::{Activity, Order, Phase};
+use super::answer::AnswerBody;
+use super::places::Place;
+use super::request::watch;
+use super::socket::Socket;
+use crate::http::budget::{ByteBudget, BytePermit, Purpose};
+use crate::shutdown::Shutdown;
+
+/// The most bytes of a request's head that are held.
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// What a connection in use costs beyond an idle one: the buffers of its head and of small content, and the tasks' memory.
+const IN_USE_BYTES: usize = 24 * 1024;
+/// After so long without a request a connection gives its buffers back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+/// How often a connection in use looks at its limits.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a request that finds no room at all looks for some.
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);
+/// When the server ends, who reads nothing is not waited for any longer than this.
+const ANSWER_TIMEOUT_AT_END: Duration = Duration::from_secs(2);
+/// What a caller may still send after its last answer, and for how long: it is read and thrown away, because closing a socket
+/// with unread bytes resets the connection, and the caller may lose the answer to it.
+const LINGER_BYTES: usize = 32 * 1024 * 1024;
+/// In all, and without a byte.
+const LINGER: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(2));
+
+/// What all connections of a listener share.
+pub(super) struct Shared {
+    pub(super) http: http1::Builder,
+    pub(super) router: Router,
+    pub(super) limits: ServerLimits,
+    pub(super) budget: ByteBudget,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Set on requests that came when there was no room: they are refused, but for health and metrics.
+#[derive(Clone, Copy)]
+pub(in crate::http) struct Crowded;
+
+/// Serves a connection to its end; its place is given back with it.
+pub(super) async fn run(stream: TcpStream, place: Place, shared: Arc<Shared>) {
+    let mut socket = Socket::new(stream, Arc::clone(&place.activity));
+    loop {
+        if !rest(&socket, &place, &shared).await {
+            return;
+        }
+        let Some((room, crowded)) = room(&place, &shared).await else { return };
+        match serve(socket, &place, &shared, crowded).await {
+            After::Rest(rested) => socket = rested,
+            After::Linger(ended) => {
+                drop(room);
+                return linger(ended, &place).await;
+            }
+            After::Gone => return,
+        }
+    }
+}
+
+/// Waits, without any buffer, for the first byte of a request. Says no when the connection is to be closed instead.
+async fn rest(socket: &Socket, place: &Place, shared: &Shared) -> bool {
+    let (_, age) = place.activity.phase_age();
+    let mut readable = pin!(socket.readable());
+    let told = async {
+        // An end is no order to leave who has just begun to speak.
+        while place.activity.order() == Order::None {
+            place.activity.told().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        readable = &mut readable => readable,
+        () = told => false,
+        () = sleep(shared.limits.keep_alive_timeout.saturating_sub(age)) => false,
+    }
+}
+
+/// Room for a request; when there is none, room for refusing it, and that it is so.
+async fn room(place: &Place, shared: &Shared) -> Option<(BytePermit, bool)> {
+    let deadline = Instant::now() + shared.limits.header_timeout;
+    while Instant::now() < deadline && place.activity.order() < Order::CutOff {
+        if let Some(room) = shared.budget.take_for(Purpose::Connection, IN_USE_BYTES) {
+            return Some((room, false));
+        }
+        place.make_room();
+        if let Some(room) = shared.budget.take_for(Purpose::Reserve, IN_USE_BYTES) {
+            return Some((room, true));
+        }
+        sleep(ROOM_INTERVAL).await;
+    }
+    None
+}
+
+/// How a connection goes on after its requests.
+enum After {
+    /// Nothing is going on; the next request may come.
+    Rest(Socket),
+    /// The last answer is sent, and the caller may still be sending.
+    Linger(Socket),
+    /// There is nothing left of it.
+    Gone,
+}
+
+async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, crowded: bool) -> After {
+    let activity = &place.activity;
+    let handler = hyper::service::service_fn({
+        let (shared, activity) = (Arc::clone(shared), Arc::clone(activity));
+        move |request| call(Arc::clone(&shared), Arc::clone(&activity), request, crowded)
+    });
+    // In a box, so that the task of a connection at rest has no part of it.
+    let mut connection = Box::pin(shared.http.serve_connection(TokioIo::new(socket), handler));
+    let mut looks = tokio::time::interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                // What is no HTTP has been answered too.
+                let answered = ended.as_ref().map_or_else(hyper::Error::is_parse, |()| true);
+                let linger = answered && !activity.has_caller_closed();
+                return if linger { After::Linger(std::pin::Pin::into_inner(connection).into_parts().io.into_inner()) } else { After::Gone };
+            }
+            _ = looks.tick() => match verdict(activity, &shared.limits, ending) {
+                Verdict::GoOn => {}
+                Verdict::Rest => {
+                    let parts = std::pin::Pin::into_inner(connection).into_parts();
+                    return if parts.read_buf.is_empty() { After::Rest(parts.io.into_inner()) } else { After::Gone };
+                }
+                Verdict::CutOff => return After::Gone,
+            },
+            () = activity.told() => match activity.order() {
+                Order::MakeRoom if activity.unused_since().is_some() => return After::Gone,
+                Order::CutOff => return After::Gone,
+                Order::End if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+enum Verdict {
+    GoOn,
+    Rest,
+    CutOff,
+}
+
+fn verdict(activity: &Activity, limits: &ServerLimits, ending: bool) -> Verdict {
+    let answer_timeout = if ending { limits.answer_timeout.min(ANSWER_TIMEOUT_AT_END) } else { limits.answer_timeout };
+    if activity.blocked_for().is_some_and(|blocked| blocked >= answer_timeout) {
+        return Verdict::CutOff;
+    }
+    match activity.phase_age() {
+        (Phase::Idle, age) if age >= REST_AFTER.min(limits.keep_alive_timeout) => Verdict::Rest,
+        (Phase::Head, age) if age >= limits.header_timeout => Verdict::CutOff,
+        _ => Verdict::GoOn,
+    }
+}
+
+async fn call(
+    shared: Arc<Shared>,
+    activity: Arc<Activity>,
+    request: Request<Incoming>,
+    crowded: bool,
+) -> Result<Response<AnswerBody<Body>>, Infallible> {
+    activity.enter(Phase::Serving);
+    let (mut request, unread) = watch(request);
+    if crowded {
+        request.extensions_mut().insert(Crowded);
+    }
+    let mut response = shared.router.clone().call(request).await?;
+    if crowded || unread.ends_connection() || shared.shutdown.is_draining() {
+        // Callers that keep connections open go elsewhere before this one closes.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| AnswerBody::new(body, activity)))
+}
+
+async fn linger(mut socket: Socket, place: &Place) {
+    place.activity.enter(Phase::Lingering);
+    let (in_all, without_a_byte) = LINGER;
+    let drain = async {
+        let (mut left, mut buffer) = (LINGER_BYTES, vec![0; 4096]);
+        let _ = socket.shutdown().await;
+        while left > 0 {
+            let read = timeout(without_a_byte, socket.read(&mut buffer)).await.ok()?.ok()?;
+            left = left.saturating_sub(if read == 0 { left } else { read });
+        }
+        Some(())
+    };
+    let told = async {
+        while place.activity.order() == Order::None {
+            place.activity.told().await;
+        }
+    };
+    tokio::select! {
+        _ = timeout(in_all, drain) => {}
+        () = told => {}
+    }
+}

@@ -1,0 +1,111 @@
+//! The accept loop: HTTP/1.1 with limits on heads, connections, idle time and memory, and a graceful end.
+
+mod activity;
+mod answer;
+mod connection;
+mod places;
+mod request;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use prometheus::IntGauge;
+use tokio::net::TcpListener;
+
+use self::activity::Order;
+pub(super) use self::connection::Crowded;
+use self::connection::{HEAD_BYTES_MAX, Shared};
+use self::places::Places;
+use super::ByteBudget;
+use crate::shutdown::Shutdown;
+
+/// How long to rest when the process is out of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// How long connections that are cut off at the end may take to notice.
+const CUT_OFF_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Limits of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections held at once. For one more the longest idle one is closed; if none is idle, it waits in the kernel's backlog.
+    pub connections: usize,
+    /// From the first byte of a request's head to its last.
+    pub header_timeout: Duration,
+    /// From a connection's opening, or its last answer, to the first byte of the next request.
+    pub keep_alive_timeout: Duration,
+    /// How long a caller may read nothing of an answer that is ready.
+    pub answer_timeout: Duration,
+    /// How long running requests may take to end after the shutdown began.
+    pub drain_timeout: Duration,
+    /// Whether a caller that closes its sending side is answered (RFC 9112, 9.6). A caller that is gone cannot be told from it,
+    /// so where callers cancel by closing, its request is dropped instead.
+    pub half_close: bool,
+}
+
+/// What a listener serves, and within which limits.
+pub struct Server {
+    /// What answers.
+    pub router: Router,
+    /// Limits.
+    pub limits: ServerLimits,
+    /// What callers may make it hold.
+    pub budget: ByteBudget,
+    /// Shows the connections that are open.
+    pub connections: IntGauge,
+}
+
+impl Server {
+    /// Serves until `shutdown` says stop, then lets running requests end. Gives how many of them were cut off.
+    pub async fn serve(self, listener: TcpListener, shutdown: &Shutdown) -> usize {
+        let Self { router, limits, budget, connections } = self;
+        let places = Places::new(limits.connections, budget.clone(), connections);
+        let mut http = http1::Builder::new();
+        // Times are looked after here: hyper has one limit for slow heads and idle connections together.
+        http.header_read_timeout(None).half_close(limits.half_close).max_buf_size(HEAD_BYTES_MAX);
+        let shared = Arc::new(Shared { http, router, limits, budget, shutdown: shutdown.clone() });
+        tokio::select! {
+            () = accept_all(&listener, &places, &shared) => {}
+            () = shutdown.stopped() => {}
+        }
+        drop(listener);
+        places.tell_all(Order::End);
+        if tokio::time::timeout(limits.drain_timeout, places.all_left()).await.is_ok() {
+            return 0;
+        }
+        let cut_off = places.serving();
+        places.tell_all(Order::CutOff);
+        let _ = tokio::time::timeout(CUT_OFF_DEADLINE, places.all_left()).await;
+        cut_off
+    }
+}
+
+async fn accept_all(listener: &TcpListener, places: &Arc<Places>, shared: &Arc<Shared>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted; trying on");
+                places.make_room();
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        // Answers are single small writes; waiting to fill a packet only adds delay. It fails for who is gone already.
+        if stream.set_nodelay(true).is_ok() {
+            // Only now: whoever comes is seen, and may take the place of one that is idle.
+            let place = places.take().await;
+            tokio::spawn(connection::run(stream, place, Arc::clone(shared)));
+        }
+    }
+}
+
+/// Whether an error of accepting tells of a connection that is gone, and not of this process.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

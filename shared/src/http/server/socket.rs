@@ -1,0 +1,93 @@
+//! A socket that notes what passes through it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::activity::{Activity, Phase};
+
+/// A caller's connection.
+pub(super) struct Socket {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    /// Whether the socket has been asked why it is readable while a request is being answered.
+    asked: bool,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, asked: false }
+    }
+
+    /// Waits for the first byte of a request; says no when the caller has closed instead.
+    pub(super) async fn readable(&self) -> bool {
+        self.stream.peek(&mut [0]).await.is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Breaks off when the connection is gone while a request is being answered. A caller that has only closed its sending side
+    /// still wants its answer, so nothing is read then, and a reset would not be noticed.
+    fn check_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.activity.phase() != Phase::Serving {
+            self.asked = false;
+        } else if !self.asked && self.stream.poll_read_ready(cx)?.is_ready() {
+            self.asked = true;
+            if let Some(error) = self.stream.take_error()? {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.activity.set_blocked(written.is_pending());
+        written
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.activity.received();
+        } else if room > 0 {
+            self.activity.caller_closed();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Called when nothing is left to be written: after each answer, and whenever a request makes no progress.
+        self.activity.flushed();
+        self.check_reset(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
