@@ -121,10 +121,11 @@ impl App {
             address: config.http.operations_address,
         };
         let refusals = Some(metrics.refusals(Refusal::Memory));
+        let budget = ByteBudget::new(config.http.memory_max, &metrics.http, refusals);
         Arc::new(Self {
             operations,
-            budget: ByteBudget::new(config.http.memory_max, &metrics.http, refusals),
-            management: ManagementClient::start(&config.management, Arc::clone(&metrics), &shutdown),
+            budget: budget.clone(),
+            management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &shutdown),
             purchases_in_flight: InFlightLimit::new(config.in_flight_max),
             batches_in_flight: InFlightLimit::new(config.batches_in_flight_max),
             config,

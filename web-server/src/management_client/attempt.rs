@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
+use bytes::BytesMut;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use shared::http::RequestContext;
+use shared::http::{ByteBudget, RequestContext};
 
 use super::answer::Answer;
 use super::calls::{CallKind, Verdict};
@@ -46,6 +47,8 @@ pub enum Failure {
     Unreachable,
     /// The connection broke, or the answer is larger than it may be.
     Broken,
+    /// An answer for which there is no room among what callers make us hold.
+    NoRoom,
     /// A status that settles nothing.
     Status(StatusCode),
 }
@@ -56,7 +59,7 @@ impl Failure {
         match self {
             Self::Timeout(_) => ManagementOutcome::Timeout,
             Self::Unreachable => ManagementOutcome::Unavailable,
-            Self::Broken | Self::Status(_) => ManagementOutcome::Error,
+            Self::Broken | Self::NoRoom | Self::Status(_) => ManagementOutcome::Error,
         }
     }
 }
@@ -67,26 +70,33 @@ impl fmt::Display for Failure {
             Self::Timeout(time) => write!(f, "no answer in {} ms", time.as_millis()),
             Self::Unreachable => f.write_str("not reachable"),
             Self::Broken => f.write_str("the answer broke off"),
+            Self::NoRoom => f.write_str("no room for the answer"),
             Self::Status(status) => write!(f, "answered with status {}", status.as_u16()),
         }
     }
 }
 
-/// Asks one replica, until `deadline`.
-pub async fn attempt(
-    connections: &Connections,
-    replica: &Replica,
-    call: &Call<'_>,
-    token: Option<&HeaderValue>,
-    deadline: Instant,
-) -> Result<Answer, Failure> {
-    let time = deadline.saturating_duration_since(Instant::now());
-    let request = call.request(replica, token).map_err(|_| Failure::Broken)?;
-    tokio::time::timeout(time, exchange(connections, request, call.kind)).await.unwrap_or(Err(Failure::Timeout(time)))
+/// What every attempt goes by.
+#[derive(Clone, Copy)]
+pub struct Way<'a> {
+    /// The pooled connections.
+    pub connections: &'a Connections,
+    /// What callers may make the service hold.
+    pub budget: &'a ByteBudget,
+    /// The bearer token, if the replicas want one.
+    pub token: Option<&'a HeaderValue>,
 }
 
-async fn exchange(connections: &Connections, request: Request<Full<Bytes>>, kind: CallKind) -> Result<Answer, Failure> {
-    let response = connections
+/// Asks one replica, until `deadline`.
+pub async fn attempt(way: Way<'_>, replica: &Replica, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+    let time = deadline.saturating_duration_since(Instant::now());
+    let request = call.request(replica, way.token).map_err(|_| Failure::Broken)?;
+    tokio::time::timeout(time, exchange(way, request, call.kind)).await.unwrap_or(Err(Failure::Timeout(time)))
+}
+
+async fn exchange(way: Way<'_>, request: Request<Full<Bytes>>, kind: CallKind) -> Result<Answer, Failure> {
+    let response = way
+        .connections
         .request(request)
         .await
         .map_err(|error| if error.is_connect() { Failure::Unreachable } else { Failure::Broken })?;
@@ -95,8 +105,33 @@ async fn exchange(connections: &Connections, request: Request<Full<Bytes>>, kind
         return Err(Failure::Status(status));
     }
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|_| Failure::Broken)?;
-    Ok(Answer { status, retry_after_seconds: retry_after, body: body.to_bytes() })
+    let body = read(response.into_body(), way.budget).await?;
+    Ok(Answer { status, retry_after_seconds: retry_after, body })
+}
+
+/// Reads an answer to its end. Its bytes are counted as they come: it is held for a caller, who may be slow to take it.
+async fn read<B>(mut body: B, budget: &ByteBudget) -> Result<Bytes, Failure>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > ANSWER_BYTES_MAX {
+        return Err(Failure::Broken);
+    }
+    let mut permit = budget.take(declared).ok_or(Failure::NoRoom)?;
+    let mut whole = BytesMut::with_capacity(declared);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Failure::Broken)?.into_data() else { continue };
+        let (held, length) = (declared.max(whole.len()), whole.len() + data.len());
+        if length > ANSWER_BYTES_MAX {
+            return Err(Failure::Broken);
+        }
+        if !permit.grow(length.saturating_sub(held)) {
+            return Err(Failure::NoRoom);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(permit.hold(whole.freeze()))
 }
 
 impl Call<'_> {

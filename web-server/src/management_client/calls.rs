@@ -59,6 +59,8 @@ impl CallKind {
             // Nothing was sent.
             Failure::Unreachable => true,
             Failure::Status(status) => self.judge(status) == Verdict::FailOver,
+            // Another one's answer would be as large.
+            Failure::NoRoom => false,
             Failure::Timeout(_) | Failure::Broken => self != Self::Command,
         }
     }
@@ -145,6 +147,7 @@ mod tests {
         for status in any.filter_map(|status| StatusCode::from_u16(status).ok()) {
             assert!(!Command.asks_another(Failure::Status(status)), "{status}");
         }
+        assert!(CallKind::ALL.iter().all(|kind| !kind.asks_another(Failure::NoRoom)));
         for failure in [Failure::Timeout(Duration::ZERO), Failure::Broken] {
             assert!(!Command.asks_another(failure));
             assert!(READS.iter().all(|kind| kind.asks_another(failure)));

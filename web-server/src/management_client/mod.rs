@@ -15,12 +15,12 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::{Deserialize, Serialize};
 use shared::event::Purchase;
-use shared::http::{Problem, RequestContext, kinds};
+use shared::http::{ByteBudget, Problem, RequestContext, kinds};
 use shared::shutdown::Shutdown;
 use uuid::Uuid;
 
 pub use self::answer::Answer;
-use self::attempt::{Call, Connections, Failure, attempt};
+use self::attempt::{Call, Connections, Failure, Way, attempt};
 use self::calls::{Budgets, CallKind, Place};
 pub use self::replicas::ReplicaUrl;
 use self::replicas::{Replica, Replicas};
@@ -41,6 +41,8 @@ pub struct ManagementClient {
     replicas: Arc<Replicas>,
     connections: Connections,
     budgets: Budgets,
+    /// What callers may make the service hold.
+    budget: ByteBudget,
     token: Option<HeaderValue>,
     metrics: Arc<Metrics>,
 }
@@ -58,7 +60,7 @@ struct WaitAnswer {
 
 impl ManagementClient {
     /// A client of the configured replicas; their names are resolved in the background until the service stops.
-    pub fn start(config: &ManagementConfig, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Self {
+    pub fn start(config: &ManagementConfig, budget: ByteBudget, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Self {
         let replicas = Arc::new(Replicas::new(config.urls.clone()));
         tokio::spawn(Arc::clone(&replicas).keep_resolving(shutdown.clone()));
         let mut connector = HttpConnector::new();
@@ -74,7 +76,7 @@ impl ManagementClient {
             value.set_sensitive(true);
             Some(value)
         });
-        Self { replicas, connections, budgets: Budgets::new(config), token, metrics }
+        Self { replicas, connections, budgets: Budgets::new(config), budget, token, metrics }
     }
 
     /// Reads `target` (path and query, escaped) within `deadline`. Gives the JSON as it came.
@@ -168,6 +170,9 @@ impl ManagementClient {
                 break;
             }
         }
+        if failures.contains(&Failure::NoRoom) && call.kind != CallKind::Command {
+            return Err(self.budget.refuse());
+        }
         let problem = no_answer(call.kind, &failures);
         tracing::warn!(
             request_id = call.context.request_id(),
@@ -179,7 +184,8 @@ impl ManagementClient {
 
     async fn observed_attempt(&self, replica: &Replica, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let started = Instant::now();
-        let result = attempt(&self.connections, replica, call, self.token.as_ref(), deadline).await;
+        let way = Way { connections: &self.connections, budget: &self.budget, token: self.token.as_ref() };
+        let result = attempt(way, replica, call, deadline).await;
         let outcome = result.as_ref().map_or_else(|failure| failure.outcome(), |_| ManagementOutcome::Success);
         self.metrics.management_request(outcome, started.elapsed());
         if let Err(failure) = &result {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
-use shared::http::{Name, Problem, Query, RequestContext, kinds, parse_wait};
+use shared::http::{Counted, Name, Problem, Query, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
 use super::schemas::{LimitParameter, PageParameters, PreferHeader, ReadProblems, TimeoutParameter};
@@ -128,6 +129,8 @@ fn context(request: &Request) -> RequestContext {
     context.unwrap_or_else(|| RequestContext::from_headers(request.headers()))
 }
 
+/// management-api's JSON, whose bytes were counted as they came from there.
 fn json(body: Bytes) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (content_type, Extension(Counted), body).into_response()
 }

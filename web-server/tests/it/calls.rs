@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use shared::config::Settings;
-use shared::http::{Problem, RequestContext};
+use shared::http::{ByteBudget, Problem, RequestContext};
 use shared::shutdown::Shutdown;
 use web_server::Config;
 use web_server::management_client::{Answer, ManagementClient};
@@ -35,7 +35,9 @@ fn asked(replicas: &[FakeManagement]) -> usize {
 async fn command(urls: &str, deadline: Duration) -> Result<Answer, Problem> {
     let mut settings = Settings::from_pairs([("CUSTOMER_MGMT_API_URL", urls)]);
     let (config, shutdown) = (Config::read(&mut settings), Shutdown::new());
-    let client = ManagementClient::start(&config.management, Metrics::new("").unwrap(), &shutdown);
+    let metrics = Metrics::new("").unwrap();
+    let budget = ByteBudget::new(config.http.memory_max, &metrics.http, None);
+    let client = ManagementClient::start(&config.management, budget, metrics, &shutdown);
     let context = RequestContext::from_headers(&HeaderMap::new());
     let answer = client.command("/accounts".to_owned(), "{}".into(), deadline, &context).await;
     shutdown.stop();
@@ -107,4 +109,21 @@ async fn a_command_goes_to_another_replica_if_nothing_was_sent() {
     assert_eq!(asked(&replicas), 1);
     let problem = command(&format!("http://{gone}"), Duration::from_secs(10)).await.unwrap_err();
     assert_eq!(problem.status(), 503, "certainly not done");
+}
+
+#[tokio::test]
+async fn an_answer_without_room_is_refused_and_one_with_room_is_counted_once() {
+    let replicas = replicas(200).await;
+    let settings = [("CUSTOMER_MGMT_API_URL", &*urls(&replicas)), ("HTTP_MEMORY_MAX_KIB", "4096")];
+    let server = Server::with(&settings, |_| {}).await;
+    // Three quarters are for content: what is counted twice, or not at all, is told apart.
+    for (kib, status, refused) in [(2_000, 200, 0.0), (3_500, 503, 1.0), (2_000, 200, 1.0)] {
+        let before = asked(&replicas);
+        for replica in &replicas {
+            replica.answers(move |_| FakeAnswer::ok("x".repeat(kib * 1024)));
+        }
+        let answer = server.client.get("/purchases").await;
+        assert_eq!((answer.status, asked(&replicas)), (status, before + 1), "{kib} KiB, from one replica");
+        assert_eq!(server.metric(r#"http_requests_refused_total{reason="memory"}"#).await, Some(refused));
+    }
 }

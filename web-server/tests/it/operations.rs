@@ -103,7 +103,7 @@ async fn what_is_in_flight_at_the_end_is_answered() {
 
 #[tokio::test]
 async fn a_caller_who_never_finishes_is_cut_off_and_told_of() {
-    let server = Server::with(&[("DRAIN_TIMEOUT_MS", "200")], |_| {}).await;
+    let server = Server::with(&[("DRAIN_TIMEOUT_MS", "1000")], |_| {}).await;
     let client = server.client.clone();
     let head = b"POST /buy HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
     let _slow = tokio::spawn(async move { client.raw(head).await });
