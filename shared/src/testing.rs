@@ -10,8 +10,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prometheus::Registry;
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
 
 use crate::config::{KafkaConfig, PartitionBy, Settings};
@@ -180,6 +181,24 @@ impl RawProducer {
             other => panic!("not delivered: {other:?}"),
         }
     }
+}
+
+/// The offset that a group has committed to Kafka of a partition.
+///
+/// # Panics
+/// When the group's coordinator does not answer.
+pub async fn committed_offset(config: &KafkaConfig, group: &str, partition: i32) -> Option<i64> {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &config.bootstrap_servers).set("group.id", group);
+    let topic = config.topic.clone();
+    let ask = move || {
+        let consumer: BaseConsumer = client.create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&topic, partition);
+        let found = consumer.committed_offsets(list, DEADLINE).expect("the coordinator answers");
+        found.elements().first().and_then(|element| element.offset().to_raw()).filter(|offset| *offset >= 0)
+    };
+    tokio::task::spawn_blocking(ask).await.expect("no panic")
 }
 
 /// A producer of another application that sends in transactions.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use shared::testing::eventually;
+use shared::testing::{committed_offset, eventually};
 
 use crate::harness::{Api, DEAD_LETTERS, Kafka, TOPIC, value, value_with_id};
 use crate::memory_store::MemoryStore;
@@ -207,5 +207,22 @@ async fn a_slow_lane_holds_up_its_own_partitions_alone() {
     assert_eq!(store.next_offset(0), 0);
     store.held.store(-1, Ordering::Relaxed);
     api.user_with("slow", 100).await;
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_is_told_what_is_recorded_again_and_again() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    for count in 1..=3 {
+        kafka.send(&value("ann", "1")).await;
+        eventually("the commit", async || {
+            let told = committed_offset(&kafka.config, "purchase-consumer-group", 0).await;
+            (told == Some(count)).then_some(())
+        })
+        .await;
+    }
+    let nothing = committed_offset(&kafka.config, "purchase-consumer-group", 1).await;
+    assert_eq!(nothing, None, "nothing was recorded of that partition");
     assert!(api.stop().await);
 }

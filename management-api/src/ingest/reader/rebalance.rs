@@ -124,8 +124,10 @@ impl Reader {
             let position = Position { lane: self.emptiest_lane(), expected: start.stored, next: start.from };
             self.partitions.insert(start.partition, Some(position));
             self.ingest.progress.take_over(start.partition, start.from, start.end);
-            // An autoscaler counts from what Kafka was told last; whoever had the partition may not have come to that.
-            self.uncommitted.insert(start.partition, start.from);
+            if start.stored > 0 {
+                // An autoscaler counts from what Kafka was told last; whoever had the partition may not have come to that.
+                self.uncommitted.insert(start.partition, start.from);
+            }
         }
         if !self.joining.is_empty() {
             self.consumer.assign(&positions(&joining))?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
@@ -196,15 +196,15 @@ impl RecordConsumer {
     pub fn commit(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
         let positions = offsets.iter().map(|(partition, offset)| ReadPosition::at(*partition, *offset));
         let list = self.list(&positions.collect::<Vec<_>>())?;
-        self.client.context().set_committing(true);
-        let committed = self.client.commit(&list, CommitMode::Async);
-        if committed.is_err() {
-            self.client.context().set_committing(false);
-        }
-        match committed {
-            Err(ClientError::ConsumerCommit(RDKafkaErrorCode::State | RDKafkaErrorCode::NoOffset)) | Ok(()) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let context = self.client.context();
+        context.set_committing(true);
+        self.events.commit(self.client.client().native_ptr(), &list).or_else(|code| {
+            context.set_committing(false);
+            match code {
+                RDKafkaErrorCode::State | RDKafkaErrorCode::NoOffset => Ok(()),
+                code => Err(ClientError::ConsumerCommit(code).into()),
+            }
+        })
     }
 
     /// Whether a commit is under way. librdkafka gives no partition back meanwhile.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{ptr, slice};
 
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
 use rdkafka_sys as sys;
 
@@ -54,6 +55,17 @@ impl EventQueue {
         // SAFETY: the queue is alive.
         let event = unsafe { sys::rd_kafka_queue_poll(self.0, millis) };
         (!event.is_null()).then(|| OwnedEvent(event).open())
+    }
+
+    /// Commits offsets in the background; how that ends is an event of this queue.
+    pub(in crate::kafka) fn commit(
+        &self,
+        client: *mut RDKafka,
+        offsets: &TopicPartitionList,
+    ) -> Result<(), RDKafkaErrorCode> {
+        // SAFETY: client, offsets and queue are alive; librdkafka copies the offsets.
+        let code = unsafe { sys::rd_kafka_commit_queue(client, offsets.ptr(), self.0, None, ptr::null_mut()) };
+        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code.into()) }
     }
 }
 
