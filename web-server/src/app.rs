@@ -44,6 +44,12 @@ pub struct App {
     batches_in_flight: InFlightLimit,
 }
 
+/// A request that found a free place as it came.
+pub struct Admission<'a> {
+    app: &'a App,
+    limit: &'a InFlightLimit,
+}
+
 /// Why the service has not ended well.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -173,7 +179,7 @@ impl App {
     ///
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
-    pub fn admit_purchase(&self) -> Result<Slot, Problem> {
+    pub fn admit_purchase(&self) -> Result<Admission<'_>, Problem> {
         self.admit(&self.purchases_in_flight)
     }
 
@@ -181,16 +187,16 @@ impl App {
     ///
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
-    pub fn admit_batch(&self) -> Result<Slot, Problem> {
+    pub fn admit_batch(&self) -> Result<Admission<'_>, Problem> {
         self.admit(&self.batches_in_flight)
     }
 
-    fn admit(&self, limit: &InFlightLimit) -> Result<Slot, Problem> {
+    fn admit<'a>(&'a self, limit: &'a InFlightLimit) -> Result<Admission<'a>, Problem> {
         // Only a request that comes after the listener has closed, on a connection not yet ended.
         if self.shutdown.is_stopped() {
             return Err(self.refuse(Refusal::Draining));
         }
-        limit.enter().ok_or_else(|| self.refuse(Refusal::InFlight))
+        if limit.has_room() { Ok(Admission { app: self, limit }) } else { Err(self.refuse(Refusal::InFlight)) }
     }
 
     /// Asks, before anything is sent, whether what comes after Kafka can take purchases.
@@ -213,5 +219,15 @@ impl App {
     pub fn recording_wait(&self, wait: Option<Duration>) -> Option<Duration> {
         let asked = wait.filter(|wait| !wait.is_zero());
         if self.config.always_wait { Some(asked.unwrap_or(self.config.publish_deadline.min(WAIT_MAX))) } else { asked }
+    }
+}
+
+impl Admission<'_> {
+    /// Takes the request's place, once its body is here: who is slow to send it keeps nobody else out.
+    ///
+    /// # Errors
+    /// 503 when others have taken the last place meanwhile.
+    pub fn enter(self) -> Result<Slot, Problem> {
+        self.limit.enter().ok_or_else(|| self.app.refuse(Refusal::InFlight))
     }
 }

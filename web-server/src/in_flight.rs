@@ -31,6 +31,11 @@ impl InFlightLimit {
         Self { now: Arc::default(), max }
     }
 
+    /// Whether a place is free now. It may be gone a moment later.
+    pub fn has_room(&self) -> bool {
+        self.now.load(Ordering::Relaxed) < self.max
+    }
+
     /// Takes a place, if there is one.
     pub fn enter(&self) -> Option<Slot> {
         // Counted first and looked at after: two atomic additions, and never more than `max` inside.
@@ -85,9 +90,9 @@ mod tests {
         let limit = InFlightLimit::new(1);
         let slot = limit.enter();
         assert!(slot.is_some());
-        assert!(limit.enter().is_none());
+        assert!(!limit.has_room() && limit.enter().is_none());
         drop(slot);
-        assert!(limit.enter().is_some());
+        assert!(limit.has_room() && limit.enter().is_some());
     }
 
     #[tokio::test]

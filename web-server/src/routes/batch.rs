@@ -63,11 +63,12 @@ pub struct ItemResult<'a> {
     )
 )]
 pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let slot = app.admit_batch()?;
+    let admission = app.admit_batch()?;
     let (mut parts, body) = request.into_parts();
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
+    let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;
     app.check_admission()?;
     let wait = intake.reserve_wait(items.len())?;

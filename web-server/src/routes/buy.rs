@@ -54,11 +54,12 @@ pub struct KafkaReceipt<'a> {
     )
 )]
 pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let slot = app.admit_purchase()?;
+    let admission = app.admit_purchase()?;
     let (mut parts, body) = request.into_parts();
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     let body = read_json_body(&parts.headers, body, app.config.buy_body(), &app.budget).await?;
+    let slot = admission.enter()?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
     drop(body);
     app.check_admission()?;

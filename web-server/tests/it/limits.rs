@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Server, eventually};
+use crate::harness::{DEADLINE, Server, eventually};
 
 /// A purchase of exactly so many bytes.
 fn purchase_of(bytes: usize) -> String {
@@ -57,26 +57,53 @@ async fn only_json_is_taken() {
     assert_eq!(with_charset.send().await.status, 400, "the type is fine, the empty body is not");
 }
 
+/// Sends a request's head and no more.
+async fn send_head(server: &Server, path: &str, length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.client.address).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}");
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+async fn read_status(stream: &mut TcpStream) -> String {
+    let mut start = [0; 12];
+    let read = tokio::time::timeout(DEADLINE, stream.read_exact(&mut start));
+    read.await.expect("an answer in time").unwrap();
+    String::from_utf8(start.to_vec()).unwrap()
+}
+
+const ONE_AT_A_TIME: [(&str, &str); 2] = [("IN_FLIGHT_MAX", "1"), ("BATCHES_IN_FLIGHT_MAX", "1")];
+const BODIES: [(&str, &str); 2] = [
+    ("/buy", r#"{"username":"n","userid":"u","price":1}"#),
+    ("/buy/batch", r#"[{"username":"n","userid":"u","price":1}]"#),
+];
+
 #[tokio::test]
 async fn too_many_in_flight_are_refused_before_their_body_is_read() {
-    let settings = [("IN_FLIGHT_MAX", "1"), ("BATCHES_IN_FLIGHT_MAX", "1")];
-    let server = Server::with(&settings, |_| {}).await;
-    for (path, body) in [("/buy", r#"{"username":"n","userid":"u","price":1}"#), ("/buy/batch", "[]")] {
-        let mut slow = TcpStream::connect(server.client.address).await.unwrap();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        slow.write_all(head.as_bytes()).await.unwrap();
-        eventually("the place is taken", async || server.client.post(path, body).send().await.status == 503).await;
+    let slow_kafka = [("KAFKA_PRODUCER_LINGER_US", "1000000")];
+    let server = Server::with(&[&ONE_AT_A_TIME[..], &slow_kafka].concat(), |_| {}).await;
+    for (path, body) in BODIES {
+        let client = server.client.clone();
+        let buying = tokio::spawn(async move { client.post(path, body).send().await.status });
+        eventually("the place is taken", async || server.metric("http_requests_in_flight").await == Some(2.0)).await;
+        assert_eq!(read_status(&mut send_head(&server, path, body.len()).await).await, "HTTP/1.1 503");
         server.client.post(path, body).send().await.problem("unavailable");
-        slow.write_all(body.as_bytes()).await.unwrap();
-        let mut start = [0; 12];
-        slow.read_exact(&mut start).await.unwrap();
-        assert!(start.starts_with(b"HTTP/1.1 "));
-        eventually("the place is free", async || server.client.post(path, body).send().await.status != 503).await;
+        assert_eq!(buying.await.unwrap(), 202);
+        assert_eq!(server.client.post(path, body).send().await.status, 202, "the place is free");
     }
-    assert!(server.metric(r#"http_requests_refused_total{reason="in_flight"}"#).await.unwrap() >= 4.0);
+    assert_eq!(server.metric(r#"http_requests_refused_total{reason="in_flight"}"#).await, Some(4.0));
+}
+
+#[tokio::test]
+async fn who_is_slow_to_send_a_body_keeps_nobody_out() {
+    let server = Server::with(&ONE_AT_A_TIME, |_| {}).await;
+    for (path, body) in BODIES {
+        let mut slow = send_head(&server, path, body.len()).await;
+        eventually("it is begun", async || server.metric("http_requests_in_flight").await == Some(2.0)).await;
+        assert_eq!(server.client.post(path, body).send().await.status, 202);
+        slow.write_all(body.as_bytes()).await.unwrap();
+        assert_eq!(read_status(&mut slow).await, "HTTP/1.1 202");
+    }
 }
 
 #[tokio::test]
