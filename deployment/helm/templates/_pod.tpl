@@ -33,20 +33,20 @@ securityContext:
 startupProbe:
   httpGet:
     path: /livez
-    port: http
+    port: operations
   periodSeconds: 1
   failureThreshold: 60
 livenessProbe:
   httpGet:
     path: /livez
-    port: http
+    port: operations
   periodSeconds: 10
   timeoutSeconds: 2
   failureThreshold: 3
 readinessProbe:
   httpGet:
     path: /readyz
-    port: http
+    port: operations
   periodSeconds: 5
   timeoutSeconds: 2
   failureThreshold: 2

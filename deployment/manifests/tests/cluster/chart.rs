@@ -127,6 +127,7 @@ fn the_chart_refuses_values_that_cannot_work() {
         ("webServer.autoscaling.mode=both", "/webServer/autoscaling/mode"),
         ("managementApi.autoscaling.maxReplicas=20", "partitions"),
         ("managementApi.autoscaling.maxReplicas=4", "partitions"),
+        ("webServer.settings.OPERATIONS_LISTEN_ADDRESS=0.0.0.0:8080", "webServer.settings.OPERATIONS_LISTEN_ADDRESS"),
         ("no.such.value=1", "additional properties 'no' not allowed"),
     ] {
         let said = chart_with(&["--set", argument]).expect_err(argument);

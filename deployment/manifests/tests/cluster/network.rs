@@ -40,6 +40,11 @@ fn services_lead_to_container_ports() {
             let scraped = "/metadata/annotations/prometheus.io~1scrape";
             findings.check(service.at(scraped).is_null(), service, scraped, "none: pods are scraped, and only once");
         }
+        for service in SERVICES {
+            let service = find(objects, "Service", service);
+            let apart = service.list("/spec/ports").iter().all(|port| port["targetPort"] == "http");
+            findings.check(apart, service, "/spec/ports", "no port of operations: its metrics are not everybody's");
+        }
         let web = find(objects, "Service", SERVICES[0]);
         findings.check(web.text("/spec/type") == "NodePort", web, "/spec/type", "NodePort");
         findings.check(web.number("/spec/ports/0/nodePort") == Some(30080), web, "/spec/ports/0/nodePort", 30080);
@@ -59,9 +64,9 @@ fn pods_are_scraped_at_a_port_that_they_listen_on() {
             let listening = deployment.text(&port).parse::<i64>().is_ok_and(|port| has_port(deployment, &port.into()));
             findings.check(listening, deployment, &port, "a container port");
             let settings = environment(objects, deployment);
-            let address = &settings["LISTEN_ADDRESS"];
+            let address = settings.get("OPERATIONS_LISTEN_ADDRESS").map_or("(not set)", String::as_str);
             let ends = address.ends_with(&format!(":{}", deployment.text(&port)));
-            findings.check(ends, deployment, &port, format!("the port of LISTEN_ADDRESS={address}"));
+            findings.check(ends, deployment, &port, format!("the port of OPERATIONS_LISTEN_ADDRESS={address}"));
         }
         findings.assert_none();
     });
@@ -142,7 +147,7 @@ fn the_needed_ways_are_open_and_no_others() {
                 for (port, _) in ports(to) {
                     let way = (from.name(), to.name(), port);
                     let expected = needed.contains(&way) || (from.name() == "kafka" && to.name() == "kafka");
-                    let public = to.name() == SERVICES[0];
+                    let public = to.name() == SERVICES[0] && port == 8080;
                     let open = may_reach(objects, from, to, port);
                     if open != expected && !public {
                         findings
@@ -162,16 +167,15 @@ fn ways_outside(overlay: &str, policy: &str) -> Vec<(&'static str, Value, Value)
     let pods_of = |name: &str, pods: Value| json!({"namespaceSelector": namespace(name), "podSelector": pods});
     let network = |cidr: &str| json!({"ipBlock": {"cidr": cidr}});
     let tcp = |port: u16| json!([{"protocol": "TCP", "port": port}]);
+    let scrapes = ("ingress", json!({"namespaceSelector": namespace("monitoring")}), tcp(9090));
     let dns = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
     let mut ways = match policy {
         "allow-dns" => vec![
             ("egress", pods_of("kube-system", labelled("k8s-app", "kube-dns")), dns.clone()),
             ("egress", network("169.254.20.10/32"), dns),
         ],
-        "customer-web-server" => vec![("ingress", Value::Null, tcp(8080))],
-        "customer-management-api" => {
-            vec![("ingress", json!({"namespaceSelector": namespace("monitoring")}), tcp(8081))]
-        }
+        "customer-web-server" => vec![("ingress", Value::Null, tcp(8080)), scrapes],
+        "customer-management-api" => vec![scrapes],
         "kafka" => vec![("ingress", pods_of("keda", labelled("app", "keda-operator")), tcp(9092))],
         _ => vec![],
     };

@@ -148,9 +148,14 @@ fn a_drain_of_a_node_is_never_blocked() {
     });
 }
 
+/// KiB for everything that callers can make a service hold.
+const HELD: &str = "HTTP_MEMORY_MAX_KIB";
+
 /// Paths that a probe may ask, by what they look at.
 const LIVENESS: &str = "/livez";
 const READINESS: &str = "/readyz";
+/// The port that is never full.
+const OPERATIONS: &str = "operations";
 
 #[test]
 fn probes_ask_paths_that_are_served_and_liveness_asks_no_dependency() {
@@ -166,9 +171,33 @@ fn probes_ask_paths_that_are_served_and_liveness_asks_no_dependency() {
             {
                 let field = format!("{POD}/containers/0/{probe}/httpGet/path");
                 findings.check(deployment.text(&field) == path && served(path), deployment, &field, path);
+                // The other port may be full of callers, and a pod that is busy must not be restarted.
+                let port = format!("{POD}/containers/0/{probe}/httpGet/port");
+                findings.check(deployment.text(&port) == OPERATIONS, deployment, &port, OPERATIONS);
             }
             let field = "/spec/template/metadata/annotations/prometheus.io~1path";
             findings.check(served(deployment.text(field)), deployment, field, "a path that is served");
+        }
+        findings.assert_none();
+    });
+}
+
+/// What callers and Kafka's queue can make a service hold leaves half of its memory for everything else.
+#[test]
+fn what_a_service_may_hold_fits_its_memory() {
+    in_every_overlay(|_, objects| {
+        let mut findings = Findings::default();
+        for service in SERVICES {
+            let settings = environment(objects, find(objects, "Deployment", service));
+            let kib = |name: &str| settings.get(name).and_then(|text| text.parse::<u64>().ok());
+            let map = find(objects, "ConfigMap", service);
+            findings.check(kib(HELD).is_some(), map, &format!("/data/{HELD}"), "a number");
+            let held = kib(HELD).unwrap_or_default() + kib("KAFKA_PRODUCER_QUEUE_KIB").unwrap_or_default();
+            let deployment = find(objects, "Deployment", service);
+            let field = format!("{POD}/containers/0/resources/limits/memory");
+            let limit = deployment.text(&field).strip_suffix("Mi").and_then(|text| text.parse::<u64>().ok());
+            let expected = format!("at least twice the {} MiB that may be held", held / 1024);
+            findings.check(limit.is_some_and(|limit| limit * 1024 >= 2 * held), deployment, &field, expected);
         }
         findings.assert_none();
     });

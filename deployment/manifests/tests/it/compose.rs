@@ -121,24 +121,29 @@ fn check_files_of_prometheus(configuration: &Value, compose: &Value, findings: &
     }
 }
 
-/// The targets of Prometheus: the field of each group, the job, the host, and its labels.
-fn targets(configuration: &Value) -> Vec<(String, &str, &str, &Value)> {
+/// The targets of Prometheus: the field of each group, the job, the host with its port, and its labels.
+fn targets(configuration: &Value) -> Vec<(String, &str, (&str, &str), &Value)> {
     let mut found = Vec::new();
     for (number, job) in list(&configuration["scrape_configs"]).iter().enumerate() {
         let name = job["job_name"].as_str().unwrap_or_default();
         for (index, group) in list(&job["static_configs"]).iter().enumerate() {
             let field = format!("/scrape_configs/{number}/static_configs/{index}");
-            let hosts = list(&group["targets"]).iter().filter_map(|target| target.as_str()?.split(':').next());
+            let hosts = list(&group["targets"]).iter().filter_map(|target| target.as_str()?.split_once(':'));
             found.extend(hosts.map(|host| (field.clone(), name, host, &group["labels"])));
         }
     }
     found
 }
 
-/// Every replica is scraped, under the labels that it would have in the cluster; the label `job` is the job's name.
+/// Every replica is scraped where it serves its metrics, under the labels that it would have in the cluster; the label
+/// `job` is the job's name.
 fn check_targets(configuration: &Value, compose: &Value, findings: &mut Findings) {
     let mut missing: BTreeSet<_> = entries(compose).filter_map(|(name, _)| Some((replica_of(name)?, name))).collect();
-    for (field, job, host, labels) in targets(configuration) {
+    for (field, job, (host, port), labels) in targets(configuration) {
+        let listening = compose["services"][host]["environment"]["OPERATIONS_LISTEN_ADDRESS"].as_str();
+        if missing.contains(&(job, host)) && listening.and_then(|address| address.rsplit(':').next()) != Some(port) {
+            findings.add(format!("{PROMETHEUS}: {field}/targets has port {port}, expected that of {listening:?}"));
+        }
         let expected = json!({"app": job, "namespace": "purchase-system", "pod": host});
         if !selects(&expected, &texts(labels)) || labels.get("job").is_some() {
             findings.add(format!("{PROMETHEUS}: {field}/labels is {labels}, expected {expected}"));
@@ -178,8 +183,9 @@ fn a_mistake_is_found_with_its_field() {
     let before = mistakes(&yaml::read(COMPOSE), &yaml::read(PROMETHEUS)).all().len();
     // Where, what is put there, and how many mistakes that makes.
     for (place, value, count) in [
-        ("/services/customer-web-server-1/environment", json!({"KAFKA_TOPICS": "x"}), 1),
-        ("/services/customer-web-server-1/environment", json!(["KAFKA_TOPIC=x"]), 1),
+        // Without its settings nobody knows either where it would be scraped.
+        ("/services/customer-web-server-1/environment", json!({"KAFKA_TOPICS": "x"}), 2),
+        ("/services/customer-web-server-1/environment", json!(["KAFKA_TOPIC=x"]), 2),
         ("/services/customer-web-server-1/image", json!("customer-management-api:0.1.0"), 1),
         ("/services/postgres/image", json!("postgres:18.3-bookworm"), 1),
         ("/services/credentials/image", json!("postgres:18.3-bookworm"), 1),
@@ -191,8 +197,9 @@ fn a_mistake_is_found_with_its_field() {
         ("/rule_files/0", json!("/etc/prometheus/alerts/*.yml"), 1),
         ("/rule_files", json!([]), 1),
         ("/scrape_configs/0/static_configs/0/labels/pod", json!("web-1"), 1),
+        ("/scrape_configs/0/static_configs/0/targets/0", json!("customer-web-server-1:8080"), 1),
         ("/scrape_configs/1/job_name", json!("management-api"), 6),
-        ("/scrape_configs/0/static_configs/1/targets/0", json!("customer-web-server-1:8080"), 3),
+        ("/scrape_configs/0/static_configs/1/targets/0", json!("customer-web-server-1:9090"), 3),
     ] {
         let (mut compose, mut configuration) = (yaml::read(COMPOSE), yaml::read(PROMETHEUS));
         let file = if place.starts_with("/services") { &mut compose } else { &mut configuration };
