@@ -119,7 +119,7 @@ impl ManagementClient {
         &self,
         purchase_ids: &[Uuid],
         wait: Duration,
-        _places: Place<'_>,
+        _places: &Place<'_>,
         context: &RequestContext,
     ) -> Vec<Purchase> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);

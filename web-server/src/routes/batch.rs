@@ -116,7 +116,9 @@ async fn settle_all(
     wait: Option<Wait<'_>>,
     slot: Slot,
 ) -> Vec<Result<(Uuid, Taken), Problem>> {
-    let purchase_ids: Vec<Uuid> = published.iter().flatten().map(|purchase| purchase.purchase_id).collect();
+    let mut purchase_ids: Vec<Uuid> = published.iter().flatten().map(|purchase| purchase.purchase_id).collect();
+    purchase_ids.sort_unstable();
+    purchase_ids.dedup();
     let stored = intake.recorded(&purchase_ids, wait, slot).await;
     let stored: HashMap<Uuid, Purchase> = stored.into_iter().map(|stored| (stored.purchase_id, stored)).collect();
     let settle = |purchase: Purchase| {

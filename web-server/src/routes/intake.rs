@@ -20,6 +20,9 @@ use crate::publisher::{NotPublished, Publishing, PurchaseRecord};
 /// When a caller whose purchase failed may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
+/// The pause before a wait that ended too early is begun again.
+const WAIT_AGAIN: Duration = Duration::from_millis(100);
+
 /// A request that brings purchases.
 pub struct Intake<'a> {
     app: &'a App,
@@ -94,23 +97,39 @@ impl<'a> Intake<'a> {
     }
 
     /// Waits, as far as the caller wants to, until the published purchases are recorded; gives those that are. The place among
-    /// the requests in flight is free for other buyers meanwhile, unless a purchase counts only once it is stored.
+    /// the requests in flight is free for other buyers meanwhile, unless a purchase counts only once it is stored. Each id stands
+    /// once in `purchase_ids`.
     pub async fn recorded(&self, purchase_ids: &[Uuid], wait: Option<Wait<'_>>, slot: Slot) -> Vec<Purchase> {
         let _slot = self.app.config.always_wait.then_some(slot);
-        let Some(Wait { duration, places }) = wait else { return Vec::new() };
-        let remaining = duration.saturating_sub(self.started.elapsed());
+        let Some(wait) = wait else { return Vec::new() };
+        // In a box: most callers do not wait, and would move its kilobyte about for nothing.
+        if self.app.config.always_wait {
+            return Box::pin(self.wait_until_recorded(purchase_ids, &wait)).await;
+        }
+        tokio::select! {
+            purchases = Box::pin(self.wait_once(purchase_ids, &wait)) => purchases,
+            // A server that ends does not make its callers wait: "accepted" is true already.
+            () = self.app.shutdown.stopped() => Vec::new(),
+        }
+    }
+
+    async fn wait_once(&self, purchase_ids: &[Uuid], wait: &Wait<'_>) -> Vec<Purchase> {
+        let remaining = wait.duration.saturating_sub(self.started.elapsed());
         if remaining.is_zero() || purchase_ids.is_empty() {
             return Vec::new();
         }
-        // In a box: most callers do not wait, and would move its kilobyte about for nothing.
-        let waiting = Box::pin(self.app.management.wait(purchase_ids, remaining, places, &self.context));
-        if self.app.config.always_wait {
-            return waiting.await;
-        }
-        tokio::select! {
-            purchases = waiting => purchases,
-            // A server that ends does not make its callers wait: "accepted" is true already.
-            () = self.app.shutdown.stopped() => Vec::new(),
+        self.app.management.wait(purchase_ids, remaining, &wait.places, &self.context).await
+    }
+
+    /// Where nothing less than a stored purchase can be confirmed, a wait that ended before its time is begun again.
+    async fn wait_until_recorded(&self, purchase_ids: &[Uuid], wait: &Wait<'_>) -> Vec<Purchase> {
+        loop {
+            let recorded = self.wait_once(purchase_ids, wait).await;
+            let remaining = wait.duration.saturating_sub(self.started.elapsed());
+            if recorded.len() >= purchase_ids.len() || remaining.is_zero() {
+                return recorded;
+            }
+            tokio::time::sleep(WAIT_AGAIN.min(remaining)).await;
         }
     }
 

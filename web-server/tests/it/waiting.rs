@@ -1,7 +1,7 @@
 //! `Prefer: wait`: the answer after the database has the purchase.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -96,6 +96,19 @@ async fn always_waiting_only_a_stored_purchase_is_a_2xx() {
     let batch = server.client.post("/buy/batch", format!("[{BODY}]")).send().await;
     assert_eq!(batch.status, 207);
     assert_eq!(batch.json()["results"][0]["status"], 504);
+}
+
+#[tokio::test]
+async fn always_waiting_a_wait_that_ends_early_is_begun_again() {
+    let server = Server::with(&[], |config| config.always_wait = true).await;
+    let asked = AtomicUsize::new(0);
+    server.management.answers(move |seen| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => FakeAnswer::ok(r#"{"purchases":[]}"#),
+        1 => FakeAnswer::status(503, "{}"),
+        _ => stored("10")(seen),
+    });
+    assert_eq!(server.client.post("/buy", BODY).send().await.status, 201);
+    assert_eq!(server.management.seen().len(), 3);
 }
 
 #[tokio::test]
