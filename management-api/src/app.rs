@@ -3,24 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::config::Secret;
+use shared::config::{KafkaConfig, Secret};
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Operations, Server};
 use shared::kafka::{ClientMetrics, KafkaError, RecordProducer, TopicAdmin};
 use shared::metrics::{HttpMetrics, new_registry};
 use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
-use crate::metrics::IngestMetrics;
+use crate::metrics::{IngestMetrics, TASKS};
 use crate::routes::{self, ROUTES};
 use crate::store::{self, Store};
 use crate::waiters::Waiters;
 
 /// How often the database is looked at.
 const DATABASE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long dead letters may take to be confirmed at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the database's connections may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What the end may take at most beside the requests that still run: the running transactions, and what is above.
+pub const END_MARGIN: Duration = Duration::from_secs(12);
 
 /// What the routes work with.
 #[derive(Clone)]
@@ -56,6 +64,7 @@ pub struct Service {
     app: App,
     ingest: Ingest,
     producer: Arc<RecordProducer>,
+    supervisor: Supervisor,
 }
 
 impl Service {
@@ -63,27 +72,30 @@ impl Service {
     ///
     /// # Errors
     /// When a setting is not taken by the part that it is for.
-    pub fn build(config: Config) -> Result<Self, BuildError> {
+    pub fn build(config: Config, shutdown: &Shutdown) -> Result<Self, BuildError> {
         let store = store::connect(&config.store);
-        Self::build_on(store, config)
+        Self::build_on(store, config, shutdown)
     }
 
     /// Builds every part on a database of the caller's.
     ///
     /// # Errors
     /// As [`Service::build`].
-    pub fn build_on(store: Arc<dyn Store>, config: Config) -> Result<Self, BuildError> {
+    pub fn build_on(store: Arc<dyn Store>, config: Config, shutdown: &Shutdown) -> Result<Self, BuildError> {
         let registry = new_registry();
+        let supervisor = Supervisor::new(&registry, &TASKS, shutdown)?;
         let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES)?);
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes)?);
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
         let waiters = Waiters::new(Arc::clone(&store), config.waiters);
-        let producer = dead_letter_producer(&config.kafka, &registry)?;
+        let producer = dead_letter_producer(&config.kafka, &supervisor)?;
         let progress = Progress::new(Arc::clone(&metrics));
         let (consumer, database, transactions) = (Arc::clone(&progress), Arc::clone(&progress), Arc::clone(&progress));
+        let draining = shutdown.clone();
         let readiness = Readiness::default()
             .with("consumer", move || consumer.check_consumer())
             .with("database", move || database.check_database())
+            .with("shutdown", move || if draining.is_draining() { Err("draining".to_owned()) } else { Ok(()) })
             // Nothing but waiting can be done here about others' transactions, and reads go on.
             .with_health("transactions", move || transactions.check_transactions());
         let app = App {
@@ -113,7 +125,7 @@ impl Service {
             progress,
             metrics,
         };
-        Ok(Self { config, app, ingest, producer })
+        Ok(Self { config, app, ingest, producer, supervisor })
     }
 
     /// How far the record path is.
@@ -122,49 +134,63 @@ impl Service {
         Arc::clone(&self.ingest.progress)
     }
 
-    /// Serves and records until `shutdown` says stop. Gives whether everything ended in good order.
-    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> bool {
-        let Self { config, app, ingest, producer } = self;
-        let draining = shutdown.clone();
-        let ending = move || if draining.is_draining() { Err("draining".to_owned()) } else { Ok(()) };
-        let operations =
-            Operations { readiness: app.operations.readiness.clone().with("shutdown", ending), ..app.operations };
-        let _operations = match operations.listen().await {
+    /// Serves and records until the shutdown says stop. Gives whether everything ended in good order.
+    pub async fn run(self, listener: TcpListener) -> bool {
+        let Self { config, app, ingest, producer, supervisor } = self;
+        let shutdown = supervisor.shutdown().clone();
+        let _operations = match app.operations.listen(&supervisor).await {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "cannot listen on OPERATIONS_LISTEN_ADDRESS");
                 return false;
             }
         };
-        let app = App { operations, ..app };
         let store = Arc::clone(&app.store);
-        let waiters = tokio::spawn(Arc::clone(&app.waiters).run(shutdown.clone()));
-        let database = tokio::spawn(watch_database(
-            Arc::clone(&store),
-            Arc::clone(&ingest.progress),
-            Arc::clone(&ingest.metrics),
-            shutdown.clone(),
-        ));
-        let limits = tokio::spawn(compare_limits(config.kafka));
-        let recording = tokio::spawn(ingest.run(shutdown.clone()));
+        let background = start_background(&supervisor, &app, &ingest, config.kafka);
+        let (recording, ending) = (supervisor.clone(), shutdown.clone());
+        let recording = tokio::spawn(async move { recording.vital("ingest", ingest.run(ending)).await.is_some() });
+        // The listener ends with its task: only a new process can open it again.
         let server = Server {
             limits: config.http.limits,
             budget: app.budget.clone(),
             connections: app.operations.metrics.connections.clone(),
             router: routes::router(app),
         };
-        let cut_off = server.serve(listener, &shutdown).await;
-        let recorded = recording.await.is_ok();
-        waiters.abort();
-        database.abort();
-        limits.abort();
-        let left = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(5))).await.unwrap_or(0);
-        store.close().await;
-        if cut_off > 0 || left > 0 || !recorded {
+        let cut_off = supervisor.vital("http", server.serve(listener, &shutdown)).await;
+        let recorded = recording.await.unwrap_or(false);
+        for task in background {
+            task.abort();
+        }
+        let flush = shutdown.patience(FLUSH_TIMEOUT);
+        let left = tokio::task::spawn_blocking(move || producer.flush(flush)).await.unwrap_or(0);
+        // A connection that hangs in the middle of a query is not waited for: the database ends what it holds.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await;
+        if let Some(task) = shutdown.failure() {
+            tracing::error!(task, "a task has died that the service cannot do without");
+            return false;
+        }
+        let good = cut_off == Some(0) && left == 0 && recorded;
+        if !good {
             tracing::error!(connections = cut_off, dead_letters = left, "not everything ended in time");
         }
-        cut_off == 0 && left == 0 && recorded
+        good
     }
+}
+
+/// Starts what may start anew whenever it dies, because all that it knows is kept beside it.
+fn start_background(supervisor: &Supervisor, app: &App, ingest: &Ingest, kafka: KafkaConfig) -> [JoinHandle<()>; 3] {
+    let shutdown = supervisor.shutdown();
+    let (waiters, ending) = (Arc::clone(&app.waiters), shutdown.clone());
+    let (store, progress, metrics) =
+        (Arc::clone(&app.store), Arc::clone(&ingest.progress), Arc::clone(&ingest.metrics));
+    let watching = shutdown.clone();
+    [
+        supervisor.complete("dead_letter_limits", move || compare_limits(kafka.clone())),
+        supervisor.restart("waiters", move || Arc::clone(&waiters).run(ending.clone())),
+        supervisor.restart("database_watch", move || {
+            watch_database(Arc::clone(&store), Arc::clone(&progress), Arc::clone(&metrics), watching.clone())
+        }),
+    ]
 }
 
 async fn watch_database(

@@ -10,7 +10,7 @@ use shared::config::{EXIT_BAD_SETTINGS, Settings, settings_table};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
-use crate::app::Service;
+use crate::app::{END_MARGIN, Service};
 use crate::config::Config;
 use crate::dead_letters::{self, Selection};
 use crate::partitions::{self, Step};
@@ -136,16 +136,19 @@ impl RedriveArguments {
 /// Records and serves until SIGTERM or SIGINT. 0 when everything ended in good order.
 #[must_use]
 pub fn serve(config: Config) -> ExitCode {
+    let shutdown = Shutdown::new();
+    let end_limit = config.http.limits.drain_timeout + END_MARGIN;
+    if let Err(error) = shutdown.on_signals(config.http.drain_delay, end_limit) {
+        eprintln!("cannot listen to signals: {error}");
+        return ExitCode::FAILURE;
+    }
     run(async {
         let address = config.http.listen_address;
-        let shutdown = Shutdown::new();
-        let signals = shutdown.on_signals(config.http.drain_delay).map_err(|error| error.to_string())?;
-        let service = Service::build(config).map_err(|error| error.to_string())?;
+        let service = Service::build(config, &shutdown).map_err(|error| error.to_string())?;
         let listener =
             TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
-        tokio::spawn(signals);
         tracing::info!(%address, "listening");
-        Ok(service.run(listener, shutdown).await)
+        Ok(service.run(listener).await)
     })
 }
 
@@ -211,7 +214,10 @@ fn run(work: impl Future<Output = Result<bool, String>>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(work) {
+    let outcome = runtime.block_on(work);
+    // What still blocks a thread, such as a name server that does not answer, holds nothing that is needed.
+    runtime.shutdown_background();
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -10,6 +10,7 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod shutdown;
+pub mod supervise;
 pub mod telemetry;
 
 pub mod testing;

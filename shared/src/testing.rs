@@ -9,7 +9,6 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use prometheus::Registry;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, TopicPartitionList};
@@ -19,6 +18,7 @@ use crate::config::{KafkaConfig, PartitionBy, Settings};
 use crate::kafka::{
     Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordHeader, RecordProducer, read_topic,
 };
+use crate::supervise::Supervisor;
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -152,7 +152,7 @@ impl RawProducer {
             record_bytes: 100_000_000,
             codec,
         };
-        Self(RecordProducer::new(config, "test", options, &Registry::new()).expect("a producer"))
+        Self(RecordProducer::new(config, "test", options, &Supervisor::alone()).expect("a producer"))
     }
 
     /// Sends one record and gives its partition and offset.

@@ -7,14 +7,15 @@ use std::time::Duration;
 use axum::Router;
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Observer, Operations, OperationsListener, Problem, Server, WAIT_MAX};
-use shared::kafka::{KafkaError, TopicAdmin};
+use shared::kafka::KafkaError;
 use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::in_flight::{InFlightLimit, Slot};
 use crate::management_client::ManagementClient;
-use crate::metrics::{Metrics, Refusal};
+use crate::metrics::{Metrics, Refusal, TASKS};
 use crate::publisher::{KafkaPublisher, PurchasePublisher};
 use crate::routes;
 
@@ -40,6 +41,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// How far the end has come.
     pub shutdown: Shutdown,
+    supervisor: Supervisor,
     purchases_in_flight: InFlightLimit,
     batches_in_flight: InFlightLimit,
 }
@@ -70,6 +72,9 @@ pub enum RunError {
     /// The metrics cannot be registered.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
+    /// A task that the service cannot do without has died.
+    #[error("the task {0} has died, and the service cannot do without it")]
+    Died(&'static str),
     /// The time to drain was too short.
     #[error("{connections} connections and {purchases} purchases were left when the time to drain was over")]
     LeftBehind {
@@ -91,13 +96,15 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 /// Serves on `listener` until `shutdown` says stop, ends what is running, and empties the producer.
 ///
 /// # Errors
-/// When Kafka's settings are not taken, or something was left behind at the end.
+/// When Kafka's settings are not taken, a vital task has died, or something was left behind at the end.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     let metrics = Metrics::new(&config.http.metrics_prefix)?;
-    let publisher = KafkaPublisher::build(&config, Arc::clone(&metrics))?;
-    let admin = TopicAdmin::new(&config.kafka, "web-server-admin")?;
-    tokio::spawn(Arc::clone(&publisher).ensure_topics(admin, shutdown.clone()));
-    App::new(config, publisher, metrics, shutdown).serve(listener).await
+    let supervisor = Supervisor::new(&metrics.registry, &TASKS, &shutdown)?;
+    let publisher = KafkaPublisher::build(&config, Arc::clone(&metrics), &supervisor)?;
+    let (topics, kafka) = (Arc::clone(&publisher), config.kafka.clone());
+    // Looking at the topics again does no harm.
+    supervisor.complete("topics", move || Arc::clone(&topics).ensure_topics(kafka.clone(), shutdown.clone()));
+    App::new(config, publisher, metrics, supervisor).serve(listener).await
 }
 
 impl App {
@@ -106,8 +113,9 @@ impl App {
         config: Config,
         publisher: Arc<dyn PurchasePublisher>,
         metrics: Arc<Metrics>,
-        shutdown: Shutdown,
+        supervisor: Supervisor,
     ) -> AppState {
+        let shutdown = supervisor.shutdown().clone();
         let (start, kafka, draining) = (Arc::clone(&publisher), Arc::clone(&publisher), shutdown.clone());
         // Without Kafka reads go on, and buyers are told to come again: better than no server to connect to.
         let mut readiness =
@@ -131,20 +139,21 @@ impl App {
         Arc::new(Self {
             operations,
             budget: budget.clone(),
-            management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &shutdown),
+            management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &supervisor),
             purchases_in_flight: InFlightLimit::new(config.in_flight_max),
             batches_in_flight: InFlightLimit::new(config.batches_in_flight_max),
             config,
             publisher,
             metrics,
             shutdown,
+            supervisor,
         })
     }
 
     /// Serves until the shutdown says stop.
     ///
     /// # Errors
-    /// When something was left behind.
+    /// When a vital task has died, or something was left behind.
     pub async fn serve(self: AppState, listener: TcpListener) -> Result<(), RunError> {
         tracing::info!(address = %listener.local_addr()?, "listening");
         let _operations = self.listen_for_operations().await?;
@@ -154,10 +163,16 @@ impl App {
             budget: self.budget.clone(),
             connections: self.metrics.http.connections.clone(),
         };
-        let connections = server.serve(listener, &self.shutdown).await;
-        let (publisher, timeout) = (Arc::clone(&self.publisher), self.config.flush_timeout);
+        // The listener ends with its task: only a new process can open it again.
+        let connections = self.supervisor.vital("http", server.serve(listener, &self.shutdown)).await;
+        let (publisher, timeout) = (Arc::clone(&self.publisher), self.shutdown.patience(self.config.flush_timeout));
         let flush = tokio::task::spawn_blocking(move || publisher.flush(timeout));
         let purchases = flush.await.unwrap_or(0);
+        if let Some(task) = self.shutdown.failure() {
+            return Err(RunError::Died(task));
+        }
+        // A listener that has died while it drained was not able to count.
+        let connections = connections.ok_or(RunError::Died("http"))?;
         if connections > 0 || purchases > 0 {
             return Err(RunError::LeftBehind { connections, purchases });
         }
@@ -172,7 +187,7 @@ impl App {
 
     async fn listen_for_operations(&self) -> Result<Option<OperationsListener>, RunError> {
         let address = self.config.http.operations_address.unwrap_or(self.config.http.listen_address);
-        self.operations.listen().await.map_err(|error| RunError::Listen { address, error })
+        self.operations.listen(&self.supervisor).await.map_err(|error| RunError::Listen { address, error })
     }
 
     /// Lets a purchase request in, or refuses it before its body is read.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use shared::config::{Settings, settings_table};
 use shared::shutdown::Shutdown;
+use tokio::runtime::Runtime;
 
 use crate::app::{self, RunError};
 use crate::config::Config;
@@ -26,9 +27,7 @@ pub fn parse() -> Config {
 /// Accepts and serves until SIGTERM or SIGINT. 0 when everything ended in good order.
 #[must_use]
 pub fn serve(config: Config) -> ExitCode {
-    let outcome =
-        tokio::runtime::Runtime::new().map_err(RunError::from).and_then(|runtime| runtime.block_on(run(config)));
-    match outcome {
+    match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "web-server ends with an error");
@@ -37,10 +36,15 @@ pub fn serve(config: Config) -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<(), RunError> {
+fn run(config: Config) -> Result<(), RunError> {
     let shutdown = Shutdown::new();
-    let signals = shutdown.on_signals(config.http.drain_delay)?;
-    let listener = app::listen(config.http.listen_address).await?;
-    tokio::spawn(signals);
-    app::run(config, listener, shutdown).await
+    shutdown.on_signals(config.http.drain_delay, config.end_limit())?;
+    let runtime = Runtime::new()?;
+    let outcome = runtime.block_on(async {
+        let listener = app::listen(config.http.listen_address).await?;
+        app::run(config, listener, shutdown).await
+    });
+    // What still blocks a thread, such as a name server that does not answer, holds nothing that is needed.
+    runtime.shutdown_background();
+    outcome
 }

@@ -16,6 +16,8 @@ const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
 const BATCH_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The largest record: a body of 16 KiB and its headers are far smaller, and every broker's default takes this.
 const RECORD_BYTES_MAX: usize = 1_000_000;
+/// What the end may take beside what has a limit of its own.
+const END_MARGIN: Duration = Duration::from_secs(2);
 /// The least time between librdkafka giving a record up and the answer's deadline.
 const PUBLISH_MARGIN_MIN: Duration = Duration::from_millis(200);
 
@@ -95,6 +97,11 @@ impl Config {
             always_wait: false,
             admission: None,
         }
+    }
+
+    /// How long the end may take from the stop on: running requests, the producer's queue, and a little more.
+    pub fn end_limit(&self) -> Duration {
+        self.http.limits.drain_timeout + self.flush_timeout + END_MARGIN
     }
 
     /// The limits of `POST /buy`'s body.

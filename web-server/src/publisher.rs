@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use shared::config::KafkaConfig;
 use shared::event::{Purchase, record_headers};
 use shared::http::Traceparent;
 use shared::kafka::{Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, TopicAdmin, text_headers};
 use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -93,9 +95,9 @@ impl KafkaPublisher {
     ///
     /// # Errors
     /// When the settings are not taken.
-    pub fn build(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, KafkaError> {
+    pub fn build(config: &Config, metrics: Arc<Metrics>, supervisor: &Supervisor) -> Result<Arc<Self>, KafkaError> {
         Ok(Arc::new(Self {
-            producer: RecordProducer::new(&config.kafka, CLIENT_ID, config.producer.clone(), &metrics.registry)?,
+            producer: RecordProducer::new(&config.kafka, CLIENT_ID, config.producer.clone(), supervisor)?,
             topic: config.kafka.topic.clone(),
             deadline: config.publish_deadline,
             started: AtomicBool::new(false),
@@ -104,7 +106,11 @@ impl KafkaPublisher {
     }
 
     /// Sees to it that the topics are there with a leader for each partition, and waits for a broker; tries until they are.
-    pub async fn ensure_topics(self: Arc<Self>, admin: Arc<TopicAdmin>, shutdown: Shutdown) {
+    ///
+    /// # Panics
+    /// When the settings are not taken, which the producer has taken.
+    pub async fn ensure_topics(self: Arc<Self>, config: KafkaConfig, shutdown: Shutdown) {
+        let admin = TopicAdmin::new(&config, "web-server-admin").expect("settings that the producer has taken");
         tokio::select! {
             () = self.until_started(&admin) => {}
             () = shutdown.stopped() => return,
@@ -151,7 +157,8 @@ impl KafkaPublisher {
             PublishError::QueueFull => NotPublished::Refused(Refusal::QueueFull),
             PublishError::Dead => NotPublished::Refused(Refusal::Broker),
             PublishError::Refused(reason) => {
-                tracing::error!(purchase_id = %record.purchase.purchase_id, reason, "the producer refuses a purchase");
+                // Thousands a second; the producer has told it once.
+                tracing::debug!(purchase_id = %record.purchase.purchase_id, reason, "the producer refuses a purchase");
                 NotPublished::Refused(Refusal::Broker)
             }
         })
@@ -161,7 +168,8 @@ impl KafkaPublisher {
 impl PurchasePublisher for KafkaPublisher {
     fn publish(&self, record: PurchaseRecord<'_>) -> Publishing {
         let started = Instant::now();
-        let sent = self.check().map_err(|_| NotPublished::Refused(Refusal::Broker)).and_then(|()| self.send(record));
+        let reachable = self.check_start().and_then(|()| self.check_broker());
+        let sent = reachable.map_err(|_| NotPublished::Refused(Refusal::Broker)).and_then(|()| self.send(record));
         let (deadline, metrics) = (self.deadline, Arc::clone(&self.metrics));
         let (purchase_id, trace) = (record.purchase.purchase_id, record.trace);
         Box::pin(async move {
@@ -179,7 +187,8 @@ impl PurchasePublisher for KafkaPublisher {
 
     fn check(&self) -> Result<(), String> {
         self.check_start()?;
-        self.check_broker()
+        self.check_broker()?;
+        self.producer.check()
     }
 
     fn check_start(&self) -> Result<(), String> {

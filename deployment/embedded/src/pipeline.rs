@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use management_api::app::{BuildError, Service};
+use management_api::app::{BuildError, END_MARGIN, Service};
 use management_api::ingest::Progress;
 use shared::config::BadSettings;
 use shared::kafka::{InProcessBroker, KafkaError};
@@ -44,6 +44,7 @@ pub struct Pipeline {
     broker: InProcessBroker,
     configs: ServiceConfigs,
     service: Service,
+    recording: Shutdown,
     web: TcpListener,
     management: TcpListener,
 }
@@ -64,12 +65,13 @@ impl Pipeline {
         for topic in [&configs.web.kafka.topic, &configs.web.kafka.dead_letter_topic] {
             broker.create_topic(topic, PARTITIONS)?;
         }
-        let service = Service::build(configs.management.clone())?;
+        let recording = Shutdown::new();
+        let service = Service::build(configs.management.clone(), &recording)?;
         // The broker forgets when the process ends: only a committed purchase may be acknowledged.
         configs.web.always_wait = true;
         let progress = service.progress();
         configs.web.admission = Some(Arc::new(move || admit(&progress)));
-        Ok(Self { broker, configs, service, web, management })
+        Ok(Self { broker, configs, service, recording, web, management })
     }
 
     /// Where web-server, management-api and the broker listen.
@@ -90,11 +92,20 @@ impl Pipeline {
     /// # Errors
     /// When signals cannot be listened to.
     pub async fn run(self) -> Result<bool, StartError> {
-        let Self { broker, configs, service, web, management } = self;
-        let (accepting, recording) = (Shutdown::new(), Shutdown::new());
-        let signals = accepting.on_signals(configs.web.http.drain_delay);
-        tokio::spawn(signals.map_err(|error| StartError::Io { what: "signals".to_owned(), error })?);
-        let management_api = tokio::spawn(service.run(management, recording.clone()));
+        let Self { broker, configs, service, recording, web, management } = self;
+        let accepting = Shutdown::new();
+        let end_limit = configs.web.end_limit() + configs.management.http.limits.drain_timeout + END_MARGIN;
+        let signals = accepting.on_signals(configs.web.http.drain_delay, end_limit);
+        signals.map_err(|error| StartError::Io { what: "signals".to_owned(), error })?;
+        let management_api = tokio::spawn(service.run(management));
+        let (failed, accepted) = (recording.clone(), accepting.clone());
+        tokio::spawn(async move {
+            failed.stopped().await;
+            // Not by us, who stop it last: what recorded has died, and nothing more can be accepted.
+            if let Some(task) = failed.failure() {
+                accepted.fail(task);
+            }
+        });
         let served = web_server::run(configs.web, web, accepting).await;
         if let Err(error) = &served {
             tracing::error!(%error, "web-server ended");

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::Registry;
 use shared::config::{KafkaConfig, PartitionBy};
 use shared::kafka::{Codec, DEAD_LETTER_BYTES_MAX, KafkaError, ProducerOptions, RecordProducer};
+use shared::supervise::Supervisor;
 
 /// The largest record that librdkafka sends, in bytes before they are compressed.
 const RECORD_BYTES_MAX: usize = 1_000_000_000;
@@ -14,7 +14,7 @@ const RECORD_BYTES_MAX: usize = 1_000_000_000;
 ///
 /// # Errors
 /// When Kafka's settings are not taken.
-pub fn dead_letter_producer(config: &KafkaConfig, registry: &Registry) -> Result<Arc<RecordProducer>, KafkaError> {
+pub fn dead_letter_producer(config: &KafkaConfig, supervisor: &Supervisor) -> Result<Arc<RecordProducer>, KafkaError> {
     let options = ProducerOptions {
         partition_by: PartitionBy::Userid,
         linger: Duration::from_millis(5),
@@ -24,7 +24,7 @@ pub fn dead_letter_producer(config: &KafkaConfig, registry: &Registry) -> Result
         record_bytes: DEAD_LETTER_BYTES_MAX,
         codec: Codec::default(),
     };
-    RecordProducer::new(config, "management-api", options, registry)
+    RecordProducer::new(config, "management-api", options, supervisor)
 }
 
 /// A producer for what is sent back. Whatever could be read can be sent, if it compresses as well as it did before.
@@ -41,5 +41,5 @@ pub fn redrive_producer(config: &KafkaConfig) -> Result<Arc<RecordProducer>, Kaf
         record_bytes: RECORD_BYTES_MAX,
         codec: Codec::default(),
     };
-    RecordProducer::new(config, "dead-letters", options, &Registry::new())
+    RecordProducer::new(config, "dead-letters", options, &Supervisor::alone())
 }

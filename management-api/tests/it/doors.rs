@@ -95,7 +95,7 @@ async fn bad_input_is_named_and_unknown_things_are_404() {
 async fn with_a_token_set_only_health_and_metrics_are_open() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let config = config(&kafka, &folder, &[("MANAGEMENT_API_TOKEN", "hush")]);
-    let api = Api::run(Service::build(config).unwrap()).await.ready().await;
+    let api = Api::build(|shutdown| Service::build(config, shutdown)).await.ready().await;
     let url = format!("{}/purchases", api.url);
     let with = async |token: &str| api.http.request(Method::GET, &url, &[("authorization", token)], "").await.status;
     assert_eq!(api.get("/purchases").await.status, 401);

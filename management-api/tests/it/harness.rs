@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use management_api::app::Service;
+use management_api::app::{BuildError, Service};
 use management_api::config::Config;
 use management_api::store::Store;
 use serde_json::Value;
@@ -53,28 +53,27 @@ impl Kafka {
 pub struct Api {
     pub url: String,
     pub http: HttpClient,
-    shutdown: Shutdown,
+    pub shutdown: Shutdown,
     run: JoinHandle<bool>,
 }
 
 impl Api {
     /// Starts the service on SQLite in `folder`.
     pub async fn start(kafka: &Kafka, folder: &tempfile::TempDir) -> Self {
-        let config = config(kafka, folder, &[]);
-        Self::run(Service::build(config).unwrap()).await
+        Self::build(|shutdown| Service::build(config(kafka, folder, &[]), shutdown)).await
     }
 
     /// Starts the service on a database of the test's.
     pub async fn start_on(store: Arc<dyn Store>, kafka: &Kafka, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::run(Service::build_on(store, config(kafka, &folder, settings)).unwrap()).await
+        Self::build(|shutdown| Service::build_on(store, config(kafka, &folder, settings), shutdown)).await
     }
 
-    pub async fn run(service: Service) -> Self {
+    pub async fn build(build: impl FnOnce(&Shutdown) -> Result<Service, BuildError>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = Shutdown::new();
-        let run = tokio::spawn(service.run(listener, shutdown.clone()));
+        let run = tokio::spawn(build(&shutdown).unwrap().run(listener));
         Self { url, http: HttpClient::default(), shutdown, run }
     }
 
@@ -106,8 +105,13 @@ impl Api {
     }
 
     /// Ends the service and gives whether it ended in good order.
-    pub async fn stop(mut self) -> bool {
+    pub async fn stop(self) -> bool {
         self.shutdown.stop();
+        self.ended().await
+    }
+
+    /// Waits for the end of the service and gives whether it was in good order.
+    pub async fn ended(mut self) -> bool {
         (&mut self.run).await.unwrap()
     }
 }

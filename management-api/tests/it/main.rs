@@ -1,5 +1,7 @@
 //! The service through its front door, on the in-process broker; and the contract of its database.
 
+#[cfg(debug_assertions)]
+mod alive;
 mod codecs;
 mod dead_letters;
 mod doors;

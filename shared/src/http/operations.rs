@@ -19,6 +19,7 @@ use super::{ByteBudget, Observer, Server, ServerLimits, method_not_allowed, not_
 use crate::health::{HealthReport, Readiness};
 use crate::metrics::{self, HttpMetrics};
 use crate::shutdown::Shutdown;
+use crate::supervise::Supervisor;
 
 /// Every path.
 const PATHS: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
@@ -69,7 +70,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the port cannot be had.
-    pub async fn listen(&self) -> io::Result<Option<OperationsListener>> {
+    pub async fn listen(&self, supervisor: &Supervisor) -> io::Result<Option<OperationsListener>> {
         let Some(address) = self.address else { return Ok(None) };
         let listener = TcpListener::bind(address).await?;
         let (budget, shutdown) = (ByteBudget::unseen(MEMORY_MAX), Shutdown::new());
@@ -82,8 +83,9 @@ impl Operations {
             .layer(from_fn_with_state(observer, observe));
         // The gauge shows the connections of the service's own port.
         let server = Server { router, limits: LIMITS, budget, connections: unseen_gauge() };
-        let ending = shutdown.clone();
-        tokio::spawn(async move { server.serve(listener, &ending).await });
+        let (supervisor, ending) = (supervisor.clone(), shutdown.clone());
+        // Unseen and unasked is as bad as gone: only a new process can open the port again.
+        tokio::spawn(async move { supervisor.vital("operations", server.serve(listener, &ending)).await });
         Ok(Some(OperationsListener(shutdown)))
     }
 }

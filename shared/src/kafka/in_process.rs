@@ -9,6 +9,8 @@ use super::sys::MockCluster;
 const PRODUCE: i16 = 0;
 /// The API key of requests to join a group.
 const JOIN_GROUP: i16 = 11;
+/// The API key of requests for a producer's id.
+const INIT_PRODUCER_ID: i16 = 22;
 
 /// A Kafka cluster inside this process, on free ports of the loopback interface. Keeps at most 5 MiB or
 /// 100,000 batches a partition and drops the oldest without a word.
@@ -23,8 +25,12 @@ pub enum ProduceFault {
     NotLeader,
     /// The record breaks a rule of the broker: refused.
     MessageTooLarge,
+    /// The record breaks another rule of the broker: refused.
+    InvalidRecord,
     /// The producer may not write to the topic: refused.
     NotAuthorized,
+    /// The producer may not write at all: refused.
+    ClusterNotAuthorized,
 }
 
 impl InProcessBroker {
@@ -80,6 +86,16 @@ impl InProcessBroker {
         let codes: Vec<_> = faults.iter().map(|fault| fault.code()).collect();
         self.0.push_errors(PRODUCE, &codes);
     }
+
+    /// Refuses the next so many producers that ask for an id, for want of rights: a fatal error for each.
+    pub fn refuse_producers(&self, count: usize) {
+        self.0.push_errors(INIT_PRODUCER_ID, &vec![ProduceFault::ClusterNotAuthorized.code(); count]);
+    }
+
+    /// Takes back the refusals of [`InProcessBroker::refuse_producers`] that nobody has met yet.
+    pub fn accept_producers(&self) {
+        self.0.clear_errors(INIT_PRODUCER_ID);
+    }
 }
 
 impl ProduceFault {
@@ -89,6 +105,8 @@ impl ProduceFault {
             Self::OutOfOrderSequence => Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
             Self::NotLeader => Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
             Self::MessageTooLarge => Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            Self::InvalidRecord => Code::RD_KAFKA_RESP_ERR_INVALID_RECORD,
+            Self::ClusterNotAuthorized => Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
             Self::NotAuthorized => Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
         }
     }

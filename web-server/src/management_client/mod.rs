@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::{Deserialize, Serialize};
 use shared::event::Purchase;
 use shared::http::{ByteBudget, Problem, RequestContext, kinds};
-use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use uuid::Uuid;
 
 pub use self::answer::Answer;
@@ -60,9 +60,16 @@ struct WaitAnswer {
 
 impl ManagementClient {
     /// A client of the configured replicas; their names are resolved in the background until the service stops.
-    pub fn start(config: &ManagementConfig, budget: ByteBudget, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Self {
+    pub fn start(
+        config: &ManagementConfig,
+        budget: ByteBudget,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Self {
         let replicas = Arc::new(Replicas::new(config.urls.clone()));
-        tokio::spawn(Arc::clone(&replicas).keep_resolving(shutdown.clone()));
+        let (resolving, shutdown) = (Arc::clone(&replicas), supervisor.shutdown().clone());
+        // What was resolved is kept beside the task.
+        supervisor.restart("replicas", move || Arc::clone(&resolving).keep_resolving(shutdown.clone()));
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let (idle_max, idle_timeout) = IDLE_CONNECTIONS;

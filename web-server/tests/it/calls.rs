@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use shared::config::Settings;
 use shared::http::{ByteBudget, Problem, RequestContext};
-use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use web_server::Config;
 use web_server::management_client::{Answer, ManagementClient};
 use web_server::metrics::Metrics;
@@ -34,13 +34,13 @@ fn asked(replicas: &[FakeManagement]) -> usize {
 /// Sends a command to these replicas, and ends what runs in the background.
 async fn command(urls: &str, deadline: Duration) -> Result<Answer, Problem> {
     let mut settings = Settings::from_pairs([("CUSTOMER_MGMT_API_URL", urls)]);
-    let (config, shutdown) = (Config::read(&mut settings), Shutdown::new());
+    let (config, supervisor) = (Config::read(&mut settings), Supervisor::alone());
     let metrics = Metrics::new("").unwrap();
     let budget = ByteBudget::new(config.http.memory_max, &metrics.http, None);
-    let client = ManagementClient::start(&config.management, budget, metrics, &shutdown);
+    let client = ManagementClient::start(&config.management, budget, metrics, &supervisor);
     let context = RequestContext::from_headers(&HeaderMap::new());
     let answer = client.command("/accounts".to_owned(), "{}".into(), deadline, &context).await;
-    shutdown.stop();
+    supervisor.shutdown().stop();
     answer
 }
 

@@ -1,6 +1,6 @@
 //! What callers see when Kafka fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::kafka::ProduceFault;
 use web_server::app::RunError;
@@ -68,7 +68,7 @@ async fn after_a_fatal_error_the_producer_is_built_anew() {
     assert_eq!(answer.status, 202);
     let records = read_records(&server.broker).await;
     assert!(records.iter().any(|record| answer.json()["purchase_id"] == record.header("ce_id")));
-    assert_eq!(server.metric("kafka_producer_rebuilds_total").await, Some(1.0));
+    assert_eq!(server.metric("kafka_producer_restarts_total").await, Some(1.0));
 }
 
 #[tokio::test]
@@ -81,6 +81,59 @@ async fn a_record_that_the_broker_refuses_is_503_and_not_stored() {
     assert_eq!(server.metric(r#"purchases_published_total{outcome="failed"}"#).await, Some(1.0));
     assert_eq!(server.client.buy().await.status, 202);
     assert_eq!(read_records(&server.broker).await.len(), 1, "only what was accepted");
+}
+
+#[tokio::test]
+async fn every_lasting_refusal_of_a_record_is_503_and_told_and_nothing_is_unknown() {
+    for (fault, reason) in [
+        (ProduceFault::InvalidRecord, "Broker failed to validate record"),
+        (ProduceFault::ClusterNotAuthorized, "Cluster authorization failed"),
+        (ProduceFault::NotAuthorized, "Topic authorization failed"),
+    ] {
+        let server = Server::start().await;
+        server.broker.fail_produce(&[fault]);
+        let answer = server.client.buy().await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        answer.problem("unavailable");
+        let health = server.client.get("/health").await;
+        let detail = health.json()["checks"]["kafka"]["detail"].to_string();
+        assert!(health.status == 503 && detail.contains(reason), "{detail}");
+        // librdkafka looks at a topic that was forbidden again when it asks for the topic's state the next time.
+        eventually("purchases are taken again", async || server.client.buy().await.status == 202).await;
+        assert_eq!(server.client.get("/health").await.status, 200, "a delivery is proof that all is well");
+        assert_eq!(server.metric(r#"purchases_published_total{outcome="unknown"}"#).await, Some(0.0));
+        let delivered = server.metric(r#"purchases_published_total{outcome="delivered"}"#).await;
+        assert_eq!(delivered, Some(1.0));
+        assert_eq!(read_records(&server.broker).await.len(), 1, "only what was accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_producer_that_may_not_live_is_built_anew_ever_more_rarely_and_it_shows() {
+    let server = Server::start().await;
+    assert_eq!(server.client.buy().await.status, 202);
+    server.broker.refuse_producers(1_000);
+    server.broker.fail_produce(&[ProduceFault::OutOfOrderSequence]);
+    assert_ne!(server.client.buy().await.status, 202, "the producer dies of it");
+    let unknown = server.metric(r#"purchases_published_total{outcome="unknown"}"#).await;
+    let restarts = async || server.metric("kafka_producer_restarts_total").await.unwrap();
+    let died = Instant::now();
+    while died.elapsed() < Duration::from_secs(3) {
+        let answer = server.client.buy().await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{}", answer.text());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let restarted = restarts().await;
+    assert!((2.0..=6.0).contains(&restarted), "{restarted} producers in three seconds");
+    let health = server.client.get("/health").await;
+    let detail = health.json()["checks"]["kafka"]["detail"].to_string();
+    assert!(health.status == 503 && detail.contains("authorization failed"), "{detail}");
+    assert_eq!(server.metric(r#"purchases_published_total{outcome="unknown"}"#).await, unknown);
+
+    server.broker.accept_producers();
+    eventually("purchases are taken again", async || server.client.buy().await.status == 202).await;
+    eventually("all is well", async || server.client.get("/health").await.status == 200).await;
+    assert_eq!(server.client.buy().await.status, 202);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 mod harness;
 
+#[cfg(debug_assertions)]
+mod alive;
 mod batch;
 mod buy;
 mod calls;

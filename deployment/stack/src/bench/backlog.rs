@@ -9,8 +9,8 @@ use shared::{
         Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, TopicAdmin,
         text_headers,
     },
-    metrics::new_registry,
     price::Price,
+    supervise::Supervisor,
 };
 use tokio::{
     sync::oneshot::Receiver,
@@ -68,7 +68,7 @@ pub async fn produce(world: &World, topic: &str, numbers: std::ops::Range<u64>, 
         record_bytes: 1_000_000,
         codec: Codec::default(),
     };
-    let producer = RecordProducer::new(&config, "stack-bench", options, &new_registry()).map_err(refused)?;
+    let producer = RecordProducer::new(&config, "stack-bench", options, &Supervisor::alone()).map_err(refused)?;
     let mut reports = VecDeque::new();
     for number in numbers {
         let (purchase, partition) = purchase(number, buyers)?;

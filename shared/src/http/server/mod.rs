@@ -73,7 +73,7 @@ impl Server {
         }
         drop(listener);
         places.tell_all(Order::End);
-        if tokio::time::timeout(limits.drain_timeout, places.all_left()).await.is_ok() {
+        if tokio::time::timeout(shutdown.patience(limits.drain_timeout), places.all_left()).await.is_ok() {
             return 0;
         }
         let cut_off = places.serving();

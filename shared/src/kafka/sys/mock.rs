@@ -77,6 +77,12 @@ impl MockCluster {
             sys::rd_kafka_mock_push_request_errors_array(self.cluster, api_key, codes.len(), codes.as_ptr());
         }
     }
+
+    /// Takes back what [`MockCluster::push_errors`] has left for this kind of request.
+    pub(in crate::kafka) fn clear_errors(&self, api_key: i16) {
+        // SAFETY: the cluster is alive.
+        unsafe { sys::rd_kafka_mock_clear_request_errors(self.cluster, api_key) };
+    }
 }
 
 impl Drop for MockCluster {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use shared::config::Settings;
 use shared::kafka::InProcessBroker;
 use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use web_server::Config;
@@ -98,7 +99,7 @@ pub struct FakeServer {
 impl FakeServer {
     pub async fn start(publisher: Arc<dyn PurchasePublisher>) -> Self {
         let config = config(&[], &[], &FakeManagement::start().await);
-        let app = App::new(config, publisher, Metrics::new("").unwrap(), Shutdown::new());
+        let app = App::new(config, publisher, Metrics::new("").unwrap(), Supervisor::alone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());
         Self { client, running: tokio::spawn(app.serve(listener)) }

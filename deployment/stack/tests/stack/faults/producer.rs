@@ -37,7 +37,7 @@ async fn a_fatal_error_and_a_full_queue_lose_and_double_nothing() {
     let report = load.stop().await;
     let metrics = stack.web[0].metrics().await.expect("it answers");
     let metric = |name: &str, labels: &str| sum(&metrics, name, labels).unwrap_or(0.0);
-    assert!(metric("kafka_producer_rebuilds_total", "") >= 1.0, "{metrics}");
+    assert!(metric("kafka_producer_restarts_total", "") >= 1.0, "{metrics}");
     assert!(metric("http_requests_refused_total", "reason=\"queue_full\"") >= 1.0, "{metrics}");
     assert!(report.statuses.contains_key(&503), "{:?}", report.statuses);
     assert_none_given_up(&report);

@@ -1,0 +1,219 @@
+//! One librdkafka producer; it ends with its first fatal error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::statistics::Statistics;
+use tokio::sync::oneshot;
+
+use super::trouble::Trouble;
+use super::{Delivery, OutgoingRecord, ProducerOptions, PublishError};
+use crate::config::{KafkaConfig, PartitionBy};
+use crate::kafka::partitioner::BalancedPartitioner;
+use crate::kafka::{ClientMetrics, KafkaError, Refused, admin, sys};
+
+/// A producer that has lived for so long was of use, even if nothing was sent.
+const LONG_LIFE: Duration = Duration::from_mins(1);
+/// The state of librdkafka's idempotent producer that has its id.
+const WITH_ID: &str = "Assigned";
+
+/// One client, and whether it still lives.
+pub(super) struct Instance {
+    client: BaseProducer<Context, BalancedPartitioner>,
+    life: Arc<Life>,
+}
+
+/// What is known of one client.
+struct Life {
+    began: Instant,
+    dead: AtomicBool,
+    /// Why it is dead was told.
+    is_told: AtomicBool,
+    /// A record was delivered.
+    of_use: AtomicBool,
+    /// A record was refused, and none delivered since.
+    refused: AtomicBool,
+    trouble: Arc<Trouble>,
+}
+
+impl Instance {
+    pub fn new(
+        config: &KafkaConfig,
+        client_id: &str,
+        options: &ProducerOptions,
+        metrics: &Arc<ClientMetrics>,
+        trouble: &Arc<Trouble>,
+    ) -> Result<Self, KafkaError> {
+        let life = Arc::new(Life {
+            began: Instant::now(),
+            dead: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            of_use: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            trouble: Arc::clone(trouble),
+        });
+        let context = Context {
+            partitioner: (options.partition_by == PartitionBy::Balanced)
+                .then(|| BalancedPartitioner::new(options.linger)),
+            metrics: Arc::clone(metrics),
+            life: Arc::clone(&life),
+        };
+        let client = options.client_config(config, client_id);
+        Ok(Self { client: BaseProducer::from_config_and_context(&client, context)?, life })
+    }
+
+    pub fn send(&self, record: &OutgoingRecord<'_>) -> Result<oneshot::Receiver<Delivery>, PublishError> {
+        if self.is_dead() {
+            return Err(PublishError::Dead);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let base = BaseRecord {
+            topic: record.topic,
+            partition: record.partition,
+            payload: record.value,
+            key: record.key,
+            timestamp: record.timestamp_ms,
+            headers: Some(sys::owned_headers(record.headers)),
+            delivery_opaque: Box::new(sender),
+        };
+        self.client.send(base).map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => PublishError::QueueFull,
+            Some(RDKafkaErrorCode::Fatal) => {
+                self.life.dead.store(true, Ordering::Relaxed);
+                PublishError::Dead
+            }
+            code => {
+                self.life.note_refusal(code);
+                PublishError::Refused(error.to_string())
+            }
+        })?;
+        Ok(receiver)
+    }
+
+    /// Serves reports and statistics for about this long, and sees whether the client still lives.
+    pub fn poll(&self, time: Duration) {
+        self.client.poll(time);
+        // The event of a fatal error looks like any other, and rdkafka does not tell them apart.
+        if !self.life.is_told.load(Ordering::Relaxed)
+            && let Some((_, reason)) = self.client.client().fatal_error()
+        {
+            self.life.die(&reason);
+        }
+    }
+
+    /// Waits until every record was delivered or given up, at most `deadline`. Gives how many are left.
+    pub fn flush(&self, deadline: Duration) -> usize {
+        let _ = self.client.flush(deadline);
+        usize::try_from(self.client.in_flight_count()).unwrap_or(0)
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.life.dead.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has delivered something, or has lived long.
+    pub fn was_well(&self) -> bool {
+        self.life.of_use.load(Ordering::Relaxed) || self.life.began.elapsed() > LONG_LIFE
+    }
+}
+
+impl Life {
+    fn die(&self, reason: &str) {
+        tracing::error!(reason, "kafka producer failed for good");
+        self.dead.store(true, Ordering::Relaxed);
+        self.is_told.store(true, Ordering::Relaxed);
+        self.trouble.died(reason);
+    }
+
+    /// Takes note of what no second try can change.
+    fn note_refusal(&self, code: Option<RDKafkaErrorCode>) {
+        if let (Some(code), Some(_)) = (code, Refused::by(code)) {
+            self.refused.store(true, Ordering::Relaxed);
+            self.trouble.refused(code);
+        }
+    }
+
+    fn note_delivery(&self) {
+        // Only looked at for all records but the first after trouble.
+        if !self.of_use.load(Ordering::Relaxed) {
+            self.of_use.store(true, Ordering::Relaxed);
+        }
+        if self.refused.load(Ordering::Relaxed) {
+            self.refused.store(false, Ordering::Relaxed);
+            self.trouble.delivered();
+        }
+    }
+}
+
+struct Context {
+    partitioner: Option<BalancedPartitioner>,
+    metrics: Arc<ClientMetrics>,
+    life: Arc<Life>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        admin::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.metrics.update(&statistics);
+        if let Some(partitioner) = &self.partitioner {
+            partitioner.update(&statistics);
+        }
+        let with_id = statistics.eos.as_ref().is_some_and(|idempotence| idempotence.idemp_state == WITH_ID);
+        if with_id && !self.life.dead.load(Ordering::Relaxed) {
+            self.life.trouble.revived();
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.metrics.set_connected(false);
+        }
+        // librdkafka's own log line tells the same, and repeats it less often.
+        tracing::debug!(%error, reason, "kafka producer error");
+    }
+}
+
+impl ProducerContext<BalancedPartitioner> for Context {
+    type DeliveryOpaque = Box<oneshot::Sender<Delivery>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
+        // A receiver that is gone has passed its deadline and was answered "outcome unknown".
+        let _ = sender.send(self.delivered(result));
+    }
+
+    fn get_custom_partitioner(&self) -> Option<&BalancedPartitioner> {
+        self.partitioner.as_ref()
+    }
+}
+
+impl Context {
+    fn delivered(&self, result: &DeliveryResult<'_>) -> Delivery {
+        match result {
+            Ok(message) if message.offset() >= 0 => {
+                self.life.note_delivery();
+                Delivery::Delivered { partition: message.partition(), offset: message.offset() }
+            }
+            // A duplicate sequence number is reported as success without an offset: it proves nothing.
+            Ok(_) => Delivery::Unknown("reported as delivered, without an offset".to_owned()),
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code();
+                self.life.note_refusal(code);
+                let reason = code.map_or_else(|| error.to_string(), |code| code.to_string());
+                match Refused::by(code) {
+                    _ if !sys::never_persisted(message) => Delivery::Unknown(reason),
+                    Some(refused) => Delivery::Refused(refused, reason),
+                    None => Delivery::NotDelivered(reason),
+                }
+            }
+        }
+    }
+}
