@@ -14,3 +14,4 @@ mod recording;
 mod replicas;
 mod sessions;
 mod skipping;
+mod snapshots;

@@ -32,6 +32,7 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("consumer_offsets", "SELECT"),
     ("consumer_offsets", "INSERT"),
     ("consumer_offsets", "UPDATE"),
+    ("recorded_partitions", "INSERT"),
     ("dead_letters", "SELECT"),
     ("dead_letters", "INSERT"),
     ("dead_letters", "UPDATE"),

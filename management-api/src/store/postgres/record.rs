@@ -22,12 +22,15 @@ const ATTEMPTS: usize = 3;
 const RECORD: &str = "
     SELECT inserted, recording_time FROM record_purchases_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-/// A partition without a row yet is at 0.
+/// A partition without a row yet is at 0. The row is the newest entry of its key, where the search begins: see the migration.
 const NEXT_OFFSETS: &str = "
     SELECT given.kafka_partition, coalesce(stored.next_offset, 0), stored.leader_epoch
     FROM unnest($2::integer[]) AS given (kafka_partition)
-    LEFT JOIN consumer_offsets AS stored
-        ON stored.topic_incarnation = $1 AND stored.kafka_partition = given.kafka_partition";
+    LEFT JOIN LATERAL (
+        SELECT next_offset, leader_epoch FROM consumer_offsets
+        WHERE topic_incarnation = $1 AND kafka_partition = given.kafka_partition
+        ORDER BY next_offset DESC LIMIT 1
+    ) AS stored ON true";
 
 const SKIP: &str = "
     WITH moved AS (
