@@ -1,13 +1,15 @@
 //! Settings: read from the environment in this one place, every mistake reported at once.
 
+mod file;
 mod kafka;
 mod secret;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -21,6 +23,10 @@ pub const EXIT_BAD_SETTINGS: u8 = 78;
 /// Reads settings and keeps note of every mistake and every name asked for.
 pub struct Settings {
     values: BTreeMap<String, String>,
+    /// Names whose values are no text.
+    unreadable: BTreeSet<String>,
+    /// Settings whose value came from a file.
+    from_file: BTreeSet<&'static str>,
     rows: Vec<SettingRow>,
     mistakes: Vec<String>,
 }
@@ -35,24 +41,35 @@ impl Settings {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     #[must_use]
     pub fn from_environment() -> Self {
-        let values = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self { values, rows: Vec::new(), mistakes: Vec::new() }
+        Self::from_variables(std::env::vars_os())
+    }
+
+    fn from_variables(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut settings = Self::from_pairs::<String, String>([]);
+        for (name, value) in variables {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(settings.values.insert(name, value)),
+                Err(_) => drop(settings.unreadable.insert(name)),
+            }
+        }
+        settings
     }
 
     /// Settings from pairs, for tests and the embedded mode.
     #[must_use]
     pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let values = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { values, rows: Vec::new(), mistakes: Vec::new() }
+        Self { values, unreadable: BTreeSet::new(), from_file: BTreeSet::new(), rows: Vec::new(), mistakes: Vec::new() }
     }
 
     /// The settings, changed by `pairs` wherever the environment does not say otherwise.
     #[must_use]
     pub fn with_defaults(mut self, pairs: &[(&str, &str)]) -> Self {
         for (name, value) in pairs {
-            self.values.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
+            if !self.unreadable.contains(*name) {
+                self.values.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
+            }
         }
         self
     }
@@ -63,6 +80,8 @@ impl Settings {
         for (name, value) in pairs {
             self.values.insert((*name).to_owned(), value.clone());
             self.values.remove(&format!("{name}_FILE"));
+            self.unreadable.remove(*name);
+            self.unreadable.remove(&format!("{name}_FILE"));
         }
         self
     }
@@ -138,11 +157,11 @@ impl Settings {
         self.value(name).filter(|text| !text.trim().is_empty())
     }
 
-    /// An optional file that must exist.
+    /// An optional file that must be there and readable.
     pub fn file(&mut self, name: &'static str, help: &'static str) -> Option<PathBuf> {
         let path = PathBuf::from(self.optional(name, help)?);
-        if !path.is_file() {
-            self.mistake(name, "names no file");
+        if let Err(problem) = file::check(&path) {
+            self.mistake(name, &problem);
         }
         Some(path)
     }
@@ -161,26 +180,26 @@ impl Settings {
 
     fn secret_value(&mut self, name: &'static str) -> Option<String> {
         let given = self.value(name).filter(|text| !text.is_empty());
-        let Some(path) = self.values.get(&format!("{name}_FILE")).cloned() else { return given };
+        let file_name = format!("{name}_FILE");
+        let Some(path) = self.value(&file_name).filter(|path| !path.is_empty()) else { return given };
         if given.is_some() {
-            self.mistake(name, "is set twice: directly and by its _FILE");
+            self.mistake(name, &format!("is set twice: directly and by {file_name}"));
         }
-        match std::fs::read_to_string(&path) {
-            Ok(text) if !text.trim().is_empty() => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Ok(_) => {
-                self.mistake(name, &format!("the file {path} is empty"));
-                None
-            }
-            Err(error) => {
-                self.mistake(name, &format!("cannot read {path}: {error}"));
+        self.from_file.insert(name);
+        match file::read_secret(Path::new(&path)) {
+            Ok(text) => Some(text),
+            Err(problem) => {
+                self.mistake(name, &problem);
                 None
             }
         }
     }
 
-    /// Notes a mistake in a setting. The value is not repeated: it may be a secret.
+    /// Notes a mistake in a setting, under the name of the variable that was set. The value is not repeated: it may be a
+    /// secret.
     pub fn mistake(&mut self, name: &str, message: &str) {
-        self.mistakes.push(format!("{name}: {message}"));
+        let variable = if self.from_file.contains(name) { format!("{name}_FILE") } else { name.to_owned() };
+        self.mistakes.push(format!("{variable}: {message}"));
     }
 
     /// Ends the reading.
@@ -205,7 +224,11 @@ impl Settings {
         &self.rows
     }
 
-    fn value(&self, name: &str) -> Option<String> {
+    fn value(&mut self, name: &str) -> Option<String> {
+        // Told once, however often it is asked for.
+        if self.unreadable.remove(name) {
+            self.mistakes.push(format!("{name}: must be UTF-8 text"));
+        }
         self.values.get(name).cloned()
     }
 
@@ -217,30 +240,4 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_mistakes_are_told_at_once_and_no_value_is_repeated() {
-        let mut settings = Settings::from_pairs([("A", "x"), ("B", "99"), ("C", " ")]);
-        assert_eq!(settings.number("A", 5, 1..=9, "a"), 5);
-        assert_eq!(settings.number("B", 5, 1..=9, "b"), 5);
-        assert_eq!(settings.text("C", "c", "c"), "c");
-        let mistakes = settings.finish().unwrap_err().0;
-        assert_eq!(
-            mistakes,
-            ["A: must be a whole number from 1 to 9", "B: must be a whole number from 1 to 9", "C: must not be empty"]
-        );
-    }
-
-    #[test]
-    fn a_secret_comes_from_its_file_and_is_never_shown() {
-        let path = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
-        std::fs::write(&path, "hush\n").unwrap();
-        let mut settings = Settings::from_pairs([("TOKEN_FILE", path.to_str().unwrap())]);
-        let secret = settings.secret("TOKEN", "a token").unwrap();
-        std::fs::remove_file(path).unwrap();
-        assert_eq!(secret.expose(), "hush");
-        assert_eq!(format!("{secret:?} {secret}"), "*** ***");
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ fn bad_settings_are_told_all_at_once_before_a_port_opens() {
             ("PUBLISH_DEADLINE_MS", "soon"),
             ("CUSTOMER_MGMT_API_URL", "https://management,ftp://x"),
             ("METRICS_HTTP_PREFIX", "9-"),
-            ("LOG_LEVEL", "=loud="),
+            ("LOG_LEVEL", "shouting"),
             ("MANAGEMENT_API_TOKEN_FILE", "/nonexistent"),
             ("IN_FLIGHT_MAX", "0"),
         ],
@@ -44,7 +44,7 @@ fn bad_settings_are_told_all_at_once_before_a_port_opens() {
             "KAFKA_PARTITION_BY",
             "LISTEN_ADDRESS",
             "LOG_LEVEL",
-            "MANAGEMENT_API_TOKEN",
+            "MANAGEMENT_API_TOKEN_FILE",
             "METRICS_HTTP_PREFIX",
             "PUBLISH_DEADLINE_MS",
         ]
