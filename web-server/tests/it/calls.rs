@@ -1,11 +1,15 @@
 //! The rules of calls to management-api, seen from its replicas: who is asked, how often, and what the caller is told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
 use shared::config::Settings;
 use shared::http::{ByteBudget, Problem, RequestContext};
 use shared::supervise::Supervisor;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use web_server::Config;
 use web_server::management_client::{Answer, ManagementClient};
 use web_server::metrics::Metrics;
@@ -98,6 +102,22 @@ async fn a_command_that_was_not_answered_is_not_sent_again() {
     }
     let problem = command(&urls(&silent), Duration::from_millis(300)).await.unwrap_err();
     assert_eq!((problem.status().as_u16(), asked(&silent)), (504, 1));
+
+    let (others, listener) = (replicas(200).await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let breaks_off = listener.local_addr().unwrap();
+    let counted = Arc::new(AtomicUsize::new(0));
+    let reached = Arc::clone(&counted);
+    let breaking = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            reached.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let urls = format!("http://{breaks_off},{}", urls(&others));
+    let problem = command(&urls, Duration::from_secs(10)).await.unwrap_err();
+    assert_eq!((problem.status().as_u16(), counted.load(Ordering::SeqCst), asked(&others)), (504, 1, 0));
+    breaking.abort();
 }
 
 #[tokio::test]
