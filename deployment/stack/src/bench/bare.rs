@@ -31,7 +31,7 @@ INSERT INTO user_totals AS total (userid, kafka_partition, purchase_count, total
 SELECT userid, kafka_partition, count(*), sum(price)
 FROM unnest($1::text[], $2::integer[], $3::numeric[]) AS given (userid, kafka_partition, price)
 GROUP BY userid, kafka_partition
-ON CONFLICT (userid, kafka_partition) DO UPDATE SET
+ON CONFLICT (userid, kafka_partition, rotation) DO UPDATE SET
     purchase_count = total.purchase_count + excluded.purchase_count,
     total_spent = total.total_spent + excluded.total_spent";
 

@@ -17,6 +17,7 @@ mod report;
 mod row;
 mod scale_out;
 mod scaling;
+mod snapshot;
 mod spread;
 mod startup;
 mod world;
@@ -71,6 +72,8 @@ pub enum Section {
     Scaling,
     /// a backlog of one user, drained by 1, 2 and 5 consumers
     ScaleOut,
+    /// small batches while somebody keeps a snapshot open
+    Snapshot,
 }
 
 /// How much of everything; `--quick` makes it small.
@@ -150,5 +153,6 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Embedded => embedded::measure(world).await,
         Section::Scaling => scaling::measure(world).await,
         Section::ScaleOut => scale_out::measure(world).await,
+        Section::Snapshot => snapshot::measure(world).await,
     }
 }
