@@ -1,8 +1,8 @@
 //! Reading the fields of a purchase from JSON: every bad field is found at once.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -186,7 +186,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = PurchaseFields::default();
-        let mut unknown = HashSet::new();
+        let mut unknown = UnknownNames::default();
         while let Some(Name(name)) = map.next_key()? {
             let field = match &*name {
                 "username" => &mut fields.username,
@@ -198,7 +198,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "callback_url" => &mut fields.callback_url,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
-                    if let Some(name) = unknown.replace(name) {
+                    if unknown.stands_twice(&name) {
                         return Err(duplicate(&name));
                     }
                     continue;
@@ -208,7 +208,35 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 return Err(duplicate(&name));
             }
         }
+        if unknown.any_stands_twice() {
+            return Err(de::Error::custom("a name stands twice in the object"));
+        }
         Ok(fields)
+    }
+}
+
+/// The names that are no fields, to find those that stand twice. Kept are eight bytes of each, less than it takes in the input:
+/// a sender may put a million of them into one object. Two names are taken for one once in ten million such objects.
+#[derive(Default)]
+struct UnknownNames {
+    state: RandomState,
+    hashes: Vec<u64>,
+}
+
+impl UnknownNames {
+    /// So few are compared as they come, so that the sender is told which name it is.
+    const FEW: usize = 32;
+
+    fn stands_twice(&mut self, name: &str) -> bool {
+        let hash = self.state.hash_one(name);
+        let found = self.hashes.len() < Self::FEW && self.hashes.contains(&hash);
+        self.hashes.push(hash);
+        found
+    }
+
+    fn any_stands_twice(mut self) -> bool {
+        self.hashes.sort_unstable();
+        self.hashes.windows(2).any(|pair| pair[0] == pair[1])
     }
 }
 
@@ -263,6 +291,14 @@ mod tests {
         ] {
             assert!(matches!(PurchaseFields::parse(json.as_bytes()), Err(Malformed::NotAnObject(_))), "{json}");
         }
+    }
+
+    #[test]
+    fn among_very_many_names_one_that_stands_twice_is_found() {
+        let names = |count: usize| (0..count).map(|number| format!(r#""{number:x}":1"#)).collect::<Vec<_>>().join(",");
+        assert!(PurchaseFields::parse(format!("{{{}}}", names(100_000)).as_bytes()).is_ok());
+        let twice = format!(r#"{{{},"7f00":2}}"#, names(100_000));
+        assert!(matches!(PurchaseFields::parse(twice.as_bytes()), Err(Malformed::NotAnObject(_))));
     }
 
     #[test]

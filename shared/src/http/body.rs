@@ -22,6 +22,17 @@ pub struct BodyLimits {
     pub timeout: Duration,
 }
 
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCollected {
+    /// It has more bytes than it may.
+    TooLarge,
+    /// Callers hold too much already.
+    NoRoom,
+    /// Its connection broke.
+    Broken,
+}
+
 /// Reads a body that must be `application/json`. Room is taken in `budget` as the body comes, and given back with the bytes.
 ///
 /// What the head tells already is refused before the body is looked at, so that nobody who asks (`Expect: 100-continue`) is invited
@@ -45,34 +56,51 @@ pub async fn read_json_body(
     {
         return Err(Problem::new(kinds::UNSUPPORTED_ENCODING, "the body must be sent without Content-Encoding"));
     }
-    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > limits.bytes {
-        return Err(too_large(limits));
+    match tokio::time::timeout(limits.timeout, collect(body, limits.bytes, COPIES, budget)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(NotCollected::TooLarge)) => Err(too_large(limits)),
+        Ok(Err(NotCollected::NoRoom)) => Err(budget.refuse()),
+        Ok(Err(NotCollected::Broken)) => Err(Problem::new(kinds::INVALID_INPUT, "the body ended early")),
+        Err(_) => {
+            let seconds = limits.timeout.as_secs_f64();
+            Err(Problem::new(kinds::BODY_TOO_SLOW, format!("the body must arrive within {seconds} s")))
+        }
     }
-    if declared > SMALL_BYTES && !budget.has_room(declared * COPIES) {
-        return Err(budget.refuse());
-    }
-    tokio::time::timeout(limits.timeout, read(body, declared, limits, budget)).await.unwrap_or_else(|_| {
-        let seconds = limits.timeout.as_secs_f64();
-        Err(Problem::new(kinds::BODY_TOO_SLOW, format!("the body must arrive within {seconds} s")))
-    })
 }
 
-async fn read(mut body: Body, declared: usize, limits: BodyLimits, budget: &ByteBudget) -> Result<Bytes, Problem> {
+/// Reads a body of at most `bytes_max` into one piece. Room for `copies` of it is taken as it comes, and given back with the bytes.
+///
+/// # Errors
+/// When the body is too large, there is no room for it, or its connection breaks.
+pub async fn collect<B>(
+    mut body: B,
+    bytes_max: usize,
+    copies: usize,
+    budget: &ByteBudget,
+) -> Result<Bytes, NotCollected>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let declared = declared(&body);
+    if declared > bytes_max {
+        return Err(NotCollected::TooLarge);
+    }
+    if declared > SMALL_BYTES && !budget.has_room(declared * copies) {
+        return Err(NotCollected::NoRoom);
+    }
     let mut whole = BytesMut::new();
     let mut permit = None;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(Problem::new(kinds::INVALID_INPUT, "the body ended early")) };
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| NotCollected::Broken)?.into_data() else { continue };
         let length = whole.len() + data.len();
-        if length > limits.bytes {
-            return Err(too_large(limits));
+        if length > bytes_max {
+            return Err(NotCollected::TooLarge);
         }
         if length > SMALL_BYTES {
             let permit = permit.get_or_insert_with(|| budget.take(0)).as_mut();
             let more = if whole.len() > SMALL_BYTES { data.len() } else { length };
-            if !permit.is_some_and(|permit| permit.grow(more * COPIES)) {
-                return Err(budget.refuse());
+            if !permit.is_some_and(|permit| permit.grow(more * copies)) {
+                return Err(NotCollected::NoRoom);
             }
         } else if whole.is_empty() && body.is_end_stream() {
             // Nearly every purchase: it came with its head, in one piece.
@@ -89,6 +117,11 @@ async fn read(mut body: Body, declared: usize, limits: BodyLimits, budget: &Byte
         Some(permit) => permit.hold(whole),
         None => whole,
     })
+}
+
+/// What a body is said to hold at least.
+fn declared(body: &impl HttpBody) -> usize {
+    usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
 }
 
 fn too_large(limits: BodyLimits) -> Problem {

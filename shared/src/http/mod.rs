@@ -15,7 +15,7 @@ mod request_context;
 mod server;
 
 pub use self::answers::Counted;
-pub use self::body::{BodyLimits, read_json_body};
+pub use self::body::{BodyLimits, NotCollected, collect, read_json_body};
 pub use self::budget::{ByteBudget, BytePermit};
 pub use self::config::HttpConfig;
 pub use self::observe::{Observer, observe};

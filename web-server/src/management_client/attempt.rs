@@ -3,13 +3,12 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use axum::body::{Bytes, HttpBody};
-use bytes::BytesMut;
+use axum::body::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use shared::http::{ByteBudget, RequestContext};
+use shared::http::{ByteBudget, NotCollected, RequestContext, collect};
 
 use super::answer::Answer;
 use super::calls::{CallKind, Verdict};
@@ -105,33 +104,12 @@ async fn exchange(way: Way<'_>, request: Request<Full<Bytes>>, kind: CallKind) -
         return Err(Failure::Status(status));
     }
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = read(response.into_body(), way.budget).await?;
+    // Counted as it comes: it is held for a caller, who may be slow to take it.
+    let body = collect(response.into_body(), ANSWER_BYTES_MAX, 1, way.budget).await.map_err(|error| match error {
+        NotCollected::NoRoom => Failure::NoRoom,
+        NotCollected::TooLarge | NotCollected::Broken => Failure::Broken,
+    })?;
     Ok(Answer { status, retry_after_seconds: retry_after, body })
-}
-
-/// Reads an answer to its end. Its bytes are counted as they come: it is held for a caller, who may be slow to take it.
-async fn read<B>(mut body: B, budget: &ByteBudget) -> Result<Bytes, Failure>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > ANSWER_BYTES_MAX {
-        return Err(Failure::Broken);
-    }
-    let mut permit = budget.take(declared).ok_or(Failure::NoRoom)?;
-    let mut whole = BytesMut::with_capacity(declared);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Failure::Broken)?.into_data() else { continue };
-        let (held, length) = (declared.max(whole.len()), whole.len() + data.len());
-        if length > ANSWER_BYTES_MAX {
-            return Err(Failure::Broken);
-        }
-        if !permit.grow(length.saturating_sub(held)) {
-            return Err(Failure::NoRoom);
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(permit.hold(whole.freeze()))
 }
 
 impl Call<'_> {

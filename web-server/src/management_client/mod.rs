@@ -31,6 +31,8 @@ use crate::metrics::{ManagementOutcome, Metrics};
 const ATTEMPTS_MAX: usize = 3;
 /// Idle connections kept to each replica, and for how long: less than the replica itself keeps them.
 const IDLE_CONNECTIONS: (usize, Duration) = (64, Duration::from_secs(20));
+/// What a connection reads ahead of an answer: every call may have one of its own.
+const READ_BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// What a replica may take to say that the wait is over.
 const WAIT_MARGIN: Duration = Duration::from_secs(1);
 /// When a caller may come again.
@@ -77,6 +79,7 @@ impl ManagementClient {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(idle_max)
             .pool_idle_timeout(idle_timeout)
+            .http1_max_buf_size(READ_BUFFER_BYTES_MAX)
             .build(connector);
         let token = config.token.as_ref().and_then(|token| {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;

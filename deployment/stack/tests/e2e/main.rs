@@ -6,4 +6,5 @@ mod doors;
 mod durability;
 mod full_disk;
 mod pipeline;
+mod pressure;
 mod readme;
