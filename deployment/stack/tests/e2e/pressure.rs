@@ -99,8 +99,8 @@ impl Pods {
         assert!(asked.elapsed() < Duration::from_secs(5), "operations answer: {attack}");
         assert!(metrics.metric("http_memory_bytes") <= metrics.metric("http_memory_max_bytes"));
         for (service, folder) in [(&self.web, "customer-web-server"), (&self.management, "customer-management-api")] {
-            let (most, limit) = (most_memory(service), memory_limit(folder));
-            println!("{attack}: {folder} had {} MiB at most, of {}", most / MIB, limit / MIB);
+            let (most, limit) = (most_memory(service) + kernel_memory(service), memory_limit(folder));
+            eprintln!("{attack}: {folder} {} MiB, {} in the kernel", most / MIB, kernel_memory(service) / MIB);
             assert!(most < limit, "{attack}: {folder} had {} MiB, its pod's limit is {}", most / MIB, limit / MIB);
         }
     }
@@ -113,6 +113,19 @@ fn most_memory(service: &Service) -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells");
     let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kib * 1024
+}
+
+/// What the kernel holds for a service's callers now, both ways. It counts against the pod's limit too.
+fn kernel_memory(service: &Service) -> usize {
+    let port = format!(":{:04X}", service.plan().address.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let queues = table.lines().filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let queues = columns.next().filter(|local| local.ends_with(&port)).and(columns.nth(2))?;
+        let (sending, receiving) = queues.split_once(':')?;
+        Some(usize::from_str_radix(sending, 16).ok()? + usize::from_str_radix(receiving, 16).ok()?)
+    });
+    queues.sum()
 }
 
 /// The memory limit in a service's Deployment.
@@ -195,8 +208,8 @@ async fn what_callers_make_the_services_hold_stays_within_their_pods_memory() {
     drop(heads);
 
     let report = load.stop().await;
-    assert!(report.failures.len() < 20, "{:?}", report.failures);
-    println!("buyers were told {:?}, failures {:?}", report.statuses, report.failures);
+    let (all, accepted) = (report.statuses.values().sum::<u64>(), report.statuses.get(&202).copied().unwrap_or(0));
+    assert!(accepted * 10 > all * 9, "buyers were told {:?}, failures {:?}", report.statuses, report.failures);
     let _unread = crowd(&web, 20, |_| list("/getAllUserBuys/collector")).await;
     let ending = Instant::now();
     pods.web.sigterm();

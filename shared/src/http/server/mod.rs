@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use prometheus::IntGauge;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 
 use self::activity::Order;
@@ -25,6 +26,9 @@ use crate::shutdown::Shutdown;
 
 /// How long to rest when the process is out of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// What the kernel holds at most of a connection's answers (it doubles this for its own needs). Without it that grows to megabytes
+/// for each caller who does not read, and counts against the pod's limit as our own memory does.
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// How long connections that are cut off at the end may take to notice.
 const CUT_OFF_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -62,6 +66,9 @@ impl Server {
     /// Serves until `shutdown` says stop, then lets running requests end. Gives how many of them were cut off.
     pub async fn serve(self, listener: TcpListener, shutdown: &Shutdown) -> usize {
         let Self { router, limits, budget, connections } = self;
+        if let Err(error) = limit_sockets(&listener, limits.answer_timeout) {
+            tracing::warn!(%error, "the kernel does not limit what it holds for callers");
+        }
         let places = Places::new(limits.connections, budget.clone(), connections);
         let mut http = http1::Builder::new();
         // Times are looked after here: hyper has one limit for slow heads and idle connections together.
@@ -81,6 +88,13 @@ impl Server {
         let _ = tokio::time::timeout(CUT_OFF_DEADLINE, places.all_left()).await;
         cut_off
     }
+}
+
+/// Limits what the kernel holds for a caller who does not read, in bytes and in time. Accepted sockets inherit it.
+fn limit_sockets(listener: &TcpListener, answer_timeout: Duration) -> io::Result<()> {
+    let listener = SockRef::from(listener);
+    listener.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    listener.set_tcp_user_timeout(Some(answer_timeout))
 }
 
 async fn accept_all(listener: &TcpListener, places: &Arc<Places>, shared: &Arc<Shared>) {
