@@ -17,8 +17,12 @@ struct CommandLine;
 
 fn main() -> ExitCode {
     CommandLine::command().after_help(render_table(&rows())).get_matches();
-    let outcome =
-        tokio::runtime::Runtime::new().map_err(|error| error.to_string()).map(|runtime| runtime.block_on(run()));
+    let outcome = tokio::runtime::Runtime::new().map_err(|error| error.to_string()).map(|runtime| {
+        let outcome = runtime.block_on(run());
+        // What still blocks a thread holds nothing that is needed.
+        runtime.shutdown_background();
+        outcome
+    });
     match outcome {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::FAILURE,

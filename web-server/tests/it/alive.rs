@@ -54,12 +54,15 @@ async fn a_task_that_dies_before_its_work_is_done_starts_anew() {
 }
 
 #[tokio::test]
-async fn without_its_listener_the_server_ends_with_an_error() {
-    let server = Server::start().await;
-    server.shutdown.faults().kill("http");
-    let died = Instant::now();
-    let Err(RunError::Died("http")) = server.ended().await else { panic!("the server goes on without its listener") };
-    assert!(died.elapsed() < AT_ONCE);
+async fn without_one_of_its_listeners_the_server_ends_with_an_error() {
+    for task in ["http", "operations"] {
+        let server = Server::with(&[("OPERATIONS_LISTEN_ADDRESS", "127.0.0.1:0")], |_| {}).await;
+        server.shutdown.faults().kill(task);
+        let died = Instant::now();
+        let ended = server.ended().await;
+        assert!(matches!(ended, Err(RunError::Died(dead)) if dead == task), "without {task}: {ended:?}");
+        assert!(died.elapsed() < AT_ONCE);
+    }
 }
 
 #[tokio::test]
