@@ -41,6 +41,10 @@ unit: ## Unit and integration tests on the in-process broker and SQLite
 	$(CARGO) test --workspace --locked --no-run
 	$(CARGO) test --workspace --locked
 
+.PHONY: simulate
+simulate: ## The record path on a simulated Kafka, database and clock (SEEDS=1000, FIRST_SEED=0; a failing seed tells how it is run again)
+	SEEDS=$(or $(SEEDS),1000) FIRST_SEED=$(or $(FIRST_SEED),0) $(CARGO) test --locked -p management-api --test simulation -- --ignored --nocapture
+
 .PHONY: test-manifests
 test-manifests: ## The files for a cluster: rendered, validated, scraped by a real Prometheus (needs Python and Go)
 	$(CARGO) build --locked -p embedded

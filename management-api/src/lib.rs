@@ -11,5 +11,6 @@ pub mod partitions;
 pub mod store;
 pub mod waiters;
 
-mod backoff;
+pub mod backoff;
 pub mod metrics;
+pub mod planted;

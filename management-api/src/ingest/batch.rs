@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use self::origin::Origin;
 use crate::dead_letters::DeadLetter;
+use crate::planted::{self, Bug};
 use crate::store::{Batch, OffsetMove};
 
 /// Decoded records of one lane, with the bytes they came from in case one must become a dead letter.
@@ -178,7 +179,7 @@ impl PendingBatch {
         let mut conflicts = Vec::new();
         for (index, row) in self.batch.rows.iter().enumerate() {
             let before = *first.entry(row.purchase_id).or_insert(index);
-            if before != index {
+            if before != index && !planted::is(Bug::RepeatKept) {
                 let same = self.batch.rows[before].same_content(row);
                 if same { repeats.push(index) } else { conflicts.push(index) }
             }
@@ -236,7 +237,7 @@ impl PendingBatch {
         for step in std::mem::take(&mut self.batch.moves) {
             // Everything of a partition up to the first row of the second half is done with the first half.
             let cut = second.origins.iter().find(|origin| origin.partition == step.partition);
-            let cut = cut.map_or(step.next, |origin| origin.offset);
+            let cut = cut.filter(|_| !planted::is(Bug::SplitMovesTooFar)).map_or(step.next, |origin| origin.offset);
             if cut == step.next {
                 moves.push(step);
                 continue;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Ingest;
 use super::batch::PendingBatch;
 use crate::backoff::Backoff;
+use crate::planted::{self, Bug};
 use crate::store::{RecordError, Recorded};
 
 /// What became of a batch.
@@ -57,7 +58,8 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
         sleep(ingest.config.batch_delay).await;
     }
     // Ids made of a record's place are those of one life of the topic; it may have ended since the record was fetched.
-    if batch.has_ids_by_place() && !ingest.is_alive(&batch.batch.incarnation).await {
+    let asks = batch.has_ids_by_place() && !planted::is(Bug::LifeNotAsked);
+    if asks && !ingest.is_alive(&batch.batch.incarnation).await {
         tracing::warn!("the topic may have been made anew, reading it again");
         return Outcome::Outdated;
     }
@@ -66,13 +68,20 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
     // The rest of a batch that was cut to find a row that the database refuses; usually just the batch.
     let mut parts = vec![batch];
     while let Some(mut part) = parts.pop() {
-        set_aside(ingest, &mut part).await;
+        if !planted::is(Bug::OffsetBeforeDeadLetter) {
+            set_aside(ingest, &mut part).await;
+        }
+        if planted::is(Bug::WakeBeforeCommit) {
+            ingest.waiters.wake(&part.batch.rows, &planted::recorded(&part.batch));
+        }
         let started = Instant::now();
         match record(ingest, &part).await {
             Ok(recorded) => {
                 finish(ingest, &part, &recorded, started.elapsed());
+                set_aside(ingest, &mut part).await;
                 committed.extend(part.batch.moves.iter().map(|step| (step.partition, step.next)));
             }
+            Err(Refusal::Fenced) if planted::is(Bug::FenceIgnored) => {}
             Err(Refusal::Fenced) => return Outcome::Fenced,
             Err(Refusal::Conflict(indexes)) => {
                 part.condemn_conflicts(indexes);
@@ -98,7 +107,8 @@ async fn set_aside(ingest: &Ingest, part: &mut PendingBatch) {
         return;
     }
     let poison = std::mem::take(&mut part.poison);
-    let refused = ingest.dead_letters.publish_all(&poison).await;
+    let mut refused = ingest.dead_letters.publish_all(&poison).await;
+    refused.retain(|_| !planted::is(Bug::RefusedDeadLetterDropped));
     let kept = poison.into_iter().enumerate().filter(|(index, _)| refused.contains(index));
     part.batch.dead_letters.extend(kept.map(|(_, letter)| letter));
 }
@@ -122,6 +132,7 @@ async fn record(ingest: &Ingest, batch: &PendingBatch) -> Result<Recorded, Refus
             Err(RecordError::Fenced) => return Err(Refusal::Fenced),
             Err(RecordError::Conflict(indexes)) => return Err(Refusal::Conflict(indexes)),
             Err(RecordError::Rejected(error)) => return Err(Refusal::Rejected(error)),
+            Err(error) if planted::is(Bug::SilenceTakenForRefusal) => return Err(Refusal::Rejected(error.to_string())),
             Err(RecordError::Unavailable(error)) => error.to_string(),
         };
         ingest.metrics.error(batch.len());

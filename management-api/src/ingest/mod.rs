@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 pub use self::batch::PendingBatch;
 pub use self::kafka::{Cluster, Consumer, Kafka};
-pub use self::progress::Progress;
+pub use self::progress::{Progress, watch as watch_progress};
 pub use self::reader::run as run_membership;
 use crate::dead_letters::{DeadLetter, DeadLetters};
 use crate::metrics::IngestMetrics;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use self::group::Group;
 use self::partition::Partition;
-pub(super) use self::watch::watch;
+pub use self::watch::watch;
 use super::Consumer;
 use crate::metrics::IngestMetrics;
 

@@ -15,7 +15,7 @@ const LAG_INTERVAL: Duration = Duration::from_secs(1);
 const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Keeps lag true while nothing is fetched, and notices a topic that was deleted and made again.
-pub(in crate::ingest) async fn watch(ingest: Arc<Ingest>, shutdown: Shutdown) {
+pub async fn watch(ingest: Arc<Ingest>, shutdown: Shutdown) {
     let mut slow_due = Instant::now() + SLOW_INTERVAL;
     while !shutdown.is_stopped() {
         tokio::select! {

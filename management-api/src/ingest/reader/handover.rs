@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Reader;
 use crate::ingest::batch::{PendingBatch, Room, Spans};
 use crate::ingest::lane::{Outcome, Report};
+use crate::planted::{self, Bug};
 
 /// How long the reader waits for a busy lane before it pauses the lane's partitions and polls on: no longer than the others
 /// have work for. A pause gives up what was fetched ahead, so it is not for every moment's wait.
@@ -141,13 +142,17 @@ impl Reader {
             }
             Outcome::Fenced => {
                 tracing::warn!("another consumer has moved the offsets, reading them again");
-                self.reload_due = true;
+                self.reload_due = !planted::is(Bug::ReloadForgotten);
             }
             Outcome::Outdated => self.reload_due = true,
             Outcome::Abandoned => {}
         }
         let lane = &self.lanes[report.lane];
-        if lane.paused && lane.has_room() { self.resume_lane(report.lane) } else { Ok(()) }
+        if lane.paused && lane.has_room() && !planted::is(Bug::ResumeForgotten) {
+            self.resume_lane(report.lane)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn hand_over_due(&mut self) -> Result<(), KafkaError> {
@@ -170,6 +175,9 @@ impl Reader {
         for step in &batch.batch.moves {
             if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
                 position.expected = step.next;
+                if planted::is(Bug::CommittedTooEarly) {
+                    self.uncommitted.insert(step.partition, step.next);
+                }
             }
         }
         lane.room = batch.room();

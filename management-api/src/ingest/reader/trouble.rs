@@ -6,6 +6,7 @@ use shared::kafka::{KafkaError, ReadPosition};
 use tokio::time::Instant;
 
 use super::Reader;
+use crate::planted::{self, Bug};
 
 /// How soon a partition that cannot be read is tried again: the brokers may have been mended, or an operator has decided
 /// to step over what cannot be read.
@@ -24,7 +25,7 @@ impl Reader {
     /// goes on where the histories part. What was read of the old one is recorded first: those purchases were acknowledged.
     pub(super) fn reset(&mut self, partition: i32, cut_at: Option<i64>, reason: &str) {
         let Some(Some(position)) = self.partitions.get(&partition) else { return };
-        let cut_at = cut_at.filter(|at| *at < position.next);
+        let cut_at = cut_at.filter(|at| *at < position.next && !planted::is(Bug::CutIgnored));
         if let Some(at) = cut_at {
             let read_to = position.next;
             tracing::error!(

@@ -1,0 +1,201 @@
+//! The topic of purchases as the brokers have it: logs of records of every kind, in lives and leader epochs.
+
+use std::collections::BTreeSet;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use shared::kafka::OwnedRecord;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::world::Mode;
+
+/// The time of the first record, in milliseconds since 1970.
+const FIRST_TIME_MS: i64 = 1_700_000_000_000;
+
+/// What must become of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A row of this purchase.
+    Row(u32),
+    /// A dead letter, and no row.
+    DeadLetter,
+}
+
+/// What stands at an offset.
+pub struct Entry {
+    /// The leader's epoch.
+    pub epoch: i32,
+    /// The record's number; nothing for a mark of a transaction.
+    pub number: Option<u32>,
+    /// The record.
+    pub record: OwnedRecord,
+    /// The id that it brings along, if other records may repeat it.
+    id: Option<Uuid>,
+}
+
+/// A partition.
+#[derive(Default)]
+pub struct Log {
+    /// From offset 0 on.
+    pub entries: Vec<Entry>,
+    epoch: i32,
+    /// What stands here cannot be read before the time.
+    pub unreadable: Option<(i64, Instant)>,
+}
+
+/// The topic, and what must become of every record that was ever in it.
+pub struct Topic {
+    /// How often it was made anew.
+    pub incarnation: u32,
+    /// Its partitions.
+    pub logs: Vec<Log>,
+    /// By the records' numbers.
+    pub fates: Vec<Fate>,
+    /// Ids that stand for a purchase more than once, or for two: never both, for then the order of partitions decides.
+    shared_ids: BTreeSet<Uuid>,
+    /// Purchases that stand in the topic more than once: one record's offset may move while another still stands for it.
+    repeated: BTreeSet<u32>,
+    mode: Mode,
+}
+
+impl Log {
+    /// The next offset.
+    pub fn end(&self) -> i64 {
+        i64::try_from(self.entries.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The entry at an offset.
+    pub fn entry(&self, offset: i64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// The first offset that is not of the history in which a record of this epoch was read.
+    pub fn end_of_epoch(&self, epoch: i32) -> i64 {
+        let newer = self.entries.iter().position(|entry| entry.epoch > epoch);
+        newer.and_then(|offset| i64::try_from(offset).ok()).unwrap_or(self.end())
+    }
+
+    /// How far the log reaches up to a stored offset, as far as its epoch tells.
+    pub fn reached(&self, offset: i64, epoch: Option<i32>) -> i64 {
+        offset.min(epoch.map_or(self.end(), |epoch| self.end_of_epoch(epoch)))
+    }
+}
+
+impl Topic {
+    /// A topic without records.
+    pub fn new(partitions: usize, mode: Mode) -> Self {
+        Self {
+            incarnation: 0,
+            logs: (0..partitions).map(|_| Log::default()).collect(),
+            fates: Vec::new(),
+            shared_ids: BTreeSet::new(),
+            repeated: BTreeSet::new(),
+            mode,
+        }
+    }
+
+    /// Whether another record may still stand for this one's purchase.
+    pub fn is_repeated(&self, number: u32) -> bool {
+        matches!(self.fates[number as usize], Fate::Row(purchase) if self.repeated.contains(&purchase))
+    }
+
+    /// Its life's name.
+    pub fn name(&self) -> String {
+        format!("life-{}", self.incarnation)
+    }
+
+    /// Deletes it and makes it again.
+    pub fn make_anew(&mut self) {
+        self.incarnation += 1;
+        self.logs.iter_mut().for_each(|log| *log = Log::default());
+    }
+
+    /// A partition's brokers lose its last records, and another leader takes over.
+    pub fn cut(&mut self, partition: usize, records: usize) {
+        let log = &mut self.logs[partition];
+        log.entries.truncate(log.entries.len().saturating_sub(records));
+        log.epoch += 1;
+        log.unreadable = None;
+    }
+
+    /// Writes a record of some kind. Gives the purchase id of one that will surely be recorded under it.
+    pub fn write(&mut self, partition: usize, rng: &mut StdRng) -> Option<Uuid> {
+        let number = u32::try_from(self.fates.len()).unwrap_or(u32::MAX);
+        let fresh = Uuid::from_u128((0x0190_a5c2_0000_7000_8000_u128 << 48) | u128::from(number));
+        let mut record = OwnedRecord {
+            partition: i32::try_from(partition).unwrap_or(0),
+            offset: self.logs[partition].end(),
+            leader_epoch: Some(self.logs[partition].epoch),
+            key: Some(number.to_string().into_bytes()),
+            timestamp_ms: Some(FIRST_TIME_MS + i64::from(number)),
+            ..OwnedRecord::default()
+        };
+        // Where a cut log is looked for, neither marks nor refused rows hide an epoch, and times tell places apart.
+        let plain = self.mode == Mode::Cut;
+        if !plain && rng.random_ratio(1, 6) {
+            record.timestamp_ms = None;
+        }
+        if rng.random_ratio(1, 10) {
+            record.headers.push((b"caf\xe9".to_vec(), Some(vec![0xff])));
+        }
+        let user = format!("u{}", number % 5);
+        let mut shared = None;
+        let (fate, value, id) = match rng.random_range(0..100) {
+            0..5 if !plain => return self.mark(partition),
+            0..45 => (Fate::Row(number), purchase(Some(fresh), &user, number, number), Some(fresh)),
+            45..67 => (Fate::Row(number), purchase(None, &user, number, number), None),
+            67..76 => match self.any_id(rng) {
+                Some((id, first)) => {
+                    shared = Some(id);
+                    self.repeated.insert(first);
+                    (Fate::Row(first), purchase(Some(id), &format!("u{}", first % 5), first, first), None)
+                }
+                None => (Fate::Row(number), purchase(None, &user, number, number), None),
+            },
+            76..84 => match self.id_in(partition, rng) {
+                Some((id, _)) => {
+                    shared = Some(id);
+                    (Fate::DeadLetter, purchase(Some(id), &user, number, number), None)
+                }
+                None => (Fate::DeadLetter, format!("not json {number}").into_bytes(), None),
+            },
+            84..90 if !plain => (Fate::DeadLetter, purchase(Some(fresh), "mallory", number, number), None),
+            90..93 => (Fate::DeadLetter, Vec::new(), None),
+            _ => (Fate::DeadLetter, format!(r#"{{"userid":"{user}","price":-{number}}}"#).into_bytes(), None),
+        };
+        if let Some(id) = shared {
+            self.shared_ids.insert(id);
+        }
+        record.value = (!value.is_empty()).then_some(value);
+        self.fates.push(fate);
+        let log = &mut self.logs[partition];
+        log.entries.push(Entry { epoch: log.epoch, number: Some(number), record, id });
+        id
+    }
+
+    /// A mark of somebody's transaction: an offset without a record.
+    fn mark(&mut self, partition: usize) -> Option<Uuid> {
+        let log = &mut self.logs[partition];
+        log.entries.push(Entry { epoch: log.epoch, number: None, record: OwnedRecord::default(), id: None });
+        None
+    }
+
+    fn any_id(&self, rng: &mut StdRng) -> Option<(Uuid, u32)> {
+        self.id_in(rng.random_range(0..self.logs.len()), rng)
+    }
+
+    /// An id that a record of this partition has brought along, and its number.
+    fn id_in(&self, partition: usize, rng: &mut StdRng) -> Option<(Uuid, u32)> {
+        let entries = &self.logs[partition].entries;
+        let entry = entries.get(rng.random_range(0..entries.len().max(1)))?;
+        let id = entry.id.filter(|id| !self.shared_ids.contains(id))?;
+        Some((id, entry.number?))
+    }
+}
+
+/// A purchase as JSON; its name tells which it is, its price what it holds.
+fn purchase(id: Option<Uuid>, userid: &str, number: u32, price: u32) -> Vec<u8> {
+    let id = id.map(|id| format!(r#""purchase_id":"{id}","#)).unwrap_or_default();
+    format!(r#"{{{id}"userid":"{userid}","username":"n{number}","price":{}}}"#, price + 1).into_bytes()
+}
