@@ -22,9 +22,10 @@ async fn a_database_that_was_read_only_for_a_while_is_recorded_to_as_soon_as_it_
 
     // As after a failover: all sessions are new, and begin on a server that takes no writes.
     let client = infra.postgres.client().await.expect("PostgreSQL answers");
-    client.batch_execute("ALTER DATABASE read_only SET default_transaction_read_only = on").await.expect("it is set");
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'read_only'";
-    client.batch_execute(end).await.expect("the sessions end");
+    let setting = "default_transaction_read_only";
+    client.batch_execute(&format!("ALTER DATABASE {} SET {setting} = on", stack.database)).await.expect("it is set");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    client.query(end, &[&stack.database]).await.expect("the sessions end");
     for api in &stack.api {
         eventually("it says so", async || {
             let health = api.get("/readyz").await.expect("it answers");
@@ -33,7 +34,7 @@ async fn a_database_that_was_read_only_for_a_while_is_recorded_to_as_soon_as_it_
         .await;
     }
     eventually("the lag grows", async || (stack.lag().await > 400.0).then_some(())).await;
-    client.batch_execute("ALTER DATABASE read_only RESET default_transaction_read_only").await.expect("it is reset");
+    client.batch_execute(&format!("ALTER DATABASE {} RESET {setting}", stack.database)).await.expect("it is reset");
     let mended = Instant::now();
     eventually("recording goes on", async || (stack.lag().await < 100.0).then_some(())).await;
     assert!(mended.elapsed() < RECOVERY, "{:?}", mended.elapsed());
@@ -52,7 +53,8 @@ async fn a_database_of_another_encoding_is_told_and_gets_nothing() {
     let client = infra.postgres.client().await.expect("PostgreSQL answers");
     let latin = "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
     client.batch_execute(latin).await.expect("it is made");
-    let mut stack = Plan::new("latin").replicas(1, 1).prepare(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    let (brokers, database) = (infra.kafka.bootstrap_servers(), infra.postgres.database_url_of("latin"));
+    let mut stack = Plan::new("latin").replicas(1, 1).prepare_blind(&brokers, &database, infra.folder.path());
     for service in stack.api.iter_mut().chain(&mut stack.web) {
         service.start_again().expect("it starts");
         service.wait_live(READY).await.unwrap_or_else(|error| panic!("{error}"));
