@@ -1,6 +1,6 @@
 //! Purchases in a topic before anybody reads them, and the same purchases for a client that does without Kafka.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shared::{
     config::{KafkaConfig, PartitionBy, Settings},
@@ -51,25 +51,17 @@ pub fn purchase(number: u64, buyers: Buyers) -> Result<(Purchase, i32)> {
         timestamp: Timestamp::now(),
         recorded_at: None,
     };
+    Ok((purchase, partition_of(number)))
+}
+
+fn partition_of(number: u64) -> i32 {
     let runs = u64::try_from(PARTITIONS).unwrap_or(1);
-    Ok((purchase, i32::try_from(number / RUN % runs).unwrap_or(0)))
+    i32::try_from(number / RUN % runs).unwrap_or(0)
 }
 
 /// Makes the topic if there is none and publishes purchases to all its partitions; every one is confirmed at the end.
 pub async fn produce(world: &World, topic: &str, numbers: std::ops::Range<u64>, buyers: Buyers) -> Result<()> {
-    let config = kafka_config(world, topic);
-    ensure_topic(&config).await?;
-    let options = ProducerOptions {
-        partition_by: PartitionBy::Userid,
-        linger: Duration::from_millis(5),
-        message_timeout: Duration::from_mins(1),
-        queue_records: 50_000,
-        queue_kib: 65_536,
-        record_bytes: 1_000_000,
-        codec: Codec::default(),
-    };
-    let producer = RecordProducer::new(&config, "stack-bench", options, &Supervisor::alone()).map_err(refused)?;
-    let mut reports = VecDeque::new();
+    let mut backlog = Backlog::begin(world, topic).await?;
     for number in numbers {
         let (purchase, partition) = purchase(number, buyers)?;
         let value = encode_record(&purchase);
@@ -83,15 +75,57 @@ pub async fn produce(world: &World, topic: &str, numbers: std::ops::Range<u64>, 
             headers: &text_headers(&headers),
             timestamp_ms: Some(purchase.timestamp.millis()),
         };
-        loop {
-            match producer.publish(&record) {
-                Ok(report) => break reports.push_back(report),
-                Err(PublishError::QueueFull) => confirm(&mut reports, 10_000).await?,
+        backlog.publish(&record).await?;
+    }
+    confirm(&mut backlog.reports, usize::MAX).await
+}
+
+/// The same with one value, `count` times, whatever it is.
+pub async fn produce_values(world: &World, topic: &str, count: u64, value: &[u8]) -> Result<()> {
+    let mut backlog = Backlog::begin(world, topic).await?;
+    for number in 0..count {
+        let partition = Some(partition_of(number));
+        let record =
+            OutgoingRecord { topic, partition, key: None, value: Some(value), headers: &[], timestamp_ms: None };
+        backlog.publish(&record).await?;
+    }
+    confirm(&mut backlog.reports, usize::MAX).await
+}
+
+/// Records on their way into a topic.
+struct Backlog {
+    producer: Arc<RecordProducer>,
+    reports: VecDeque<Receiver<Delivery>>,
+}
+
+impl Backlog {
+    async fn begin(world: &World, topic: &str) -> Result<Self> {
+        let config = kafka_config(world, topic);
+        ensure_topic(&config).await?;
+        let options = ProducerOptions {
+            partition_by: PartitionBy::Userid,
+            linger: Duration::from_millis(5),
+            message_timeout: Duration::from_mins(1),
+            queue_records: 50_000,
+            queue_kib: 65_536,
+            record_bytes: 1_000_000,
+            codec: Codec::default(),
+        };
+        let producer = RecordProducer::new(&config, "stack-bench", options, &Supervisor::alone()).map_err(refused)?;
+        Ok(Self { producer, reports: VecDeque::new() })
+    }
+
+    async fn publish(&mut self, record: &OutgoingRecord<'_>) -> Result<()> {
+        let report = loop {
+            match self.producer.publish(record) {
+                Ok(report) => break report,
+                Err(PublishError::QueueFull) => confirm(&mut self.reports, 10_000).await?,
                 Err(error) => return Err(refused(error)),
             }
-        }
+        };
+        self.reports.push_back(report);
+        Ok(())
     }
-    confirm(&mut reports, usize::MAX).await
 }
 
 async fn confirm(reports: &mut VecDeque<Receiver<Delivery>>, count: usize) -> Result<()> {

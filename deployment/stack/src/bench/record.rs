@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{
     Section,
-    backlog::{Buyers, produce},
+    backlog::{Buyers, produce, produce_values},
     bare::Rows,
     row::{Row, Target, Unit, grouped},
     spread::{float, mebibytes, micros_each},
@@ -22,6 +24,11 @@ pub const BUYERS: Buyers = Buyers::Many(1_000);
 /// Transactions at once, of management-api (its default) and of the bare client.
 const LANES: usize = 2;
 const DEADLINE: Duration = Duration::from_mins(10);
+
+/// A backlog of nothing but records that can never be stored, and of as many good ones.
+const POISON: u64 = 50_000;
+/// What no buyer sends: each field is wrong, which is found without asking the database.
+const POISON_VALUE: &[u8] = br#"{"userid":"","username":7,"price":-1,"timestamp":"yesterday"}"#;
 
 /// One backlog, recorded.
 #[derive(Debug)]
@@ -55,7 +62,40 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
         copy.push(rows.copy(world, DATABASE).await?);
     }
     world.clear(DATABASE).await?;
-    Ok(table(count, &ours, &unnest, &copy))
+    let mut table = table(count, &ours, &unnest, &copy);
+    table.push(measure_poison(world).await?);
+    Ok(table)
+}
+
+/// A whole backlog of poison, beside one of good records: bad ones may cost more, but not stand in the way.
+async fn measure_poison(world: &World) -> Result<Row> {
+    const DATABASE: &str = "bench_poison";
+    let count = world.size.count(POISON);
+    let (good, poison) = ("bench-good", "bench-poison");
+    produce(world, good, 0..count, BUYERS).await?;
+    produce_values(world, poison, count, POISON_VALUE).await?;
+    let (mut dead, mut stored) = (Vec::new(), Vec::new());
+    for _ in 0..world.size.repeats(REPEATS) {
+        for (topic, seconds) in [(good, &mut stored), (poison, &mut dead)] {
+            world.clear(DATABASE).await?;
+            world.empty_tables(DATABASE).await?;
+            seconds.push(time_to_deal_with(world, topic, DATABASE, count).await?);
+        }
+    }
+    world.clear(DATABASE).await?;
+    let what = format!("a backlog of {} that can never be stored, until all are dead letters", grouped(count));
+    let row = Row::new(Section::Record, what, Unit::Millis, &dead);
+    Ok(row.beside("as many good records, until all are recorded", &stored).target(Target::RatioAtMost(10.0)))
+}
+
+/// From the assignment of the partitions to the last record, in milliseconds.
+async fn time_to_deal_with(world: &World, topic: &str, database: &str, count: u64) -> Result<f64> {
+    let mut service = Service::start(world.folder(), world.management_api_plan(topic, database)?)?;
+    wait_recorded(&mut service, 1, DEADLINE).await?;
+    let begun = Instant::now();
+    wait_recorded(&mut service, count, DEADLINE).await?;
+    service.kill_9();
+    Ok(begun.elapsed().as_secs_f64() * 1e3)
 }
 
 fn table(count: u64, ours: &[Recording], unnest: &[f64], copy: &[f64]) -> Vec<Row> {
