@@ -124,6 +124,7 @@ impl Service {
             waiters,
             progress,
             metrics,
+            supervisor: supervisor.clone(),
         };
         Ok(Self { config, app, ingest, producer, supervisor })
     }

@@ -12,8 +12,20 @@ use crate::ingest::PendingBatch;
 use crate::store::{Connections, Recorded};
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 7] =
-    ["database_watch", "dead_letter_limits", "http", "ingest", "kafka_producer", "operations", "waiters"];
+pub const TASKS: [&str; 12] = [
+    "database_watch",
+    "dead_letter_limits",
+    "http",
+    "ingest",
+    "kafka_producer",
+    "lag_watch",
+    "lane",
+    "loader",
+    "migration",
+    "operations",
+    "reader",
+    "waiters",
+];
 
 /// Bounds of times that a batch or a transaction takes, in seconds.
 const BATCH_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0, 60.0];

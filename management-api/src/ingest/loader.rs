@@ -63,6 +63,8 @@ pub(super) struct Start {
     pub low: i64,
     /// The broker's next offset: the lag is known from the first moment.
     pub end: i64,
+    /// Whether the log was found cut.
+    pub is_cut: bool,
 }
 
 /// What is asked of the loader.
@@ -121,7 +123,15 @@ async fn behind(consumer: &dyn Consumer, partitions: &[i32], bounds: &[Partition
     let behind = bounds.iter().map(|bounds| {
         let committed = committed.iter().find(|(other, _)| *other == bounds.partition);
         let from = committed.map_or(bounds.low, |(_, offset)| *offset).clamp(bounds.low, bounds.end);
-        Start { partition: bounds.partition, stored: from, from, leader_epoch: None, low: bounds.low, end: bounds.end }
+        Start {
+            partition: bounds.partition,
+            stored: from,
+            from,
+            leader_epoch: None,
+            low: bounds.low,
+            end: bounds.end,
+            is_cut: false,
+        }
     });
     Ok(Answer::NoDatabase { behind: behind.collect() })
 }
@@ -129,12 +139,13 @@ async fn behind(consumer: &dyn Consumer, partitions: &[i32], bounds: &[Partition
 fn start(stored: PartitionOffset, bounds: &PartitionBounds) -> Start {
     let PartitionOffset { partition, next_offset: stored, leader_epoch } = stored;
     let PartitionBounds { low, end, .. } = *bounds;
+    let is_cut = stored > end && leader_epoch.is_none();
     let (from, leader_epoch) = if stored < low {
         if stored > 0 {
             tracing::error!(partition, stored, low, "records were deleted from kafka before they were recorded");
         }
         (low, None)
-    } else if stored > end && leader_epoch.is_none() {
+    } else if is_cut {
         // The log was cut behind our back. Reading all of it again is safe: what is recorded is not recorded twice.
         tracing::error!(partition, stored, end, "the stored offset is past the end of the partition, reading it all");
         (low, None)
@@ -142,7 +153,7 @@ fn start(stored: PartitionOffset, bounds: &PartitionBounds) -> Start {
         // With an epoch the brokers are asked where the log's history parts from the one that was read.
         (stored, leader_epoch)
     };
-    Start { partition, stored, from, leader_epoch, low, end }
+    Start { partition, stored, from, leader_epoch, low, end, is_cut }
 }
 
 impl Start {
@@ -153,12 +164,12 @@ impl Start {
 
     /// Goes on where the log's history parts from the one that was read. Where nobody knows that, the offset alone decides.
     pub(super) fn cut(self, at: Option<i64>) -> Self {
-        let from = match at {
-            Some(at) => at.min(self.stored).max(self.low),
-            None if self.stored > self.end => self.low,
-            None => self.from,
+        let (from, is_cut) = match at {
+            Some(at) => (at.min(self.stored).max(self.low), true),
+            None if self.stored > self.end => (self.low, true),
+            None => (self.from, self.is_cut),
         };
-        Self { from, leader_epoch: None, ..self }
+        Self { from, leader_epoch: None, is_cut, ..self }
     }
 }
 

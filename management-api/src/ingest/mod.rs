@@ -18,7 +18,8 @@ use async_trait::async_trait;
 use shared::config::Settings;
 use shared::kafka::{ConsumerOptions, GroupProtocol};
 use shared::shutdown::Shutdown;
-use tokio::task::JoinSet;
+use shared::supervise::Supervisor;
+use tokio::task::JoinHandle;
 
 pub use self::batch::PendingBatch;
 pub use self::kafka::{Cluster, Consumer, Kafka};
@@ -45,6 +46,9 @@ impl DeadLetterSink for DeadLetters {
         self.publish_all(letters).await
     }
 }
+
+/// The pause before another membership of the group begins when one has failed.
+const REJOIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How records are read and batched.
 #[derive(Clone, Debug)]
@@ -128,6 +132,8 @@ pub struct Ingest {
     pub progress: Arc<Progress>,
     /// Its metrics.
     pub metrics: Arc<IngestMetrics>,
+    /// Who notices when a part of it dies.
+    pub supervisor: Supervisor,
 }
 
 impl Ingest {
@@ -135,21 +141,20 @@ impl Ingest {
     /// leaves the group.
     pub async fn run(self, shutdown: Shutdown) {
         let ingest = Arc::new(self);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(progress::watch(Arc::clone(&ingest), shutdown.clone()));
-        tasks.spawn(migrate(Arc::clone(&ingest)));
+        let background = start_background(&ingest, &shutdown);
         while !shutdown.is_stopped() {
             ingest.wait_for_topics(&shutdown).await;
             match reader::spawn(&ingest, &shutdown).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "consumer ended, joining again"),
-                Err(_) => tracing::error!("consumer thread panicked, joining again"),
+                Err(_) => ingest.supervisor.failed("reader", "its thread has panicked, joining again"),
             }
             ingest.progress.clear();
             if !shutdown.is_stopped() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(REJOIN_INTERVAL).await;
             }
         }
+        background.iter().for_each(JoinHandle::abort);
     }
 
     /// Waits until both topics are there with a leader for each partition.
@@ -181,6 +186,15 @@ impl Ingest {
     async fn is_alive(&self, incarnation: &str) -> bool {
         self.kafka.incarnation().await.is_ok_and(|now| now == incarnation)
     }
+}
+
+/// Starts what may start anew whenever it dies: it knows nothing that is not kept elsewhere.
+fn start_background(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> [JoinHandle<()>; 2] {
+    let (watching, migrating, ending) = (Arc::clone(ingest), Arc::clone(ingest), shutdown.clone());
+    [
+        ingest.supervisor.restart("lag_watch", move || progress::watch(Arc::clone(&watching), ending.clone())),
+        ingest.supervisor.complete("migration", move || migrate(Arc::clone(&migrating))),
+    ]
 }
 
 /// Brings the tables up to date, trying until it succeeds. The consumer joins its group meanwhile: the lag shows, and

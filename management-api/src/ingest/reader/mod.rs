@@ -4,13 +4,14 @@ mod handover;
 mod rebalance;
 mod trouble;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use shared::kafka::{ConsumedRecord, KafkaError, Partitions, Polled};
 use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -59,12 +60,19 @@ pub async fn run(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> Result<(), KafkaE
         if shutdown.is_stopped() {
             break Ok(());
         }
+        shutdown.faults().check("reader");
         if let Err(error) = reader.step().await {
             break Err(error);
         }
     };
-    reader.leave().await;
+    // After a failure what still runs is not waited for: it is fenced, or committed like any other.
+    reader.leave(if outcome.is_ok() { STOP_PATIENCE } else { Duration::ZERO }).await;
     outcome
+}
+
+/// Runs a part of the membership, and gives whether it has died.
+async fn supervised(supervisor: Supervisor, task: &'static str, work: impl Future<Output = ()> + Send) -> bool {
+    supervisor.watch(task, work).await.is_none()
 }
 
 struct Reader {
@@ -87,6 +95,8 @@ struct Reader {
     unreadable: BTreeMap<i32, Unreadable>,
     /// Partitions whose position is not in their log's history any more, and where that parts from what was read, if known.
     cuts: BTreeMap<i32, Option<i64>>,
+    /// Partitions whose position was not in their log, and that have not been read on since.
+    doubted: BTreeSet<i32>,
     /// Stored offsets are not what was expected: all are to be read again.
     reload_due: bool,
     /// The newest request to the loader, what works on it, and its answers.
@@ -94,8 +104,8 @@ struct Reader {
     loader: Option<AbortHandle>,
     loaded: (mpsc::UnboundedSender<Loaded>, mpsc::UnboundedReceiver<Loaded>),
     cancel: CancellationToken,
-    /// Lanes and loaders; they end with the reader.
-    tasks: JoinSet<()>,
+    /// Lanes and loaders; they end with the reader. Each says whether it has died.
+    tasks: JoinSet<bool>,
 }
 
 impl Reader {
@@ -107,7 +117,8 @@ impl Reader {
         let mut tasks = JoinSet::new();
         let lanes = (0..ingest.config.lanes).map(|number| {
             let (lane, batches) = Lane::new();
-            tasks.spawn(lane::run(number, Arc::clone(ingest), batches, report.clone(), cancel.clone()));
+            let work = lane::run(number, Arc::clone(ingest), batches, report.clone(), cancel.clone());
+            tasks.spawn(supervised(ingest.supervisor.clone(), "lane", work));
             lane
         });
         let lanes = lanes.collect();
@@ -126,6 +137,7 @@ impl Reader {
             trouble: String::new(),
             unreadable: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             reload_due: false,
             request: 0,
             loader: None,
@@ -187,13 +199,11 @@ impl Reader {
         }
     }
 
-    /// Lanes and loaders never end before the reader, unless they panic.
+    /// Without one of its lanes or loaders the membership is of no use: another one begins.
     fn check_tasks(&mut self) -> Result<(), KafkaError> {
         while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                return Err(KafkaError::Admin(format!("a task of the consumer has died: {error}")));
+            if ended.unwrap_or(false) {
+                return Err(KafkaError::Admin("a part of the consumer has died".to_owned()));
             }
         }
         Ok(())
@@ -273,8 +283,8 @@ impl Reader {
     }
 
     /// Lets running transactions end; the group is left when the last owner drops the consumer.
-    async fn leave(mut self) {
-        if let Err(error) = self.await_lanes(STOP_PATIENCE).await {
+    async fn leave(mut self, patience: Duration) {
+        if let Err(error) = self.await_lanes(patience).await {
             tracing::warn!(%error, "while leaving");
         }
         self.commit();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared::kafka::{KafkaError, Partitions, ReadPosition};
 
-use super::Reader;
+use super::{Reader, supervised};
 use crate::ingest::batch::PendingBatch;
 use crate::ingest::loader::{self, Answer, Loaded, Position, Request, Start};
 use crate::planted::{self, Bug};
@@ -42,6 +42,7 @@ impl Reader {
             self.uncommitted.remove(partition);
             self.unreadable.remove(partition);
             self.cuts.remove(partition);
+            self.doubted.remove(partition);
             self.ingest.progress.release(*partition);
         }
         self.consumer.unassign(partitions)?;
@@ -90,7 +91,8 @@ impl Reader {
             return;
         }
         let request = Request { number: self.request, partitions, answers: self.loaded.0.clone() };
-        let loader = self.tasks.spawn(loader::run(request, Arc::clone(&self.ingest), Arc::clone(&self.consumer)));
+        let work = loader::run(request, Arc::clone(&self.ingest), Arc::clone(&self.consumer));
+        let loader = self.tasks.spawn(supervised(self.ingest.supervisor.clone(), "loader", work));
         if let Some(outdated) = self.loader.replace(loader) {
             outdated.abort();
         }
@@ -124,6 +126,9 @@ impl Reader {
         for start in joining.iter().chain(&loading) {
             let position = Position { lane: self.emptiest_lane(), expected: start.stored, next: start.from };
             self.partitions.insert(start.partition, Some(position));
+            if start.is_cut {
+                self.ingest.metrics.truncation();
+            }
             self.ingest.progress.take_over(start.partition, start.from, start.end);
             if start.stored > 0 {
                 // An autoscaler counts from what Kafka was told last; whoever had the partition may not have come to that.

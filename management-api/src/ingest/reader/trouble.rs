@@ -35,11 +35,15 @@ impl Reader {
                 reason,
                 "the log was cut: kafka has lost records that it had confirmed"
             );
-            self.ingest.metrics.truncation();
+            self.cuts.insert(partition, cut_at);
         } else {
             tracing::warn!(partition, position = position.next, reason, "the position is not in the log any more");
+            // Read again with the epoch stored beside it, an offset leads to where the histories part. Only one of which
+            // nobody knows that either is held against the log's end alone.
+            if !self.doubted.insert(partition) {
+                self.cuts.insert(partition, None);
+            }
         }
-        self.cuts.insert(partition, cut_at);
         self.hand_over_all();
         self.reload_due = true;
     }
@@ -92,6 +96,9 @@ impl Reader {
 
     /// The partition is read on.
     pub(super) fn can_be_read(&mut self, partition: i32) {
+        if !self.doubted.is_empty() {
+            self.doubted.remove(&partition);
+        }
         if !self.unreadable.is_empty() && self.unreadable.remove(&partition).is_some() {
             tracing::info!(partition, "the partition is read on");
             self.ingest.progress.set_unreadable(partition, None);

@@ -74,6 +74,10 @@ impl<'a> Polled<'a> {
                 context.statistics(&json);
                 None
             }
+            Event::Log { level, facility, message } => {
+                crate::kafka::admin::log(level, &facility, &message);
+                None
+            }
             Event::Other => None,
         }
     }

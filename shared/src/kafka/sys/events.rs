@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 use std::{ptr, slice};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafka;
@@ -29,6 +30,8 @@ pub(in crate::kafka) enum Event<'a> {
     Committed(Result<(), RDKafkaErrorCode>),
     /// The client's statistics, as JSON.
     Statistics(Vec<u8>),
+    /// A line of the client's own log.
+    Log { level: RDKafkaLogLevel, facility: String, message: String },
     /// Of no interest.
     Other,
 }
@@ -113,8 +116,22 @@ impl OwnedEvent {
                         Event::Statistics(CStr::from_ptr(json).to_bytes().to_vec())
                     }
                 }
+                sys::RD_KAFKA_EVENT_LOG => self.log(),
                 _ => Event::Other,
             }
+        }
+    }
+
+    /// # Safety
+    /// The event must be a line of the log.
+    unsafe fn log<'a>(&self) -> Event<'a> {
+        let (mut facility, mut message, mut level) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the event is alive; what is written are pointers into it.
+        unsafe {
+            if sys::rd_kafka_event_log(self.0, &raw mut facility, &raw mut message, &raw mut level) != 0 {
+                return Event::Other;
+            }
+            Event::Log { level: log_level(level), facility: text(facility), message: text(message) }
         }
     }
 
@@ -149,6 +166,16 @@ impl OwnedEvent {
                 _ => Event::Revoked(partitions),
             }
         }
+    }
+}
+
+/// A level of syslog, as librdkafka counts.
+fn log_level(number: i32) -> RDKafkaLogLevel {
+    match number {
+        ..=3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 | 6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
     }
 }
 
