@@ -72,7 +72,7 @@ pub async fn skip(config: &KafkaConfig, store: &Arc<dyn Store>, step: Step) -> R
     if to <= offset {
         return Err(SkipError::Backwards);
     }
-    let step = OffsetMove { partition, expected: offset, next: to, leader_epoch: None };
+    let step = OffsetMove { partition, expected: offset, expected_epoch: None, next: to, leader_epoch: None };
     match store.skip(&incarnation, &step, &reason).await {
         Ok(()) => Ok(json!({ "partition": partition, "from": offset, "to": to, "reason": reason })),
         Err(RecordError::Fenced) => Err(SkipError::Moved),

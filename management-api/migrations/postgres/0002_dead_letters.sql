@@ -60,7 +60,8 @@ CREATE TABLE skipped_records (
 -- As version 1, with the leader epochs, and flat under other sessions' snapshots. Its plans are made once: the statement
 -- for totals would be planned anew each time, which takes longer than running it.
 CREATE FUNCTION record_purchases_v2(
-    incarnation text, partitions integer[], expected_offsets bigint[], next_offsets bigint[], leader_epochs integer[],
+    incarnation text, partitions integer[], expected_offsets bigint[], expected_epochs integer[],
+    next_offsets bigint[], leader_epochs integer[],
     ids uuid[], userids text[], usernames text[], prices numeric[], times timestamptz[],
     duplicates_expected boolean, OUT inserted bigint, OUT recording_time timestamptz
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
@@ -72,7 +73,9 @@ BEGIN
     FOR step IN 1 .. cardinality(partitions) LOOP
         UPDATE consumer_offsets SET next_offset = next_offsets[step], leader_epoch = leader_epochs[step]
         WHERE topic_incarnation = incarnation AND kafka_partition = partitions[step]
-            AND next_offset = expected_offsets[step];
+            AND next_offset = expected_offsets[step]
+            -- The same number in another history of a log that was cut is another place. Who knows of no epoch does not ask.
+            AND (expected_epochs[step] <> consumer_offsets.leader_epoch) IS NOT TRUE;
         IF NOT FOUND AND expected_offsets[step] = 0 THEN
             INSERT INTO recorded_partitions VALUES (incarnation, partitions[step]) ON CONFLICT DO NOTHING;
             IF FOUND THEN
@@ -150,8 +153,8 @@ CREATE OR REPLACE FUNCTION record_purchases(
     duplicates_expected boolean, OUT inserted bigint, OUT recording_time timestamptz
 ) LANGUAGE sql AS $$
     SELECT inserted, recording_time FROM record_purchases_v2(
-        incarnation, partitions, expected_offsets, next_offsets,
-        array_fill(NULL::integer, ARRAY[cardinality(partitions)]),
+        incarnation, partitions, expected_offsets, array_fill(NULL::integer, ARRAY[cardinality(partitions)]),
+        next_offsets, array_fill(NULL::integer, ARRAY[cardinality(partitions)]),
         ids, userids, usernames, prices, times, duplicates_expected
     );
 $$;

@@ -80,8 +80,8 @@ impl PendingBatch {
         Room { records: self.len(), bytes: self.bytes() }
     }
 
-    /// Decodes a record and adds it. `expected` is the partition's next offset before this batch.
-    pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: i64) {
+    /// Decodes a record and adds it. `expected` is the partition's next offset before this batch, with its leader epoch.
+    pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: (i64, Option<i32>)) {
         let read_at = Timestamp::now();
         let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or(read_at);
         let origin = Origin::keep(record, sent_at, &mut self.payloads);
@@ -92,7 +92,8 @@ impl PendingBatch {
         self.extend_span(origin.partition, sent_at.millis(), record.leader_epoch());
         let step = OffsetMove {
             partition: origin.partition,
-            expected,
+            expected: expected.0,
+            expected_epoch: expected.1,
             next: origin.offset + 1,
             leader_epoch: record.leader_epoch(),
         };
@@ -245,7 +246,7 @@ impl PendingBatch {
             // Where a partition has records of several leaders, nobody knows any more whose is the last one here.
             let leader_epoch = self.spans.get(&step.partition).and_then(|span| span.leader_epoch);
             moves.push(OffsetMove { next: cut, leader_epoch, ..step });
-            second.batch.moves.push(OffsetMove { expected: cut, ..step });
+            second.batch.moves.push(OffsetMove { expected: cut, expected_epoch: leader_epoch, ..step });
         }
         self.batch.moves = moves;
         (self, second)

@@ -44,6 +44,8 @@ pub(super) struct Position {
     pub lane: usize,
     /// What the database will hold once everything handed to the lane and kept for it is committed.
     pub expected: i64,
+    /// The leader epoch that it will hold with that, if it is known.
+    pub expected_epoch: Option<i32>,
     /// The next offset to poll; anything before is an echo.
     pub next: i64,
 }
@@ -55,6 +57,8 @@ pub(super) struct Start {
     pub partition: i32,
     /// What the database holds.
     pub stored: i64,
+    /// The leader epoch that it holds with that.
+    pub stored_epoch: Option<i32>,
     /// The first offset to read: the stored one, unless the broker does not have it.
     pub from: i64,
     /// The leader epoch of the record before `from`, if it is to be held against the broker's history.
@@ -126,6 +130,7 @@ async fn behind(consumer: &dyn Consumer, partitions: &[i32], bounds: &[Partition
         Start {
             partition: bounds.partition,
             stored: from,
+            stored_epoch: None,
             from,
             leader_epoch: None,
             low: bounds.low,
@@ -137,9 +142,9 @@ async fn behind(consumer: &dyn Consumer, partitions: &[i32], bounds: &[Partition
 }
 
 fn start(stored: PartitionOffset, bounds: &PartitionBounds) -> Start {
-    let PartitionOffset { partition, next_offset: stored, leader_epoch } = stored;
+    let PartitionOffset { partition, next_offset: stored, leader_epoch: stored_epoch } = stored;
     let PartitionBounds { low, end, .. } = *bounds;
-    let is_cut = stored > end && leader_epoch.is_none();
+    let is_cut = stored > end && stored_epoch.is_none();
     let (from, leader_epoch) = if stored < low {
         if stored > 0 {
             tracing::error!(partition, stored, low, "records were deleted from kafka before they were recorded");
@@ -151,9 +156,9 @@ fn start(stored: PartitionOffset, bounds: &PartitionBounds) -> Start {
         (low, None)
     } else {
         // With an epoch the brokers are asked where the log's history parts from the one that was read.
-        (stored, leader_epoch)
+        (stored, stored_epoch)
     };
-    Start { partition, stored, from, leader_epoch, low, end, is_cut }
+    Start { partition, stored, stored_epoch, from, leader_epoch, low, end, is_cut }
 }
 
 impl Start {

@@ -109,6 +109,9 @@ pub struct OffsetMove {
     pub partition: i32,
     /// What the database must hold now; anything else means that someone else owns the partition.
     pub expected: i64,
+    /// The leader epoch that is stored with that, if it is known. Another one means that the offset is of another history of
+    /// the log, though the number is the same.
+    pub expected_epoch: Option<i32>,
     /// What it holds afterwards: the last offset of the batch + 1. Less than expected, when the log was cut.
     pub next: i64,
     /// The leader epoch of the record before `next`, if it is known.

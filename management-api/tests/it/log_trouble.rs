@@ -74,7 +74,7 @@ async fn stored(kafka: &Kafka, next: i64, leader_epoch: i32) -> Arc<MemoryStore>
     let store = MemoryStore::new();
     let admin = TopicAdmin::new(&kafka.config, "test").unwrap();
     let incarnation = tokio::task::spawn_blocking(move || admin.incarnation()).await.unwrap().unwrap();
-    let step = OffsetMove { partition: 0, expected: 0, next, leader_epoch: Some(leader_epoch) };
+    let step = OffsetMove { partition: 0, expected: 0, expected_epoch: None, next, leader_epoch: Some(leader_epoch) };
     let batch = Batch { incarnation: incarnation.into(), moves: vec![step], ..Batch::default() };
     store.record(&batch).await.unwrap();
     store

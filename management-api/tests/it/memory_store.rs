@@ -92,7 +92,12 @@ impl Store for MemoryStore {
         let mut state = self.state.lock().unwrap();
         let key = |partition: i32| (batch.incarnation.to_string(), partition);
         let held = |partition: i32| state.offsets.get(&key(partition)).copied().unwrap_or(0);
-        if batch.moves.iter().any(|step| held(step.partition) != step.expected) {
+        let epoch = |partition: i32| state.epochs.get(&key(partition)).copied().flatten();
+        let is_other = |a: Option<i32>, b: Option<i32>| a.zip(b).is_some_and(|(a, b)| a != b);
+        let fenced = |step: &OffsetMove| {
+            held(step.partition) != step.expected || is_other(epoch(step.partition), step.expected_epoch)
+        };
+        if batch.moves.iter().any(fenced) {
             return Err(RecordError::Fenced);
         }
         let refused = self.refuses.lock().unwrap().clone();

@@ -36,7 +36,12 @@ impl Database {
 
     /// Executes one transaction.
     pub fn record(&mut self, batch: &Batch, topic: &Topic) -> Result<Recorded, RecordError> {
-        if batch.moves.iter().any(|step| self.offset(&batch.incarnation, step.partition).0 != step.expected) {
+        let is_fenced = |step: &OffsetMove| {
+            let (offset, epoch) = self.offset(&batch.incarnation, step.partition);
+            offset != step.expected
+                || epoch.zip(step.expected_epoch).is_some_and(|(stored, expected)| stored != expected)
+        };
+        if batch.moves.iter().any(is_fenced) {
             return Err(RecordError::Fenced);
         }
         if batch.rows.iter().any(|row| row.userid == "mallory") {

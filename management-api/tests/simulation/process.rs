@@ -11,6 +11,7 @@ use prometheus::Registry;
 use rand::RngExt;
 use shared::config::Settings;
 use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -45,6 +46,7 @@ impl Process {
             waiters: Arc::clone(&waiters),
             progress: Progress::new(Arc::clone(&metrics)),
             metrics,
+            supervisor: Supervisor::alone(),
         });
         world.lock().note(number, "starts", [0; 3]);
         let (shutdown, mut tasks) = (Shutdown::new(), JoinSet::new());

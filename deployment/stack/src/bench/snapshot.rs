@@ -22,8 +22,8 @@ const GROWTH_MAX: f64 = 1.3;
 
 /// One purchase a call, by the service's own function.
 const RECORD: &str = "\
-    SELECT record_purchases_v2('bench', '{0}', ARRAY[$1::bigint], ARRAY[$1::bigint + 1], ARRAY[NULL::integer], \
-        ARRAY[$2::uuid], '{busy}', '{Busy}', '{1}', ARRAY[$3::timestamptz], false)";
+    SELECT record_purchases_v2('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], \
+        ARRAY[$1::bigint + 1], ARRAY[NULL::integer], ARRAY[$2::uuid], '{busy}', '{Busy}', '{1}', ARRAY[$3::timestamptz], false)";
 
 /// The first calls and the last ones.
 pub async fn measure(world: &mut World) -> Result<Vec<Row>> {

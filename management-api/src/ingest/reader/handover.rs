@@ -174,7 +174,7 @@ impl Reader {
         let batch = std::mem::take(&mut lane.next);
         for step in &batch.batch.moves {
             if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
-                position.expected = step.next;
+                (position.expected, position.expected_epoch) = (step.next, step.leader_epoch);
                 if planted::is(Bug::CommittedTooEarly) {
                     self.uncommitted.insert(step.partition, step.next);
                 }

@@ -261,7 +261,7 @@ impl Reader {
         if lane.next.oldest_ms(partition).is_none() && lane.oldest_ms(partition).is_none() {
             self.ingest.progress.pending(partition, record.offset(), record.timestamp_ms());
         }
-        lane.next.push(record, position.expected);
+        lane.next.push(record, (position.expected, position.expected_epoch));
         position.next = record.offset() + 1;
         self.can_be_read(partition);
         (self.is_full(number) && !self.lanes[number].has_room()).then_some(number)
@@ -273,7 +273,8 @@ impl Reader {
         let Some(Some(position)) = self.partitions.get_mut(&partition) else { return };
         if offset > position.next {
             // A mark may be of another leader than the record before it, so no epoch goes along.
-            let step = OffsetMove { partition, expected: position.expected, next: offset, leader_epoch: None };
+            let Position { expected, expected_epoch, .. } = *position;
+            let step = OffsetMove { partition, expected, expected_epoch, next: offset, leader_epoch: None };
             let lane = &mut self.lanes[position.lane];
             lane.begin(&self.incarnation);
             lane.next.pass(step);

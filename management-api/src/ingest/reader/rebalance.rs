@@ -124,7 +124,12 @@ impl Reader {
         let (joining, loading): (Vec<_>, Vec<_>) =
             starts.collect::<Vec<_>>().into_iter().partition(|start| self.joining.contains(&start.partition));
         for start in joining.iter().chain(&loading) {
-            let position = Position { lane: self.emptiest_lane(), expected: start.stored, next: start.from };
+            let position = Position {
+                lane: self.emptiest_lane(),
+                expected: start.stored,
+                expected_epoch: start.stored_epoch,
+                next: start.from,
+            };
             self.partitions.insert(start.partition, Some(position));
             if start.is_cut {
                 self.ingest.metrics.truncation();

@@ -20,7 +20,7 @@ use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Sk
 const ATTEMPTS: usize = 3;
 
 const RECORD: &str = "
-    SELECT inserted, recording_time FROM record_purchases_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    SELECT inserted, recording_time FROM record_purchases_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// A partition without a row yet is at 0. The row is the newest entry of its key, where the search begins: see the migration.
 const NEXT_OFFSETS: &str = "
@@ -34,10 +34,10 @@ const NEXT_OFFSETS: &str = "
 
 const SKIP: &str = "
     WITH moved AS (
-        SELECT FROM record_purchases_v2($1, $2, $3, $4, $5, '{}', '{}', '{}', '{}', '{}', false)
+        SELECT FROM record_purchases_v2($1, $2, $3, $4, $5, $6, '{}', '{}', '{}', '{}', '{}', false)
     ), written AS (
         INSERT INTO skipped_records (topic_incarnation, kafka_partition, from_offset, to_offset, reason)
-        SELECT $1, ($2)[1], $6, $7, $8 FROM moved
+        SELECT $1, ($2)[1], $7, $8, $9 FROM moved
         RETURNING 1
     )
     SELECT count(*) FROM written";
@@ -176,6 +176,7 @@ fn refusal(error: sqlx::Error) -> Refusal {
 struct Steps {
     partitions: Vec<i32>,
     expected_offsets: Vec<i64>,
+    expected_epochs: Vec<Option<i32>>,
     next_offsets: Vec<i64>,
     leader_epochs: Vec<Option<i32>>,
 }
@@ -187,13 +188,19 @@ impl Steps {
         Self {
             partitions: moves.iter().map(|step| step.partition).collect(),
             expected_offsets: moves.iter().map(|step| step.expected).collect(),
+            expected_epochs: moves.iter().map(|step| step.expected_epoch).collect(),
             next_offsets: moves.iter().map(|step| step.next).collect(),
             leader_epochs: moves.iter().map(|step| step.leader_epoch).collect(),
         }
     }
 
     fn bind_to<O>(self, query: QueryAs<'_, Postgres, O, PgArguments>) -> QueryAs<'_, Postgres, O, PgArguments> {
-        query.bind(self.partitions).bind(self.expected_offsets).bind(self.next_offsets).bind(self.leader_epochs)
+        query
+            .bind(self.partitions)
+            .bind(self.expected_offsets)
+            .bind(self.expected_epochs)
+            .bind(self.next_offsets)
+            .bind(self.leader_epochs)
     }
 }
 

@@ -16,7 +16,11 @@ use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Sk
 
 const MOVE_OFFSET: &str = "
     UPDATE consumer_offsets SET next_offset = ?3
-    WHERE topic_incarnation = ?1 AND kafka_partition = ?2 AND next_offset = ?4";
+    WHERE topic_incarnation = ?1 AND kafka_partition = ?2 AND next_offset = ?4 AND NOT EXISTS (
+        SELECT 1 FROM leader_epochs AS epoch
+        WHERE epoch.topic_incarnation = ?1 AND epoch.kafka_partition = ?2 AND epoch.next_offset = ?4
+            AND epoch.leader_epoch <> ?5
+    )";
 
 const FIRST_OFFSET: &str = "INSERT INTO consumer_offsets VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
@@ -167,7 +171,12 @@ async fn move_offset(
     incarnation: &str,
     step: &OffsetMove,
 ) -> Result<bool, sqlx::Error> {
-    let query = sqlx::query(MOVE_OFFSET).bind(incarnation).bind(step.partition).bind(step.next).bind(step.expected);
+    let query = sqlx::query(MOVE_OFFSET)
+        .bind(incarnation)
+        .bind(step.partition)
+        .bind(step.next)
+        .bind(step.expected)
+        .bind(step.expected_epoch);
     let mut moved = query.execute(&mut *connection).await?.rows_affected();
     if moved == 0 && step.expected == 0 {
         let query = sqlx::query(FIRST_OFFSET).bind(incarnation).bind(step.partition).bind(step.next);

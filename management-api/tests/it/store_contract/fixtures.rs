@@ -27,7 +27,7 @@ pub fn price(digits: &str) -> Price {
 }
 
 pub fn step(partition: i32, expected: i64, next: i64) -> OffsetMove {
-    OffsetMove { partition, expected, next, leader_epoch: None }
+    OffsetMove { partition, expected, expected_epoch: None, next, leader_epoch: None }
 }
 
 /// A batch of one partition, whose offset moves by as many as there are purchases.

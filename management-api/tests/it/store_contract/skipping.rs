@@ -36,6 +36,24 @@ async fn an_offset_moves_back_where_the_log_was_cut_and_its_leader_epoch_with_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_offset_of_another_history_of_the_log_is_not_the_expected_one() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        store.record(&moves_only(OffsetMove { leader_epoch: Some(0), ..step(0, 0, 2) })).await.unwrap();
+        let other = OffsetMove { expected_epoch: Some(1), leader_epoch: Some(1), ..step(0, 2, 3) };
+        let fenced = store.record(&moves_only(other)).await;
+        assert!(matches!(fenced, Err(RecordError::Fenced)), "{fenced:?}");
+        // Who knows of no epoch does not ask for one, and one that is not stored is no other one.
+        store.record(&moves_only(step(0, 2, 3))).await.unwrap();
+        store.record(&moves_only(OffsetMove { expected_epoch: Some(1), ..step(0, 3, 4) })).await.unwrap();
+        let same = OffsetMove { leader_epoch: Some(1), ..step(0, 4, 5) };
+        store.record(&moves_only(same)).await.unwrap();
+        store.record(&moves_only(OffsetMove { expected_epoch: Some(1), ..step(0, 5, 6) })).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_skipped_is_written_down_with_the_move_or_not_at_all() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
