@@ -68,6 +68,7 @@ CREATE FUNCTION record_purchases_v2(
 DECLARE
     inserted_userids text[] := userids;
     inserted_prices numeric[] := prices;
+    missed bigint;
 BEGIN
     -- Whoever comes second waits here for the first one's commit, and then finds the offset moved.
     FOR step IN 1 .. cardinality(partitions) LOOP
@@ -136,10 +137,18 @@ BEGIN
                 total_spent = total.total_spent + given.spent,
                 rotation = 1 + (total.purchase_count + given.purchases) / 64
             FROM given WHERE total.ctid = given.place
+            RETURNING 1
+        ), begun AS (
+            INSERT INTO user_totals (userid, kafka_partition, purchase_count, total_spent, rotation)
+            SELECT given.userid, partitions[1], given.purchases, given.spent, 1 + given.purchases / 64
+            FROM given WHERE given.place IS NULL
+            RETURNING 1
         )
-        INSERT INTO user_totals (userid, kafka_partition, purchase_count, total_spent, rotation)
-        SELECT given.userid, partitions[1], given.purchases, given.spent, 1 + given.purchases / 64
-        FROM given WHERE given.place IS NULL;
+        SELECT (SELECT count(*) FROM given) - (SELECT count(*) FROM added) - (SELECT count(*) FROM begun) INTO missed;
+        IF missed <> 0 THEN
+            -- A batch of another life or topic with the same partition has moved the row on in the same moment.
+            RAISE EXCEPTION 'totals were moved by another session' USING ERRCODE = 'serialization_failure';
+        END IF;
     END IF;
 
     inserted := coalesce(cardinality(inserted_userids), 0);

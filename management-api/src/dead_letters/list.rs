@@ -114,6 +114,7 @@ pub(super) fn for_each_in_topic(
     let mut hand_over = |portion: Vec<Entry>| each(runtime.block_on(remember(&**store, portion))?);
     read_topic::<DeadLetterError>(config, &config.dead_letter_topic, |record| {
         bytes += record.value().map_or(0, <[u8]>::len) + record.key().map_or(0, <[u8]>::len);
+        record.for_each_header(|name, value| bytes += name.len() + value.map_or(0, <[u8]>::len));
         portion.push(Entry::of_record(&config.dead_letter_topic, record));
         if portion.len() < PORTION_RECORDS && bytes < PORTION_BYTES {
             return Ok(());

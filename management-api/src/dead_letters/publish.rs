@@ -43,6 +43,8 @@ enum Outcome {
 
 /// Why an attempt failed.
 enum Failure {
+    /// Our own queue is full: that says nothing of the topic.
+    Busy,
     Passing(String),
     Final(Refused, String),
 }
@@ -89,6 +91,7 @@ impl DeadLetters {
             let connected = self.producer.is_connected();
             match self.attempt(letter).await {
                 Ok(()) => return Outcome::Confirmed,
+                Err(Failure::Busy) => backoff.sleep().await,
                 Err(Failure::Final(Refused::Record, reason)) => return Outcome::Refused(reason),
                 Err(Failure::Final(Refused::Topic, reason)) => self.close(&reason),
                 Err(Failure::Passing(error)) => {
@@ -119,7 +122,8 @@ impl DeadLetters {
             timestamp_ms: None,
         };
         let delivery = self.producer.publish(&outgoing).map_err(|error| match error {
-            PublishError::QueueFull | PublishError::Dead => Failure::Passing(error.to_string()),
+            PublishError::QueueFull => Failure::Busy,
+            PublishError::Dead => Failure::Passing(error.to_string()),
             PublishError::Refused(reason) => Failure::Final(Refused::Record, reason),
         })?;
         match delivery.await {
@@ -136,12 +140,14 @@ impl DeadLetters {
     }
 
     fn close(&self, reason: &str) {
-        tracing::error!(
-            topic = self.topic,
-            reason,
-            "the dead-letter topic takes nothing, the database keeps dead letters"
-        );
-        *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + CLOSED);
+        let mut closed_until = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // All letters of a batch find out at once: it is told once.
+        if closed_until.is_none_or(|until| until <= now) {
+            let topic = &self.topic;
+            tracing::error!(topic, reason, "the dead-letter topic takes nothing, the database keeps dead letters");
+        }
+        *closed_until = Some(now + CLOSED);
     }
 
     fn tell(&self, letter: &DeadLetter, outcome: &Outcome) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use shared::event::{Decoded, Poison, PoisonReason, Timestamp, decode_record};
-use shared::kafka::ConsumedRecord;
+use shared::kafka::{ConsumedRecord, RecordHeader};
 use tokio::time::Instant;
 
 use self::origin::Origin;
@@ -25,6 +25,8 @@ pub struct PendingBatch {
     pub poison: Vec<DeadLetter>,
     /// Keys, values and headers of all records, one after the other.
     payloads: Vec<u8>,
+    /// What the dead letters take, in bytes.
+    poison_bytes: usize,
     /// Whether some id was made of the record's place.
     ids_by_place: bool,
     /// Rows that stood in the batch before, with the same content.
@@ -129,7 +131,11 @@ impl PendingBatch {
     }
 
     fn condemn(&mut self, origin: &Origin, poison: Poison) {
-        self.poison.push(origin.dead_letter(&self.batch.incarnation, &self.payloads, poison));
+        let letter = origin.dead_letter(&self.batch.incarnation, &self.payloads, poison);
+        let headers = letter.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
+        let headers: usize = headers.map(|bytes| bytes + size_of::<RecordHeader>()).sum();
+        self.poison_bytes += headers + [&letter.key, &letter.value].into_iter().flatten().map(Vec::len).sum::<usize>();
+        self.poison.push(letter);
     }
 
     /// Whether nothing was read.
@@ -144,10 +150,10 @@ impl PendingBatch {
         self.batch.rows.len() + self.poison.len()
     }
 
-    /// Bytes held for keys, values and headers.
+    /// Bytes held for keys, values and headers; those of dead letters stand apart, each in memory of its own.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.payloads.len()
+        self.payloads.len() + self.poison_bytes
     }
 
     /// Whether some id was made of the record's place in this life of the topic.

@@ -42,6 +42,9 @@ pub trait Consumer: Send + Sync + 'static {
     fn resume(&self, partitions: &[i32]) -> Result<(), KafkaError>;
     fn commit(&self, offsets: &[(i32, i64)]) -> Result<(), KafkaError>;
     fn is_committing(&self) -> bool;
+    fn take_commit_failure(&self) -> bool {
+        false
+    }
     fn membership(&self) -> Membership;
     async fn bounds(&self, partitions: &[i32]) -> Result<Vec<PartitionBounds>, KafkaError>;
     async fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, KafkaError>;
@@ -115,6 +118,10 @@ impl Consumer for GroupMember {
 
     fn is_committing(&self) -> bool {
         self.0.is_committing()
+    }
+
+    fn take_commit_failure(&self) -> bool {
+        self.0.take_commit_failure()
     }
 
     fn membership(&self) -> Membership {

@@ -125,12 +125,16 @@ async fn record(ingest: &Ingest, batch: &PendingBatch) -> Result<Recorded, Refus
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {
         let result = ingest.store.record(&batch.batch).await;
-        let unavailable = matches!(result, Err(RecordError::Unavailable(_)));
-        ingest.progress.set_writable(!unavailable);
+        // Without a row there is none to blame: what is refused then is not the batch's fault, and may pass.
+        let no_row = batch.batch.rows.is_empty();
+        let retried = matches!(result, Err(RecordError::Unavailable(_)))
+            || (no_row && matches!(result, Err(RecordError::Rejected(_))));
+        ingest.progress.set_writable(!retried);
         let error = match result {
             Ok(recorded) => return Ok(recorded),
             Err(RecordError::Fenced) => return Err(Refusal::Fenced),
             Err(RecordError::Conflict(indexes)) => return Err(Refusal::Conflict(indexes)),
+            Err(RecordError::Rejected(error)) if no_row => error,
             Err(RecordError::Rejected(error)) => return Err(Refusal::Rejected(error)),
             Err(error) if planted::is(Bug::SilenceTakenForRefusal) => return Err(Refusal::Rejected(error.to_string())),
             Err(RecordError::Unavailable(error)) => error.to_string(),

@@ -46,6 +46,8 @@ pub(super) struct Position {
     pub expected: i64,
     /// The leader epoch that it will hold with that, if it is known.
     pub expected_epoch: Option<i32>,
+    /// The first offset that is not handed to the lane; after a cut it lies before what the database holds.
+    pub handed: i64,
     /// The next offset to poll; anything before is an echo.
     pub next: i64,
 }
@@ -151,7 +153,8 @@ fn start(stored: PartitionOffset, bounds: &PartitionBounds) -> Start {
         }
         (low, None)
     } else if is_cut {
-        // The log was cut behind our back. Reading all of it again is safe: what is recorded is not recorded twice.
+        // The log was cut behind our back. Reading all of it again is safe: what is recorded is not recorded twice, but for
+        // records without an id that a release before 0002 has recorded: their names have changed.
         tracing::error!(partition, stored, end, "the stored offset is past the end of the partition, reading it all");
         (low, None)
     } else {

@@ -97,8 +97,12 @@ impl Probe {
                         ..
                     },
                 ) => return Ok(Look::Readable),
-                Some(Event::PartitionError { code, offset: base, text, .. }) if !is_passing(code) => {
+                Some(Event::PartitionError { code, offset: base, text, .. }) if is_damage(code) => {
                     return Ok(Look::Unreadable { base: base.unwrap_or(offset), reason: text });
+                }
+                // Not allowed to read is not the same as not readable.
+                Some(Event::PartitionError { code, text, .. }) if !is_passing(code) => {
+                    return Err(KafkaError::Admin(text));
                 }
                 Some(Event::ClientError { text, is_fatal: true, .. }) => return Err(KafkaError::Admin(text)),
                 _ => {}
@@ -106,4 +110,18 @@ impl Probe {
         }
         Err(KafkaError::Admin(format!("partition {} told nothing of offset {offset} in time", self.partition)))
     }
+}
+
+/// Whether an error is about a batch itself, and not about who reads it.
+fn is_damage(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BadMessage
+            | RDKafkaErrorCode::BadCompression
+            | RDKafkaErrorCode::NotImplemented
+            | RDKafkaErrorCode::InvalidMessage
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::UnsupportedCompressionType
+    )
 }

@@ -17,7 +17,8 @@ pub(super) struct Group {
     joined: bool,
     /// Partitions of the topic.
     partition_count: usize,
-    /// Since when we have none of them.
+    /// Whether we have some of them, and since when not.
+    has_partitions: bool,
     idle_since: Option<Instant>,
     /// How many of them members of the group have, if that was asked and told.
     covered: Option<usize>,
@@ -30,6 +31,10 @@ impl Group {
 
     pub(super) fn set_membership(&mut self, membership: Membership) {
         self.joined |= membership.is_member;
+        if membership.is_member && !self.has_partitions {
+            // Also of one that never was given any.
+            self.idle_since.get_or_insert_with(Instant::now);
+        }
         let since = self.outside_since.unwrap_or_else(Instant::now);
         self.outside_since = (!membership.is_member).then_some(since);
         let complaint = self.membership.complaint.take().filter(|_| !membership.is_member);
@@ -39,6 +44,7 @@ impl Group {
     pub(super) fn set_assigned(&mut self, partitions: usize) {
         let since = self.idle_since.unwrap_or_else(Instant::now);
         self.idle_since = (partitions == 0).then_some(since);
+        self.has_partitions = partitions > 0;
         if partitions > 0 {
             self.covered = None;
         }
@@ -101,7 +107,6 @@ mod tests {
         let mut group = Group::default();
         group.set_partition_count(10);
         group.set_membership(member(true, None));
-        group.set_assigned(0);
         group.set_covered(Some(9));
         assert_eq!(group.check(0), Ok(()));
         tokio::time::advance(PATIENCE).await;

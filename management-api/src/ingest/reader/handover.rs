@@ -25,13 +25,19 @@ const BATCHES_AHEAD: usize = 1;
 pub(super) struct Lane {
     batches: mpsc::Sender<PendingBatch>,
     /// What was handed over and is not settled yet, batch by batch.
-    held: VecDeque<Spans>,
+    held: VecDeque<Held>,
     /// What is handed over next.
     pub(super) next: PendingBatch,
     /// How large the last batch was.
     room: Room,
     /// Its partitions are not fetched, because it has more than enough.
     pub(super) paused: bool,
+}
+
+/// What the reader keeps of a batch that it has handed over.
+struct Held {
+    partitions: Partitions,
+    spans: Spans,
 }
 
 impl Lane {
@@ -59,8 +65,14 @@ impl Lane {
 
     /// The time of a partition's oldest record that is not recorded yet.
     pub(super) fn oldest_ms(&self, partition: i32) -> Option<i64> {
-        let held = self.held.iter().find_map(|spans| spans.get(&partition).map(|span| span.oldest_ms));
+        let held = self.held.iter().find_map(|held| held.spans.get(&partition).map(|span| span.oldest_ms));
         held.or_else(|| self.next.oldest_ms(partition))
+    }
+
+    /// Whether anything of a partition is on its way here.
+    pub(super) fn holds(&self, partition: i32) -> bool {
+        self.held.iter().any(|held| held.partitions.contains(&partition))
+            || self.next.batch.moves.iter().any(|step| step.partition == partition)
     }
 }
 
@@ -115,7 +127,7 @@ impl Reader {
     fn resume_lane(&mut self, number: usize) -> Result<(), KafkaError> {
         self.lanes[number].paused = false;
         let mut partitions = self.partitions_of(number);
-        partitions.retain(|partition| !self.unreadable.contains_key(partition));
+        partitions.retain(|partition| self.unreadable.get(partition).is_none_or(|it| it.trying));
         self.consumer.resume(&partitions)
     }
 
@@ -126,7 +138,7 @@ impl Reader {
 
     /// Takes note of what became of a lane's batch.
     pub(super) fn settle(&mut self, report: Report) -> Result<(), KafkaError> {
-        let spans = self.lanes[report.lane].held.pop_front().unwrap_or_default();
+        let spans = self.lanes[report.lane].held.pop_front().map(|held| held.spans).unwrap_or_default();
         match report.outcome {
             Outcome::Committed(offsets) => {
                 for (partition, next) in &offsets {
@@ -175,13 +187,15 @@ impl Reader {
         for step in &batch.batch.moves {
             if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
                 (position.expected, position.expected_epoch) = (step.next, step.leader_epoch);
+                position.handed = step.next;
                 if planted::is(Bug::CommittedTooEarly) {
                     self.uncommitted.insert(step.partition, step.next);
                 }
             }
         }
         lane.room = batch.room();
-        lane.held.push_back(batch.spans().clone());
+        let partitions = batch.batch.moves.iter().map(|step| step.partition).collect();
+        lane.held.push_back(Held { partitions, spans: batch.spans().clone() });
         lane.batches.try_send(batch).map_err(|error| KafkaError::Admin(format!("a lane has ended: {error}")))
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use shared::event::Timestamp;
 use shared::kafka::{ConsumedRecord, KafkaError, Partitions, Polled};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
@@ -87,6 +88,8 @@ struct Reader {
     reports: mpsc::UnboundedReceiver<Report>,
     /// Recorded offsets that Kafka has not been told yet, and when it is told next.
     uncommitted: BTreeMap<i32, i64>,
+    /// What it was told last.
+    told: Vec<(i32, i64)>,
     next_commit: Instant,
     next_beat: Instant,
     /// What the client complained about last.
@@ -132,6 +135,7 @@ impl Reader {
             lanes,
             reports,
             uncommitted: BTreeMap::new(),
+            told: Vec::new(),
             next_commit: Instant::now(),
             next_beat: Instant::now(),
             trouble: String::new(),
@@ -215,7 +219,15 @@ impl Reader {
             self.next_beat = now + BEAT_INTERVAL;
             self.ingest.progress.beat(self.consumer.membership());
         }
-        if self.consumer.is_committing() {
+        if self.consumer.take_commit_failure() {
+            // What Kafka was not told is told again, unless there is newer to tell or the partition is another's now.
+            for (partition, offset) in std::mem::take(&mut self.told) {
+                if self.partitions.contains_key(&partition) {
+                    self.uncommitted.entry(partition).or_insert(offset);
+                }
+            }
+            self.next_commit = now + BEAT_INTERVAL;
+        } else if self.consumer.is_committing() {
             self.next_commit = now + COMMIT_INTERVAL;
         } else if now >= self.next_commit {
             self.commit();
@@ -225,11 +237,13 @@ impl Reader {
     /// Tells Kafka what is recorded.
     fn commit(&mut self) {
         let offsets: Vec<_> = std::mem::take(&mut self.uncommitted).into_iter().collect();
-        if !offsets.is_empty()
-            && let Err(error) = self.consumer.commit(&offsets)
-        {
+        if offsets.is_empty() {
+            return;
+        }
+        if let Err(error) = self.consumer.commit(&offsets) {
             tracing::debug!(%error, "offsets not committed to kafka");
         }
+        self.told = offsets;
     }
 
     /// Short while a batch or a commit waits for its time, so that neither is late by a whole poll.
@@ -259,7 +273,8 @@ impl Reader {
         let lane = &mut self.lanes[number];
         lane.begin(&self.incarnation);
         if lane.next.oldest_ms(partition).is_none() && lane.oldest_ms(partition).is_none() {
-            self.ingest.progress.pending(partition, record.offset(), record.timestamp_ms());
+            let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).map(Timestamp::millis);
+            self.ingest.progress.pending(partition, record.offset(), sent_at);
         }
         lane.next.push(record, (position.expected, position.expected_epoch));
         position.next = record.offset() + 1;

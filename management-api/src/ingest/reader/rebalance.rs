@@ -59,8 +59,8 @@ impl Reader {
         for lane in &mut self.lanes {
             for step in std::mem::take(&mut lane.next).batch.moves {
                 if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
-                    position.next = step.expected;
-                    again.push(ReadPosition::at(step.partition, step.expected));
+                    position.next = position.handed;
+                    again.push(ReadPosition::at(step.partition, position.handed));
                 }
             }
         }
@@ -128,6 +128,7 @@ impl Reader {
                 lane: self.emptiest_lane(),
                 expected: start.stored,
                 expected_epoch: start.stored_epoch,
+                handed: start.from,
                 next: start.from,
             };
             self.partitions.insert(start.partition, Some(position));

@@ -17,12 +17,13 @@ pub(super) struct Unreadable {
     reason: String,
     retry_at: Instant,
     /// It is being tried again.
-    trying: bool,
+    pub(super) trying: bool,
 }
 
 impl Reader {
     /// The partition's log does not have the position any more: all offsets are read again, and if the log was cut, reading
-    /// goes on where the histories part. What was read of the old one is recorded first: those purchases were acknowledged.
+    /// goes on where the histories part. What was read of the old one is recorded first, as far as lanes have room: those
+    /// purchases were acknowledged.
     pub(super) fn reset(&mut self, partition: i32, cut_at: Option<i64>, reason: &str) {
         let Some(Some(position)) = self.partitions.get(&partition) else { return };
         let cut_at = cut_at.filter(|at| *at < position.next && !planted::is(Bug::CutIgnored));
@@ -79,8 +80,7 @@ impl Reader {
         let mut asked = false;
         for partition in due {
             let Some(Some(position)) = self.partitions.get(&partition) else { continue };
-            let lane = &self.lanes[position.lane];
-            if !lane.is_idle() || !lane.next.is_empty() {
+            if self.lanes[position.lane].holds(partition) {
                 continue;
             }
             self.partitions.insert(partition, None);

@@ -36,7 +36,9 @@ pub(super) const RECORD_AND_KEEP: &str = "
             record_headers = CASE WHEN letter.kept_at IS NULL THEN excluded.record_headers ELSE letter.record_headers END,
             reason = excluded.reason,
             error = excluded.error,
-            redrives_returned = greatest(letter.redrives_returned, excluded.redrives_returned)
+            -- A record can claim any number; one more than was sent may be true, for the sending is written down afterwards.
+            redrives_returned =
+                greatest(letter.redrives_returned, least(excluded.redrives_returned, letter.redrives_sent + 1))
     )
     SELECT inserted, recording_time FROM recorded";
 

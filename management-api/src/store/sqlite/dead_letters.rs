@@ -24,7 +24,8 @@ const KEEP: &str = "
         record_headers = iif(letter.kept_at IS NULL, excluded.record_headers, letter.record_headers),
         reason = excluded.reason,
         error = excluded.error,
-        redrives_returned = max(letter.redrives_returned, excluded.redrives_returned)";
+        redrives_returned =
+            max(letter.redrives_returned, min(excluded.redrives_returned, letter.redrives_sent + 1))";
 
 const LIST: &str = "
     SELECT number, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, record_key, record_value,

@@ -32,12 +32,19 @@ pub(super) struct Context {
     metrics: Arc<ClientMetrics>,
     membership: Mutex<Membership>,
     committing: AtomicBool,
+    commit_failed: AtomicBool,
     unanswered: Mutex<Option<Rebalance>>,
 }
 
 impl Context {
     pub(super) fn new(metrics: Arc<ClientMetrics>) -> Self {
-        Self { metrics, membership: Mutex::default(), committing: AtomicBool::new(false), unanswered: Mutex::default() }
+        Self {
+            metrics,
+            membership: Mutex::default(),
+            committing: AtomicBool::new(false),
+            commit_failed: AtomicBool::new(false),
+            unanswered: Mutex::default(),
+        }
     }
 
     pub(super) fn set_unanswered(&self, rebalance: Rebalance) {
@@ -54,6 +61,17 @@ impl Context {
 
     pub(super) fn set_committing(&self, committing: bool) {
         self.committing.store(committing, Ordering::Relaxed);
+    }
+
+    pub(super) fn commit_ended(&self, well: bool) {
+        if !well {
+            self.commit_failed.store(true, Ordering::Relaxed);
+        }
+        self.set_committing(false);
+    }
+
+    pub(super) fn take_commit_failure(&self) -> bool {
+        self.commit_failed.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn is_committing(&self) -> bool {

@@ -18,6 +18,9 @@ pub(super) fn assigned_partitions(
     let groups = client.fetch_group_list(Some(group), timeout)?;
     let found = groups.groups().iter().find(|found| found.name() == group);
     let found = found.ok_or_else(|| KafkaError::Admin("the group is not known".to_owned()))?;
+    if found.state() != "Stable" || found.members().is_empty() {
+        return Err(KafkaError::Admin(format!("the group is in state {:?}", found.state())));
+    }
     let assigned = found.members().iter().filter_map(|member| member.assignment());
     let partitions: BTreeSet<i32> = assigned.filter_map(|bytes| partitions(bytes, topic)).flatten().collect();
     Ok(partitions.len())

@@ -199,7 +199,7 @@ impl RecordConsumer {
         let context = self.client.context();
         context.set_committing(true);
         self.events.commit(self.client.client().native_ptr(), &list).or_else(|code| {
-            context.set_committing(false);
+            context.commit_ended(false);
             match code {
                 RDKafkaErrorCode::State | RDKafkaErrorCode::NoOffset => Ok(()),
                 code => Err(ClientError::ConsumerCommit(code).into()),
@@ -210,6 +210,11 @@ impl RecordConsumer {
     /// Whether a commit is under way. librdkafka gives no partition back meanwhile.
     pub fn is_committing(&self) -> bool {
         self.client.context().is_committing()
+    }
+
+    /// Whether a commit has failed since the last call; in a rebalance that is nothing unusual.
+    pub fn take_commit_failure(&self) -> bool {
+        self.client.context().take_commit_failure()
     }
 
     /// Whether the group has us as a member, as of the last statistics.

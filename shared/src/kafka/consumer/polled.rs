@@ -64,7 +64,7 @@ impl<'a> Polled<'a> {
                 Some(if is_fatal { Self::Fatal(text) } else { Self::Trouble(text) })
             }
             Event::Committed(result) => {
-                context.set_committing(false);
+                context.commit_ended(result.is_ok());
                 if let Err(code) = result {
                     tracing::debug!(%code, "offsets not committed to kafka");
                 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 use shared::testing::{RawProducer, TransactionalProducer, eventually};
 use stack::metrics::sum;
+use stack::{Load, LoadPlan};
 
-use crate::deployment::{Deployment, Plan, READY, is};
+use crate::deployment::{Deployment, Plan, READY, assert_none_given_up, is};
 use crate::infra::{Infra, infra_alone};
 use crate::keda_lag::wait_for_lag;
 
@@ -74,6 +75,20 @@ async fn transactions_of_others_leave_no_lag_and_an_open_one_shows() {
     recorded(&stack, &infra, "held back", 20).await;
     recorded(&stack, &infra, "committed", 1).await;
     wait_for_lag(&stack, &infra.kafka, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_compresses_by_itself_is_read_whatever_its_codec() {
+    let infra = infra_alone().await;
+    let plan = Plan::new("zstd").replicas(1, 1);
+    let mut stack = plan.prepare(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    let topic = stack.kafka.topic.clone();
+    let create = ["--create", "--topic", &topic, "--partitions", "10", "--config", "compression.type=zstd"];
+    infra.kafka.run_tool("org.apache.kafka.tools.TopicCommand", &create).await.expect("made");
+    stack.start().await;
+    let report = Load::run(LoadPlan { purchases_max: Some(500), ..stack.load(1000.0) }).await;
+    assert_none_given_up(&report);
+    stack.assert_exact(&infra.postgres, &report.ledger).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
