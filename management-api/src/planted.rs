@@ -39,11 +39,13 @@ pub enum Bug {
     CutIgnored,
     /// A round of the group that brings nothing is not answered.
     EmptyRoundUnanswered,
+    /// What was dropped in a rebalance is read again from where the database is, which after a cut lies behind it.
+    ReadAgainFromStored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -60,6 +62,7 @@ impl Bug {
         Self::LifeNotAsked,
         Self::CutIgnored,
         Self::EmptyRoundUnanswered,
+        Self::ReadAgainFromStored,
     ];
 }
 

@@ -142,8 +142,8 @@ impl ManagementConfig {
                 1..=1_000_000,
                 "requests of one kind to management-api at once; more wait for their turn",
             ),
-            waiting_buyers_max: settings.size("WAITING_BUYERS_MAX", 2048, 1..=1_000_000, WAITING_BUYERS),
-            waiting_readers_max: settings.size("WAITING_READERS_MAX", 512, 1..=1_000_000, WAITING_READERS),
+            waiting_buyers_max: settings.size("WAITING_BUYERS_MAX", 768, 1..=1_000_000, WAITING_BUYERS),
+            waiting_readers_max: settings.size("WAITING_READERS_MAX", 256, 1..=1_000_000, WAITING_READERS),
         }
     }
 }

@@ -130,6 +130,8 @@ pub fn config(kafka: &Kafka, folder: &tempfile::TempDir, more: &[(&str, &str)]) 
         ("KAFKA_BOOTSTRAP_SERVERS", kafka.config.bootstrap_servers.as_str()),
         ("KAFKA_CREATE_TOPICS", "false"),
         ("KAFKA_FETCH_WAIT_MS", "10"),
+        // For so long the in-process broker keeps a new member waiting for one that has left.
+        ("KAFKA_SESSION_TIMEOUT_MS", "3000"),
         ("DATABASE_URL", &database),
     ]);
     let more: Vec<_> = more.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();

@@ -28,7 +28,7 @@ use shared::config::Settings;
 use crate::run::run;
 
 /// Seeds in every run of the tests: about 20 s on two cores.
-const SEEDS: u64 = 320;
+const SEEDS: u64 = 240;
 /// Seeds that a planted bug may take to be found.
 #[cfg(debug_assertions)]
 const SEEDS_OF_A_BUG: u64 = 400;

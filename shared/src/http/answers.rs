@@ -7,6 +7,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::Method;
 use hyper::body::{Frame, SizeHint};
 
 use super::budget::{Purpose, SMALL_BYTES};
@@ -24,14 +25,16 @@ pub(super) fn is_admitted(request: &Request, path: &str) -> bool {
 }
 
 impl ByteBudget {
-    /// Counts an answer for as long as any of it is held; one for which there is no room becomes a refusal.
-    pub(super) fn hold_answer(&self, response: Response, path: &str) -> Response {
+    /// Counts an answer for as long as any of it is held. A read's answer for which there is no room becomes a refusal; any
+    /// other tells of something that is done already, and a refusal would say that it is not: it is counted past the limit.
+    pub(super) fn hold_answer(&self, response: Response, method: &Method, path: &str) -> Response {
         let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
         if bytes <= SMALL_BYTES || response.extensions().get::<Counted>().is_some() {
             return response;
         }
         let reserve = || self.take_for(Purpose::Reserve, bytes).filter(|_| is_operations(path));
-        match self.take(bytes).or_else(reserve) {
+        let done = || (!method.is_safe()).then(|| self.take_past_the_limit(bytes));
+        match self.take(bytes).or_else(reserve).or_else(done) {
             Some(permit) => response.map(|body| Body::new(HeldBody { body, permit: Some(permit) })),
             None => self.refuse().into_response(),
         }

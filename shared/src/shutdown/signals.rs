@@ -62,23 +62,29 @@ impl Signals {
     async fn see_to_the_end(mut self, shutdown: &Shutdown, drain_delay: Duration, end_limit: Duration) {
         tokio::select! {
             () = self.next() => {
-                tracing::info!(drain_delay_ms = drain_delay.as_millis(), "draining");
                 shutdown.drain();
+                tell(move || tracing::info!(drain_delay_ms = drain_delay.as_millis(), "draining"));
                 tokio::select! {
                     () = self.next() => {}
                     () = tokio::time::sleep(drain_delay) => {}
                     () = shutdown.stopped() => {}
                 }
-                tracing::info!("stopping");
                 shutdown.stop();
+                tell(|| tracing::info!("stopping"));
             }
             () = shutdown.stopped() => {}
         }
         let limit = if shutdown.failure().is_some() { end_limit.min(FAILED_LIMIT) } else { end_limit };
         tokio::time::sleep(limit).await;
         let limit_ms = limit.as_millis();
-        thread::spawn(move || tracing::error!(limit_ms, "the process does not end by itself and is ended"));
+        tell(move || tracing::error!(limit_ms, "the process does not end by itself and is ended"));
         thread::sleep(LOG_PATIENCE);
         std::process::exit(1);
     }
+}
+
+/// Writes to the log from a thread of its own: a log that nobody reads must not keep the process from ending.
+fn tell(line: impl FnOnce() + Send + 'static) {
+    // Without a thread to be had the line is lost, and the end goes on.
+    let _ = thread::Builder::new().name("last words".to_owned()).spawn(line);
 }

@@ -90,10 +90,10 @@ impl Supervisor {
     pub async fn vital<T>(&self, task: &'static str, work: impl Future<Output = T>) -> Option<T> {
         let ended = self.watch(task, work).await;
         if !self.shutdown.is_stopped() {
+            self.shutdown.fail(task);
             if ended.is_some() {
                 self.failed(task, "it has returned");
             }
-            self.shutdown.fail(task);
         }
         ended
     }

@@ -31,8 +31,8 @@ pub const ROUTES: [RouteSeries; 12] = [
     ("GET", "/docs/{file}", 200),
 ];
 
-/// Failures that a service level counts. A series that begins with its first failure has no rate then, and an alert would miss
-/// it. 499: the caller hung up.
+/// What a service level counts, or leaves out. A series that begins with its first failure has no rate then, and an alert would
+/// miss it. 499: the caller's connection broke.
 pub const WATCHED_FAILURES: [RouteSeries; 3] = [("POST", "/buy", 499), ("POST", "/buy", 503), ("POST", "/buy", 504)];
 
 /// All routes behind the one middleware.
