@@ -39,13 +39,11 @@ pub enum Bug {
     CutIgnored,
     /// A round of the group that brings nothing is not answered.
     EmptyRoundUnanswered,
-    /// What was dropped in a rebalance is read again from where the database is, which after a cut lies behind it.
-    ReadAgainFromStored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -62,7 +60,6 @@ impl Bug {
         Self::LifeNotAsked,
         Self::CutIgnored,
         Self::EmptyRoundUnanswered,
-        Self::ReadAgainFromStored,
     ];
 }
 

@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 use crate::harness::Running;
 
 const STRANGERS: usize = 1_100;
+/// How many of them may wait: the default of `WAITING_READERS_MAX`.
+const READERS_MAX: usize = 256;
 const PURCHASE: &str = r#"{"username":"ann","userid":"u1","price":19.90}"#;
 
 /// Asks for a purchase that never comes, and counts itself in `told` when it has an answer.
@@ -40,7 +42,7 @@ async fn a_thousand_waiting_strangers_keep_no_buyer_waiting() {
         strangers.spawn(stranger(pipeline.web, number, Arc::clone(&told)));
     }
     // Those over the share of readers are told at once; the others wait.
-    let waiting = async || (told.load(Ordering::Relaxed) >= STRANGERS - 512).then_some(());
+    let waiting = async || (told.load(Ordering::Relaxed) >= STRANGERS - READERS_MAX).then_some(());
     eventually("the share is full", waiting).await;
     let buy = format!("http://{}/buy", pipeline.web);
     for _ in 0..20 {
@@ -49,6 +51,6 @@ async fn a_thousand_waiting_strangers_keep_no_buyer_waiting() {
         assert_eq!(answer.status, 201, "{}", answer.text());
         assert!(began.elapsed() < Duration::from_secs(3), "after {:?}", began.elapsed());
     }
-    assert_eq!(told.load(Ordering::Relaxed), STRANGERS - 512, "the others wait on");
+    assert_eq!(told.load(Ordering::Relaxed), STRANGERS - READERS_MAX, "the others wait on");
     strangers.shutdown().await;
 }
