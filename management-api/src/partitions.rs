@@ -6,6 +6,7 @@ use serde_json::json;
 use shared::config::KafkaConfig;
 use shared::kafka::{KafkaError, TopicAdmin, find_unreadable_batch};
 
+use crate::ingest::blocking;
 use crate::store::{OffsetMove, RecordError, Skipped, Store, StoreError};
 
 /// What is to be stepped over.
@@ -95,10 +96,4 @@ pub async fn list_skipped(store: &Arc<dyn Store>) -> Result<String, SkipError> {
         format!("{line}\n")
     });
     Ok(lines.collect())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
-) -> Result<T, KafkaError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(KafkaError::Admin(error.to_string())))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::event::PoisonReason;
-use shared::kafka::{ConsumedRecord, HeaderRef};
+use shared::kafka::{ConsumedRecord, HeaderRef, RecordHeader};
 use uuid::Uuid;
 
 /// Header: why the record is dead.
@@ -43,7 +43,7 @@ pub fn is_own_header(name: &[u8]) -> bool {
 const NAMESPACE: Uuid = Uuid::from_u128(0x9d0b_6b0e_4f0c_4c1e_9a57_0d2f_7a3c_51e4);
 
 /// Header names and values as bytes, in order; a header may have no value.
-pub type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub type Headers = Vec<RecordHeader>;
 
 /// A record that can never be stored, bytes untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -144,7 +144,8 @@ impl Consumer for GroupMember {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Asks Kafka on a thread that may be blocked.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
 ) -> Result<T, KafkaError> {
     spawn_blocking(work).await.unwrap_or_else(|error| Err(KafkaError::Admin(error.to_string())))

@@ -1,5 +1,6 @@
 //! A lane commits one batch after the other: dead letters out, then rows, totals and offsets in one transaction.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,9 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
         match record(ingest, &part).await {
             Ok(recorded) => {
                 finish(ingest, &part, &recorded, started.elapsed());
-                set_aside(ingest, &mut part).await;
+                if planted::is(Bug::OffsetBeforeDeadLetter) {
+                    set_aside(ingest, &mut part).await;
+                }
                 committed.extend(part.batch.moves.iter().map(|step| (step.partition, step.next)));
             }
             Err(Refusal::Fenced) if planted::is(Bug::FenceIgnored) => {}
@@ -107,7 +110,7 @@ async fn set_aside(ingest: &Ingest, part: &mut PendingBatch) {
         return;
     }
     let poison = std::mem::take(&mut part.poison);
-    let mut refused = ingest.dead_letters.publish_all(&poison).await;
+    let mut refused: BTreeSet<usize> = ingest.dead_letters.publish_all(&poison).await.into_iter().collect();
     refused.retain(|_| !planted::is(Bug::RefusedDeadLetterDropped));
     let kept = poison.into_iter().enumerate().filter(|(index, _)| refused.contains(index));
     part.batch.dead_letters.extend(kept.map(|(_, letter)| letter));

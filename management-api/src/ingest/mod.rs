@@ -22,6 +22,7 @@ use shared::supervise::Supervisor;
 use tokio::task::JoinHandle;
 
 pub use self::batch::PendingBatch;
+pub(crate) use self::kafka::blocking;
 pub use self::kafka::{Cluster, Consumer, Kafka};
 pub use self::progress::{Progress, watch as watch_progress};
 pub use self::reader::run as run_membership;
