@@ -52,6 +52,7 @@ test-manifests: ## The files for a cluster: rendered, validated, scraped by a re
 
 .PHONY: test-stack
 test-stack: test-manifests build ## The files for a cluster, then end-to-end and fault tests on real Kafka and PostgreSQL (needs Java, Maven)
+	$(RELEASE)/stack with-postgres $(CARGO) test --locked -p management-api --test it store_contract
 	$(CARGO) test --release --locked -p stack --features real-stack --test stack -- --test-threads=1 --skip encrypted
 
 .PHONY: test-tls

@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser};
 use embedded::pipeline::{Pipeline, StartError};
 use embedded::settings::{EmbeddedConfig, rows};
 use shared::config::{EXIT_BAD_SETTINGS, render_table};
+use shared::shutdown::Shutdown;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -57,5 +58,7 @@ async fn run() -> Result<bool, StartError> {
         data = config.data_dir.display(),
         port = web.port(),
     );
-    pipeline.run().await
+    let accepting = Shutdown::new();
+    pipeline.end_on_signals(&accepting)?;
+    Ok(pipeline.run(accepting).await)
 }

@@ -82,21 +82,31 @@ impl Pipeline {
         Ok((local(&self.web)?, local(&self.management)?, self.broker.bootstrap_servers()))
     }
 
+    /// What ends recording; tests kill its tasks through it.
+    #[must_use]
+    pub fn recording(&self) -> &Shutdown {
+        &self.recording
+    }
+
     /// The log's settings.
     pub fn start_log(&self) {
         self.configs.web.log.start();
     }
 
-    /// Runs until SIGTERM or SIGINT. Gives whether everything ended in good order.
+    /// Has SIGTERM and SIGINT stop what `accepting` stops, and the process end when all limits are over.
     ///
     /// # Errors
     /// When signals cannot be listened to.
-    pub async fn run(self) -> Result<bool, StartError> {
+    pub fn end_on_signals(&self, accepting: &Shutdown) -> Result<(), StartError> {
+        let (web, management) = (&self.configs.web, &self.configs.management);
+        let end_limit = web.end_limit() + management.http.limits.drain_timeout + END_MARGIN;
+        let signals = accepting.on_signals(web.http.drain_delay, end_limit);
+        signals.map_err(|error| StartError::Io { what: "signals".to_owned(), error })
+    }
+
+    /// Runs until `accepting` stops. Gives whether everything ended in good order.
+    pub async fn run(self, accepting: Shutdown) -> bool {
         let Self { broker, configs, service, recording, web, management } = self;
-        let accepting = Shutdown::new();
-        let end_limit = configs.web.end_limit() + configs.management.http.limits.drain_timeout + END_MARGIN;
-        let signals = accepting.on_signals(configs.web.http.drain_delay, end_limit);
-        signals.map_err(|error| StartError::Io { what: "signals".to_owned(), error })?;
         let management_api = tokio::spawn(service.run(management));
         let (failed, accepted) = (recording.clone(), accepting.clone());
         tokio::spawn(async move {
@@ -114,7 +124,7 @@ impl Pipeline {
         recording.stop();
         let recorded = management_api.await.unwrap_or(false);
         drop(broker);
-        Ok(served.is_ok() && recorded)
+        served.is_ok() && recorded
     }
 }
 

@@ -5,12 +5,12 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use clap::{Parser, Subcommand};
 use stack::{
-    Result,
+    Postgres, Result, RunFolder,
     bench::{self, baseline_server},
     error::Doing,
     local::{self, Options},
@@ -52,6 +52,12 @@ enum Action {
     },
     /// Show every process, its port and readiness, and how far recording is behind
     Status,
+    /// Run a command with `TEST_DATABASE_URL` naming a PostgreSQL of its own, and end as it ends
+    WithPostgres {
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// Measure everything on a stack of its own, print one table and save it (takes about half an hour)
     Bench(bench::Options),
     /// The handler without Kafka that the benchmark measures web-server against
@@ -103,6 +109,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
             show(&table);
             Ok(all_ready)
         }
+        Action::WithPostgres { command } => with_postgres(&command).await,
         Action::Bench(options) => bench::run(&options).await,
         Action::BaselineServer { listen } => {
             baseline_server::serve(listen).await.doing(format!("serving at {listen}")).map(|()| true)
@@ -124,6 +131,16 @@ async fn up_in_foreground(folder: &Path, options: &Options) -> Result<bool> {
     };
     local::down(folder, false).await?;
     result
+}
+
+/// For tests of one part that need a database and nothing else.
+async fn with_postgres(command: &[String]) -> Result<bool> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(false) };
+    let folder = RunFolder::new("with-postgres")?;
+    let postgres = Postgres::start(&folder.subfolder("postgres")?).await?;
+    let mut command = Command::new(program);
+    command.args(arguments).env("TEST_DATABASE_URL", postgres.database_url());
+    Ok(command.status().doing(format!("running {program}"))?.success())
 }
 
 fn show(text: &str) {

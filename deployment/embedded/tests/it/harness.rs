@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use embedded::pipeline::Pipeline;
 use embedded::settings::EmbeddedConfig;
+use shared::shutdown::Shutdown;
 use shared::testing::{HttpClient, eventually};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -13,7 +14,8 @@ pub struct Running {
     pub web: SocketAddr,
     pub management: SocketAddr,
     pub http: HttpClient,
-    task: JoinHandle<()>,
+    pub recording: Shutdown,
+    pub task: JoinHandle<bool>,
     _folder: TempDir,
 }
 
@@ -25,13 +27,12 @@ impl Running {
             EmbeddedConfig { web_address: local, management_address: local, data_dir: folder.path().to_owned() };
         let pipeline = Pipeline::start(&config).await.unwrap();
         let (web, management, _) = pipeline.addresses().unwrap();
-        let task = tokio::spawn(async move {
-            let _ = pipeline.run().await;
-        });
+        let recording = pipeline.recording().clone();
+        let task = tokio::spawn(pipeline.run(Shutdown::new()));
         let http = HttpClient::default();
         let ready = format!("http://{web}/readyz");
         eventually("ready", async || (http.get(&ready).await.status == 200).then_some(())).await;
-        Self { web, management, http, task, _folder: folder }
+        Self { web, management, http, recording, task, _folder: folder }
     }
 }
 

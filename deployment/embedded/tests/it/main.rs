@@ -1,5 +1,6 @@
 //! What holds for the repository as a whole.
 
+mod alive;
 mod crowd;
 mod descriptions;
 mod harness;
