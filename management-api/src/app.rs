@@ -7,7 +7,7 @@ use shared::config::{KafkaConfig, Secret};
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Operations, Server};
 use shared::kafka::{ClientMetrics, KafkaError, RecordProducer, TopicAdmin};
-use shared::metrics::{HttpMetrics, new_registry};
+use shared::metrics::{HttpMetrics, Registry};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
@@ -53,9 +53,6 @@ pub enum BuildError {
     /// Kafka's settings are not taken.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// A metric's name is taken or malformed.
-    #[error(transparent)]
-    Metrics(#[from] prometheus::Error),
 }
 
 /// The service, built and not yet running.
@@ -82,10 +79,10 @@ impl Service {
     /// # Errors
     /// As [`Service::build`].
     pub fn build_on(store: Arc<dyn Store>, config: Config, shutdown: &Shutdown) -> Result<Self, BuildError> {
-        let registry = new_registry();
-        let supervisor = Supervisor::new(&registry, &TASKS, shutdown)?;
-        let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES)?);
-        let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes)?);
+        let registry = registry(&config.http.metrics_prefix);
+        let supervisor = Supervisor::new(&registry, &TASKS, shutdown);
+        let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES));
+        let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes));
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
         let waiters = Waiters::new(Arc::clone(&store), config.waiters);
         let producer = dead_letter_producer(&config.kafka, &supervisor)?;
@@ -117,7 +114,7 @@ impl Service {
                 config: config.kafka.clone(),
                 consumer: config.ingest.consumer.clone(),
                 admin: TopicAdmin::new(&config.kafka, "management-api")?,
-                metrics: Arc::new(ClientMetrics::register(&registry, "consumer")?),
+                metrics: Arc::new(ClientMetrics::register(&registry, "consumer")),
             }),
             store,
             dead_letters: Arc::new(DeadLetters::new(&config.kafka, Arc::clone(&producer), Arc::clone(&metrics))),
@@ -178,14 +175,21 @@ impl Service {
     }
 }
 
+fn registry(http_prefix: &str) -> Registry {
+    let (http_times, http_bounds) = HttpMetrics::buckets(http_prefix);
+    let [batch, delay, records, transaction] = IngestMetrics::BUCKETS;
+    Registry::new(&[(&http_times, http_bounds), batch, delay, records, transaction])
+}
+
 /// Starts what may start anew whenever it dies, because all that it knows is kept beside it.
-fn start_background(supervisor: &Supervisor, app: &App, ingest: &Ingest, kafka: KafkaConfig) -> [JoinHandle<()>; 3] {
+fn start_background(supervisor: &Supervisor, app: &App, ingest: &Ingest, kafka: KafkaConfig) -> [JoinHandle<()>; 4] {
     let shutdown = supervisor.shutdown();
     let (waiters, ending) = (Arc::clone(&app.waiters), shutdown.clone());
     let (store, progress, metrics) =
         (Arc::clone(&app.store), Arc::clone(&ingest.progress), Arc::clone(&ingest.metrics));
-    let watching = shutdown.clone();
+    let (watching, registry) = (shutdown.clone(), supervisor.registry().clone());
     [
+        supervisor.restart("metrics", move || registry.clone().keep_up()),
         supervisor.complete("dead_letter_limits", move || compare_limits(kafka.clone())),
         supervisor.restart("waiters", move || Arc::clone(&waiters).run(ending.clone())),
         supervisor.restart("database_watch", move || {

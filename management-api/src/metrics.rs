@@ -1,18 +1,17 @@
 //! Every metric of this service, but for those that both services share.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
 use shared::event::Timestamp;
+use shared::metrics::{Buckets, Counter, CounterBy, Gauge, Histogram, Label, Registry, value};
 
 use crate::ingest::PendingBatch;
 use crate::store::{Connections, Recorded};
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 12] = [
+pub const TASKS: [&str; 13] = [
     "database_watch",
     "dead_letter_limits",
     "http",
@@ -21,6 +20,7 @@ pub const TASKS: [&str; 12] = [
     "lag_watch",
     "lane",
     "loader",
+    "metrics",
     "migration",
     "operations",
     "reader",
@@ -36,26 +36,47 @@ const RECORDS_BUCKETS: [f64; 10] = [1.0, 5.0, 20.0, 100.0, 500.0, 1_000.0, 2_000
 /// How much the newest measurement counts in the estimate of the capacity.
 const CAPACITY_WEIGHT: f64 = 0.2;
 
+/// What became of a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Success,
+    Duplicate,
+    DeadLetter,
+    Error,
+}
+
+impl Label for Outcome {
+    const NAME: &'static str = "status";
+    const ALL: &'static [Self] = &[Self::Success, Self::Duplicate, Self::DeadLetter, Self::Error];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Duplicate => "duplicate",
+            Self::DeadLetter => "dead_letter",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// Metrics of the record path.
 pub struct IngestMetrics {
-    success: IntCounter,
-    duplicate: IntCounter,
-    dead_letter: IntCounter,
+    processed: CounterBy<Outcome>,
     refused: RefusedMetrics,
-    error: IntCounter,
     batch_seconds: Histogram,
     delay_seconds: Histogram,
     batch_records: Histogram,
     transaction_seconds: Histogram,
     partitions: PartitionMetrics,
-    truncations: IntCounter,
-    member: IntGauge,
-    assigned: IntGauge,
-    rebalances: IntCounter,
+    truncations: Counter,
+    member: Gauge,
+    assigned: Gauge,
+    rebalances: Counter,
     capacity: Gauge,
     lanes: f64,
     estimate: Mutex<Option<f64>>,
-    connections: IntGaugeVec,
+    idle_connections: Gauge,
+    used_connections: Gauge,
 }
 
 /// How one partition is.
@@ -71,219 +92,180 @@ pub struct PartitionState {
     pub is_blocked: bool,
 }
 
+/// The handles of every partition that was seen.
 struct PartitionMetrics {
-    lag: IntGaugeVec,
-    lag_seconds: GaugeVec,
-    unreadable: IntGaugeVec,
-    blocked: IntGaugeVec,
+    registry: Registry,
+    seen: Mutex<HashMap<i32, PartitionGauges>>,
+}
+
+struct PartitionGauges {
+    lag: Gauge,
+    lag_seconds: Gauge,
+    unreadable: Gauge,
+    blocked: Gauge,
 }
 
 impl PartitionMetrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let gauges =
-            |name: &str, help: &str| register(registry, IntGaugeVec::new(Opts::new(name, help), &["partition"])?);
-        let age = Opts::new("kafka_consumer_lag_seconds", "Age of the oldest record that is not recorded yet.");
-        Ok(Self {
-            lag: gauges("kafka_consumer_lag", "Records of the partition that are not recorded yet.")?,
-            lag_seconds: register(registry, GaugeVec::new(age, &["partition"])?)?,
-            unreadable: gauges("kafka_consumer_unreadable", "1 while a batch of the partition cannot be read.")?,
-            blocked: gauges(
+    fn set(&self, partition: i32, state: &PartitionState) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let gauges = seen.entry(partition).or_insert_with(|| PartitionGauges::register(&self.registry, partition));
+        gauges.lag.set(value(usize::try_from(state.lag).unwrap_or(0)));
+        gauges.lag_seconds.set(state.lag_age.as_secs_f64());
+        gauges.unreadable.set(flag(state.is_unreadable));
+        gauges.blocked.set(flag(state.is_blocked));
+    }
+}
+
+impl PartitionGauges {
+    fn register(registry: &Registry, partition: i32) -> Self {
+        let partition = partition.to_string();
+        let gauge = |name, help| registry.gauge(name, help, &[("partition", &partition)]);
+        Self {
+            lag: gauge("kafka_consumer_lag", "Records of the partition that are not recorded yet."),
+            lag_seconds: gauge("kafka_consumer_lag_seconds", "Age of the oldest record that is not recorded yet."),
+            unreadable: gauge("kafka_consumer_unreadable", "1 while a batch of the partition cannot be read."),
+            blocked: gauge(
                 "kafka_consumer_blocked_by_transaction",
                 "1 while a transaction that somebody left open holds back the partition.",
-            )?,
-        })
-    }
-
-    fn of(&self, partition: &str) -> (IntGauge, Gauge, IntGauge, IntGauge) {
-        let label = &[partition];
-        (
-            self.lag.with_label_values(label),
-            self.lag_seconds.with_label_values(label),
-            self.unreadable.with_label_values(label),
-            self.blocked.with_label_values(label),
-        )
+            ),
+        }
     }
 }
 
 /// Dead letters that their topic does not keep.
 struct RefusedMetrics {
-    total: IntCounter,
-    kept: IntGauge,
+    total: Counter,
+    kept: Gauge,
 }
 
 impl RefusedMetrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
+    fn register(registry: &Registry) -> Self {
         let total = "Dead letters that the dead-letter topic refused: kept in the database.";
         let kept = "Dead letters in the database that are not sent back.";
-        Ok(Self {
-            total: register(registry, IntCounter::new("dead_letters_refused_total", total)?)?,
-            kept: register(registry, IntGauge::new("dead_letters_kept", kept)?)?,
-        })
+        Self {
+            total: registry.counter("dead_letters_refused_total", total, &[]),
+            kept: registry.gauge("dead_letters_kept", kept, &[]),
+        }
     }
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-    let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-    registry.register(Box::new(histogram.clone()))?;
-    Ok(histogram)
-}
-
-fn register<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+fn flag(is_set: bool) -> f64 {
+    f64::from(u8::from(is_set))
 }
 
 impl IngestMetrics {
+    /// Its histograms, for [`Registry::new`].
+    pub const BUCKETS: [Buckets<'static>; 4] = [
+        ("kafka_message_processing_seconds", &BATCH_BUCKETS),
+        ("purchase_record_delay_seconds", &DELAY_BUCKETS),
+        ("purchase_batch_records", &RECORDS_BUCKETS),
+        ("database_transaction_seconds", &BATCH_BUCKETS),
+    ];
+
     /// Registers the metrics, all at 0. `lanes` is how many transactions run at once.
-    ///
-    /// # Errors
-    /// When a name is taken.
-    pub fn register(registry: &Registry, lanes: usize) -> prometheus::Result<Self> {
-        let processed = Opts::new("kafka_messages_processed_total", "Records dealt with, by what became of them.");
-        let processed = register(registry, IntCounterVec::new(processed, &["status"])?)?;
-        let connections = Opts::new("database_pool_connections", "Connections to the database, by state.");
-        let connections = register(registry, IntGaugeVec::new(connections, &["state"])?)?;
-        for state in ["idle", "used"] {
-            connections.with_label_values(&[state]).set(0);
-        }
-        Ok(Self {
-            success: processed.with_label_values(&["success"]),
-            duplicate: processed.with_label_values(&["duplicate"]),
-            dead_letter: processed.with_label_values(&["dead_letter"]),
-            refused: RefusedMetrics::register(registry)?,
-            error: processed.with_label_values(&["error"]),
-            batch_seconds: histogram(
-                registry,
-                "kafka_message_processing_seconds",
-                "Time of a batch from its first poll to its commit.",
-                &BATCH_BUCKETS,
-            )?,
-            delay_seconds: histogram(
-                registry,
-                "purchase_record_delay_seconds",
-                "Time from a record's own timestamp to its commit.",
-                &DELAY_BUCKETS,
-            )?,
-            batch_records: histogram(
-                registry,
-                "purchase_batch_records",
-                "Records in a transaction.",
-                &RECORDS_BUCKETS,
-            )?,
-            transaction_seconds: histogram(
-                registry,
-                "database_transaction_seconds",
-                "Time of a recording transaction.",
-                &BATCH_BUCKETS,
-            )?,
-            partitions: PartitionMetrics::register(registry)?,
-            truncations: register(
-                registry,
-                IntCounter::new(
-                    "kafka_log_truncations_total",
-                    "Times a partition's log was found cut: kafka has lost records that it had confirmed.",
-                )?,
-            )?,
-            member: register(
-                registry,
-                IntGauge::new("kafka_group_member", "1 while the consumer group has this replica as a member.")?,
-            )?,
-            assigned: register(
-                registry,
-                IntGauge::new("kafka_consumer_assigned_partitions", "Partitions that this replica records.")?,
-            )?,
-            rebalances: register(
-                registry,
-                IntCounter::new("kafka_rebalances_total", "Times the group gave or took partitions.")?,
-            )?,
-            capacity: register(
-                registry,
-                Gauge::new(
-                    "kafka_consumer_capacity_records_per_second",
-                    "What this replica could record, from the time its transactions take.",
-                )?,
-            )?,
-            lanes: f64::from(u32::try_from(lanes).unwrap_or(u32::MAX)),
+    #[must_use]
+    pub fn register(registry: &Registry, lanes: usize) -> Self {
+        let gauge = |name, help| registry.gauge(name, help, &[]);
+        let counter = |name, help| registry.counter(name, help, &[]);
+        let histogram = |name, help| registry.histogram(name, help, &[]);
+        let connections = |state| {
+            registry.gauge("database_pool_connections", "Connections to the database, by state.", &[("state", state)])
+        };
+        let [batch_seconds, delay_seconds, batch_records, transaction_seconds] = Self::BUCKETS.map(|(name, _)| name);
+        let processed = "Records dealt with, by what became of them.";
+        let cut = "Times a partition's log was found cut: kafka has lost records that it had confirmed.";
+        let capacity = "What this replica could record, from the time its transactions take.";
+        Self {
+            processed: CounterBy::register(registry, "kafka_messages_processed_total", processed),
+            refused: RefusedMetrics::register(registry),
+            batch_seconds: histogram(batch_seconds, "Time of a batch from its first poll to its commit."),
+            delay_seconds: histogram(delay_seconds, "Time from a record's own timestamp to its commit."),
+            batch_records: histogram(batch_records, "Records in a transaction."),
+            transaction_seconds: histogram(transaction_seconds, "Time of a recording transaction."),
+            partitions: PartitionMetrics { registry: registry.clone(), seen: Mutex::default() },
+            truncations: counter("kafka_log_truncations_total", cut),
+            member: gauge("kafka_group_member", "1 while the consumer group has this replica as a member."),
+            assigned: gauge("kafka_consumer_assigned_partitions", "Partitions that this replica records."),
+            rebalances: counter("kafka_rebalances_total", "Times the group gave or took partitions."),
+            capacity: gauge("kafka_consumer_capacity_records_per_second", capacity),
+            lanes: value(lanes),
             estimate: Mutex::new(None),
-            connections,
-        })
+            idle_connections: connections("idle"),
+            used_connections: connections("used"),
+        }
     }
 
     /// Shows every partition at 0 until it is known better.
     pub fn zero_partitions(&self, count: usize) {
-        for partition in 0..count {
-            self.partitions.of(&partition.to_string());
-        }
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        (0..count).for_each(|partition| self.set_partition(partition, &PartitionState::default()));
     }
 
     /// How a partition is.
     pub fn set_partition(&self, partition: i32, state: &PartitionState) {
-        let (lag, lag_seconds, unreadable, blocked) = self.partitions.of(&partition.to_string());
-        lag.set(state.lag);
-        lag_seconds.set(state.lag_age.as_secs_f64());
-        unreadable.set(state.is_unreadable.into());
-        blocked.set(state.is_blocked.into());
+        self.partitions.set(partition, state);
     }
 
     /// A partition's log was found cut.
     pub fn truncation(&self) {
-        self.truncations.inc();
+        self.truncations.increment(1);
     }
 
     /// Whether the group has this replica as a member.
     pub fn set_member(&self, member: bool) {
-        self.member.set(member.into());
+        self.member.set(flag(member));
     }
 
     /// How many partitions this replica has.
-    pub fn set_assigned(&self, count: usize) {
-        self.assigned.set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub fn set_assigned(&self, partitions: usize) {
+        self.assigned.set(value(partitions));
     }
 
     /// The group has given or taken partitions.
     pub fn rebalance(&self) {
-        self.rebalances.inc();
+        self.rebalances.increment(1);
     }
 
     /// An attempt to record so many records failed and is repeated.
     pub fn error(&self, records: usize) {
-        self.error.inc_by(u64::try_from(records).unwrap_or(0));
+        self.count(Outcome::Error, records);
     }
 
     /// A dead letter was refused by its topic.
     pub fn dead_letter_refused(&self) {
-        self.refused.total.inc();
+        self.refused.total.increment(1);
     }
 
     /// How many dead letters the database keeps that are not sent back.
-    pub fn set_dead_letters_kept(&self, count: u64) {
-        self.refused.kept.set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub fn set_dead_letters_kept(&self, letters: u64) {
+        self.refused.kept.set(value(usize::try_from(letters).unwrap_or(usize::MAX)));
     }
 
     /// A record was set aside.
     pub fn dead_letter(&self) {
-        self.dead_letter.inc();
+        self.count(Outcome::DeadLetter, 1);
     }
 
     /// A batch was committed.
     pub fn recorded(&self, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
-        let count = |count: usize| u64::try_from(count).unwrap_or(0);
-        self.success.inc_by(count(recorded.inserted));
-        self.duplicate.inc_by(count(recorded.duplicates + batch.repeats));
+        self.count(Outcome::Success, recorded.inserted);
+        self.count(Outcome::Duplicate, recorded.duplicates + batch.repeats);
         if let Some(began) = batch.began {
-            self.batch_seconds.observe(began.elapsed().as_secs_f64());
+            self.batch_seconds.record(began.elapsed().as_secs_f64());
         }
-        self.transaction_seconds.observe(transaction.as_secs_f64());
-        let records = f64::from(u32::try_from(batch.batch.rows.len()).unwrap_or(u32::MAX));
-        self.batch_records.observe(records);
+        self.transaction_seconds.record(transaction.as_secs_f64());
+        let records = value(batch.batch.rows.len());
+        self.batch_records.record(records);
         let now = Timestamp::now().millis();
-        let delays = self.delay_seconds.local();
         for sent_at in batch.sent_at() {
             let millis = i32::try_from(now - sent_at.millis()).unwrap_or(i32::MAX).max(0);
-            delays.observe(f64::from(millis) / 1e3);
+            self.delay_seconds.record(f64::from(millis) / 1e3);
         }
-        delays.flush();
         self.estimate_capacity(records, transaction);
+    }
+
+    fn count(&self, outcome: Outcome, records: usize) {
+        self.processed.of(outcome).increment(u64::try_from(records).unwrap_or(0));
     }
 
     fn estimate_capacity(&self, records: f64, transaction: Duration) {
@@ -300,7 +282,7 @@ impl IngestMetrics {
 
     /// Connections of the pool.
     pub fn set_connections(&self, connections: Connections) {
-        self.connections.with_label_values(&["idle"]).set(connections.idle.into());
-        self.connections.with_label_values(&["used"]).set(connections.used.into());
+        self.idle_connections.set(f64::from(connections.idle));
+        self.used_connections.set(f64::from(connections.used));
     }
 }

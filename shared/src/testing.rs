@@ -1,5 +1,6 @@
 //! What tests of several crates need: waiting for a condition, a small HTTP client, raw records.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -116,6 +117,28 @@ impl Answer {
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
         line.rsplit_once(' ')?.1.parse().ok()
     }
+}
+
+/// Holds a page of metrics against `expected`: every line but values, sorted; numbers of partitions and versions stand as `N`.
+///
+/// # Panics
+/// When the page has more or less.
+pub fn assert_series(page: &str, expected: &str) {
+    let shape = |line: &str| {
+        let line = if line.starts_with('#') { line } else { line.rsplit_once(' ').map_or(line, |(series, _)| series) };
+        ["partition=\"", "version=\""].iter().fold(line.to_owned(), |line, label| match line.split_once(label) {
+            Some((before, rest)) => format!("{before}{label}N{}", &rest[rest.find('"').unwrap_or(0)..]),
+            None => line,
+        })
+    };
+    let found: BTreeSet<_> = page.lines().filter(|line| !line.is_empty()).map(shape).collect();
+    let expected: BTreeSet<_> = expected.lines().map(str::to_owned).collect();
+    let (missing, new): (Vec<_>, Vec<_>) =
+        (expected.difference(&found).collect(), found.difference(&expected).collect());
+    assert!(
+        missing.is_empty() && new.is_empty(),
+        "the series have changed: rules, dashboards and autoscalers ask for them by name.\nmissing: {missing:#?}\nnew: {new:#?}"
+    );
 }
 
 /// Kafka's settings for a broker, all others at their defaults.

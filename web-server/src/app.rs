@@ -69,9 +69,6 @@ pub enum RunError {
     /// The Kafka client cannot be built.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// The metrics cannot be registered.
-    #[error(transparent)]
-    Metrics(#[from] prometheus::Error),
     /// A task that the service cannot do without has died.
     #[error("the task {0} has died, and the service cannot do without it")]
     Died(&'static str),
@@ -98,10 +95,12 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 /// # Errors
 /// When Kafka's settings are not taken, a vital task has died, or something was left behind at the end.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
-    let metrics = Metrics::new(&config.http.metrics_prefix)?;
-    let supervisor = Supervisor::new(&metrics.registry, &TASKS, &shutdown)?;
+    let metrics = Metrics::new(&config.http.metrics_prefix);
+    let supervisor = Supervisor::new(&metrics.registry, &TASKS, &shutdown);
     let publisher = KafkaPublisher::build(&config, Arc::clone(&metrics), &supervisor)?;
     let (topics, kafka) = (Arc::clone(&publisher), config.kafka.clone());
+    let registry = metrics.registry.clone();
+    supervisor.restart("metrics", move || registry.clone().keep_up());
     // Looking at the topics again does no harm.
     supervisor.complete("topics", move || Arc::clone(&topics).ensure_topics(kafka.clone(), shutdown.clone()));
     App::new(config, publisher, metrics, supervisor).serve(listener).await

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
-use shared::metrics::{HttpMetrics, new_registry};
+use shared::metrics::{Counter, CounterBy, Histogram, HttpMetrics, Label, Registry};
 
 use crate::routes::{ROUTES, WATCHED_FAILURES};
 
+const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
+const MANAGEMENT_SECONDS: &str = "management_request_duration_seconds";
 /// Bounds of publish times, in seconds.
 const PUBLISH_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
@@ -15,17 +16,7 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 5] = ["http", "kafka_producer", "operations", "replicas", "topics"];
-
-/// A label whose values are all known.
-pub trait Label: Copy + 'static {
-    /// The label's name.
-    const NAME: &'static str;
-    /// Every value.
-    const ALL: &'static [Self];
-    /// The value as text.
-    fn text(self) -> &'static str;
-}
+pub const TASKS: [&str; 6] = ["http", "kafka_producer", "metrics", "operations", "replicas", "topics"];
 
 /// What became of a purchase on its way to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,103 +154,64 @@ pub struct Metrics {
     pub registry: Registry,
     /// Of requests; shared with the middleware.
     pub http: Arc<HttpMetrics>,
-    published: IntCounterVec,
-    delivered: IntCounter,
+    published: CounterBy<PublishOutcome>,
     publish_duration: Histogram,
-    refused: IntCounterVec,
-    management_requests: IntCounterVec,
+    refused: CounterBy<Refusal>,
+    management_requests: CounterBy<ManagementOutcome>,
     management_duration: Histogram,
 }
 
 impl Metrics {
     /// Registers every metric with all its label sets at 0.
-    ///
-    /// # Errors
-    /// When a name is taken or the prefix makes no valid name.
-    pub fn new(http_prefix: &str) -> prometheus::Result<Arc<Self>> {
-        let registry = &new_registry();
+    #[must_use]
+    pub fn new(http_prefix: &str) -> Arc<Self> {
+        let (http_times, http_bounds) = HttpMetrics::buckets(http_prefix);
+        let registry = Registry::new(&[
+            (&http_times, http_bounds),
+            (PUBLISH_SECONDS, &PUBLISH_BUCKETS),
+            (MANAGEMENT_SECONDS, &MANAGEMENT_BUCKETS),
+        ]);
         let series: Vec<_> = ROUTES.into_iter().chain(WATCHED_FAILURES).collect();
-        let published = counters::<PublishOutcome>(
-            registry,
-            "purchases_published_total",
-            "Purchases by what became of them on their way to Kafka.",
-        )?;
+        let published = "Purchases by what became of them on their way to Kafka.";
+        let publish_time = "Time from handing a purchase to the producer to knowing what became of it.";
+        let refused = "Requests refused before anything was sent.";
+        let requests = "Requests to replicas of management-api.";
+        let request_time = "Time of a request to one replica of management-api.";
+        let hedges = "Calls to management-api that were hedged, by the attempt that won.";
         // Shown at 0: one attempt at a time makes no hedges.
-        counters::<HedgeWinner>(
+        let _ = CounterBy::<HedgeWinner>::register(&registry, "management_hedges_total", hedges);
+        Arc::new(Self {
+            http: Arc::new(HttpMetrics::register(&registry, http_prefix, &series)),
+            published: CounterBy::register(&registry, "purchases_published_total", published),
+            publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
+            refused: CounterBy::register(&registry, "http_requests_refused_total", refused),
+            management_requests: CounterBy::register(&registry, "management_requests_total", requests),
+            management_duration: registry.histogram(MANAGEMENT_SECONDS, request_time, &[]),
             registry,
-            "management_hedges_total",
-            "Calls to management-api that were hedged, by the attempt that won.",
-        )?;
-        Ok(Arc::new(Self {
-            http: Arc::new(HttpMetrics::register(registry, http_prefix, &series)?),
-            delivered: published.with_label_values(&[PublishOutcome::Delivered.text()]),
-            published,
-            publish_duration: histogram(
-                registry,
-                "purchase_publish_duration_seconds",
-                "Time from handing a purchase to the producer to knowing what became of it.",
-                &PUBLISH_BUCKETS,
-            )?,
-            refused: counters::<Refusal>(
-                registry,
-                "http_requests_refused_total",
-                "Requests refused before anything was sent.",
-            )?,
-            management_requests: counters::<ManagementOutcome>(
-                registry,
-                "management_requests_total",
-                "Requests to replicas of management-api.",
-            )?,
-            management_duration: histogram(
-                registry,
-                "management_request_duration_seconds",
-                "Time of a request to one replica of management-api.",
-                &MANAGEMENT_BUCKETS,
-            )?,
-            registry: registry.clone(),
-        }))
+        })
     }
 
     /// Counts one purchase and, if anything was sent, the time until its outcome was known.
     pub fn published(&self, outcome: PublishOutcome, duration: Duration) {
         if outcome != PublishOutcome::Refused {
-            self.publish_duration.observe(duration.as_secs_f64());
+            self.publish_duration.record(duration.as_secs_f64());
         }
-        match outcome {
-            // The one label that every good request meets: its handle is at hand, without a look into the map.
-            PublishOutcome::Delivered => self.delivered.inc(),
-            outcome => self.published.with_label_values(&[outcome.text()]).inc(),
-        }
+        self.published.of(outcome).increment(1);
     }
 
     /// Counts one refused request.
     pub fn refused(&self, reason: Refusal) {
-        self.refused.with_label_values(&[reason.text()]).inc();
+        self.refused.of(reason).increment(1);
     }
 
     /// The counter of requests refused for one reason.
-    pub fn refusals(&self, reason: Refusal) -> IntCounter {
-        self.refused.with_label_values(&[reason.text()])
+    pub fn refusals(&self, reason: Refusal) -> Counter {
+        self.refused.of(reason).clone()
     }
 
     /// Counts and times one request to a replica of management-api.
     pub fn management_request(&self, outcome: ManagementOutcome, duration: Duration) {
-        self.management_duration.observe(duration.as_secs_f64());
-        self.management_requests.with_label_values(&[outcome.text()]).inc();
+        self.management_duration.record(duration.as_secs_f64());
+        self.management_requests.of(outcome).increment(1);
     }
-}
-
-fn counters<L: Label>(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounterVec> {
-    let counters = IntCounterVec::new(Opts::new(name, help), &[L::NAME])?;
-    registry.register(Box::new(counters.clone()))?;
-    for label in L::ALL {
-        counters.with_label_values(&[label.text()]);
-    }
-    Ok(counters)
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-    let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-    registry.register(Box::new(histogram.clone()))?;
-    Ok(histogram)
 }

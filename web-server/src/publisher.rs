@@ -9,13 +9,14 @@ use shared::config::KafkaConfig;
 use shared::event::{Purchase, record_headers};
 use shared::http::Traceparent;
 use shared::kafka::{Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, TopicAdmin, text_headers};
+use shared::metrics::Label;
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::metrics::{Label, Metrics, PublishOutcome, Refusal};
+use crate::metrics::{Metrics, PublishOutcome, Refusal};
 
 /// What we call ourselves towards Kafka, and the CloudEvents source of our records.
 const CLIENT_ID: &str = "web-server";

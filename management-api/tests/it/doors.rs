@@ -6,7 +6,7 @@ use http::Method;
 use management_api::app::Service;
 use management_api::routes::{ROUTES, openapi::ApiDoc};
 use serde_json::json;
-use shared::testing::eventually;
+use shared::testing::{assert_series, eventually};
 use utoipa::OpenApi;
 
 use crate::harness::{Api, Kafka, config, value_with_id};
@@ -88,6 +88,14 @@ async fn bad_input_is_named_and_unknown_things_are_404() {
     assert_eq!(api.http.post_json(&api.url, "").await.status, 404);
     let wrong = api.http.post_json(&format!("{}/purchases", api.url), "").await;
     assert_eq!((wrong.status.as_u16(), wrong.header("allow")), (405, "GET,HEAD"));
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_shows_these_series_and_no_others_from_the_start() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await;
+    assert_series(&api.get("/metrics").await.text(), include_str!("scrape.txt"));
     assert!(api.stop().await);
 }
 

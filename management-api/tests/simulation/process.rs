@@ -7,9 +7,9 @@ use management_api::ingest::{Ingest, IngestConfig, Progress, run_membership, wat
 use management_api::metrics::IngestMetrics;
 use management_api::store::Store;
 use management_api::waiters::{Waiters, WaitersConfig};
-use prometheus::Registry;
 use rand::RngExt;
 use shared::config::Settings;
+use shared::metrics::Registry;
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ impl Process {
         let store: Arc<dyn Store> = Arc::new(SimulatedStore { world: world.clone(), process: number });
         let waiters = Waiters::new(Arc::clone(&store), WaitersConfig { buyers_max: 1_000, readers_max: 1_000 });
         let config = config(world);
-        let metrics = IngestMetrics::register(&Registry::new(), config.lanes).expect("a registry of its own");
+        let metrics = IngestMetrics::register(&Registry::new(&IngestMetrics::BUCKETS), config.lanes);
         let metrics = Arc::new(metrics);
         let ingest = Arc::new(Ingest {
             config,

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use prometheus::{IntCounter, IntGauge};
 
 use super::Problem;
-use crate::metrics::HttpMetrics;
+use crate::metrics::{Counter, Gauge, HttpMetrics, value};
 
 /// Content of so few bytes is part of what a connection in use is counted with, so that small requests cost no counting.
 pub(super) const SMALL_BYTES: usize = 4 * 1024;
@@ -27,8 +26,8 @@ struct Budget {
     connections: AtomicUsize,
     content: AtomicUsize,
     reserve: AtomicUsize,
-    shown: IntGauge,
-    refusals: Option<IntCounter>,
+    shown: Gauge,
+    refusals: Option<Counter>,
 }
 
 /// What bytes are held for.
@@ -53,17 +52,17 @@ pub struct BytePermit {
 impl ByteBudget {
     /// At most `max_bytes`, shown in `metrics`; `refusals` counts the requests for which there was no room.
     #[must_use]
-    pub fn new(max_bytes: usize, metrics: &HttpMetrics, refusals: Option<IntCounter>) -> Self {
-        metrics.memory_max.set(signed(max_bytes));
+    pub fn new(max_bytes: usize, metrics: &HttpMetrics, refusals: Option<Counter>) -> Self {
+        metrics.memory_max.set(value(max_bytes));
         Self::with(max_bytes, metrics.memory.clone(), refusals)
     }
 
     /// As `new`, shown nowhere.
     pub(super) fn unseen(max_bytes: usize) -> Self {
-        Self::with(max_bytes, unseen_gauge(), None)
+        Self::with(max_bytes, Gauge::noop(), None)
     }
 
-    fn with(max: usize, shown: IntGauge, refusals: Option<IntCounter>) -> Self {
+    fn with(max: usize, shown: Gauge, refusals: Option<Counter>) -> Self {
         let [connections, content, reserve] = [(); 3].map(|()| AtomicUsize::new(0));
         Self(Arc::new(Budget { max, connections, content, reserve, shown, refusals }))
     }
@@ -82,7 +81,7 @@ impl ByteBudget {
     /// Counts a request for which there is no room, and makes its answer: 503.
     pub fn refuse(&self) -> Problem {
         if let Some(refusals) = &self.0.refusals {
-            refusals.inc();
+            refusals.increment(1);
         }
         Problem::unavailable("too much is held for callers now: try again", RETRY_AFTER_SECONDS)
     }
@@ -90,7 +89,7 @@ impl ByteBudget {
     /// Room for bytes that are there whether or not there is room for them.
     pub(super) fn take_past_the_limit(&self, bytes: usize) -> BytePermit {
         self.0.content.fetch_add(bytes, Ordering::Relaxed);
-        self.0.shown.add(signed(bytes));
+        self.0.shown.increment(value(bytes));
         BytePermit { budget: self.clone(), purpose: Purpose::Content, bytes }
     }
 
@@ -132,7 +131,7 @@ impl BytePermit {
             held.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
-        budget.shown.add(signed(bytes));
+        budget.shown.increment(value(bytes));
         self.bytes += bytes;
         true
     }
@@ -148,7 +147,7 @@ impl Drop for BytePermit {
     fn drop(&mut self) {
         let budget = &self.budget.0;
         budget.held(self.purpose).fetch_sub(self.bytes, Ordering::Relaxed);
-        budget.shown.sub(signed(self.bytes));
+        budget.shown.decrement(value(self.bytes));
     }
 }
 
@@ -163,51 +162,46 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// A gauge that is not registered.
-pub(super) fn unseen_gauge() -> IntGauge {
-    IntGauge::new("unseen", "Not registered.").expect("a constant name")
-}
-
-fn signed(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::new_registry;
+    use crate::metrics::Registry;
 
-    fn budget(max: usize) -> (ByteBudget, HttpMetrics) {
-        let metrics = HttpMetrics::register(&new_registry(), "", &[]).unwrap();
-        (ByteBudget::new(max, &metrics, None), metrics)
+    fn budget(max: usize) -> (ByteBudget, Registry) {
+        let registry = Registry::new(&[]);
+        (ByteBudget::new(max, &HttpMetrics::register(&registry, "", &[]), None), registry)
+    }
+
+    fn shows(registry: &Registry, line: &str) -> bool {
+        registry.render().lines().any(|shown| shown == line)
     }
 
     #[test]
     fn room_is_given_back_with_the_last_part_of_the_bytes() {
-        let (budget, metrics) = budget(1600);
+        let (budget, registry) = budget(1600);
         let bytes = budget.take(1200).unwrap().hold(Bytes::from(vec![7; 1200]));
         let part = bytes.slice(10..20);
         drop(bytes);
-        assert_eq!((metrics.memory.get(), metrics.memory_max.get()), (1200, 1600));
+        assert!(shows(&registry, "http_memory_bytes 1200") && shows(&registry, "http_memory_max_bytes 1600"));
         assert!(budget.take(1).is_none());
         drop(part);
-        assert_eq!(metrics.memory.get(), 0);
+        assert!(shows(&registry, "http_memory_bytes 0"));
         assert!(budget.take(1200).is_some());
     }
 
     #[test]
     fn each_purpose_leaves_room_for_the_others() {
-        let (budget, metrics) = budget(1600);
+        let (budget, registry) = budget(1600);
         let mut content = budget.take(1200).unwrap();
         assert!(!content.grow(1));
         let connections = budget.take_for(Purpose::Connection, 300).unwrap();
         assert!(budget.take_for(Purpose::Connection, 1).is_none(), "there is no more than there is");
         assert!(budget.take_for(Purpose::Reserve, 101).is_none());
         let reserve = budget.take_for(Purpose::Reserve, 100).unwrap();
-        assert_eq!(metrics.memory.get(), 1600);
+        assert!(shows(&registry, "http_memory_bytes 1600"));
         drop(content);
         assert!(budget.take_for(Purpose::Connection, 901).is_none());
         drop((connections, reserve));
-        assert_eq!(metrics.memory.get(), 0);
+        assert!(shows(&registry, "http_memory_bytes 0"));
     }
 }

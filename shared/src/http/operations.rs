@@ -11,13 +11,11 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use prometheus::Registry;
 use tokio::net::TcpListener;
 
-use super::budget::unseen_gauge;
 use super::{ByteBudget, Observer, Server, ServerLimits, method_not_allowed, not_found, observe};
 use crate::health::{HealthReport, Readiness};
-use crate::metrics::{self, HttpMetrics};
+use crate::metrics::{Gauge, HttpMetrics, Registry};
 use crate::shutdown::Shutdown;
 use crate::supervise::Supervisor;
 
@@ -82,7 +80,7 @@ impl Operations {
             .method_not_allowed_fallback(method_not_allowed)
             .layer(from_fn_with_state(observer, observe));
         // The gauge shows the connections of the service's own port.
-        let server = Server { router, limits: LIMITS, budget, connections: unseen_gauge() };
+        let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop() };
         let (supervisor, ending) = (supervisor.clone(), shutdown.clone());
         // Unseen and unasked is as bad as gone: only a new process can open the port again.
         tokio::spawn(async move { supervisor.vital("operations", server.serve(listener, &ending)).await });
@@ -143,7 +141,7 @@ async fn health(State(readiness): State<Readiness>) -> Response {
     )
 )]
 async fn render_metrics(State(registry): State<Registry>) -> Response {
-    metrics::render(&registry)
+    registry.answer()
 }
 
 /// The description of the paths.

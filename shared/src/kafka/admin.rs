@@ -46,9 +46,6 @@ pub enum KafkaError {
     /// The in-process broker failed.
     #[error("in-process broker: {0}")]
     InProcess(String),
-    /// A metric's name is taken.
-    #[error(transparent)]
-    Metrics(#[from] prometheus::Error),
 }
 
 /// Creates and inspects topics. Its calls block: use them off the async runtime, except [`TopicAdmin::ensure`].

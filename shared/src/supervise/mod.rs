@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::task::JoinHandle;
 
 pub use self::faults::Faults;
+use crate::metrics::{Counter, Registry};
 use crate::shutdown::Shutdown;
 
 /// The first and the longest pause before work starts anew: what dies at once does not spin, and is back within 5 s.
@@ -28,33 +28,23 @@ const WELL_AFTER: Duration = Duration::from_secs(30);
 pub struct Supervisor {
     shutdown: Shutdown,
     registry: Registry,
-    failures: IntCounterVec,
 }
 
 impl Supervisor {
     /// Of a service whose tasks have these names; their failures are counted from 0 on.
-    ///
-    /// # Errors
-    /// When `registry` has one already.
-    pub fn new(registry: &Registry, tasks: &[&'static str], shutdown: &Shutdown) -> prometheus::Result<Self> {
-        let failures = IntCounterVec::new(
-            Opts::new("task_failures_total", "Ends of long-lived tasks and threads that should have gone on."),
-            &["task"],
-        )?;
-        registry.register(Box::new(failures.clone()))?;
+    #[must_use]
+    pub fn new(registry: &Registry, tasks: &[&'static str], shutdown: &Shutdown) -> Self {
+        let supervisor = Self { shutdown: shutdown.clone(), registry: registry.clone() };
         for task in tasks {
-            failures.with_label_values(&[task]);
+            let _ = supervisor.failures(task);
         }
-        Ok(Self { shutdown: shutdown.clone(), registry: registry.clone(), failures })
+        supervisor
     }
 
     /// Of a command or a test: with metrics that nobody looks at.
-    ///
-    /// # Panics
-    /// Never: the registry is new.
     #[must_use]
     pub fn alone() -> Self {
-        Self::new(&Registry::new(), &[], &Shutdown::new()).expect("a registry without metrics")
+        Self::new(&Registry::new(&[]), &[], &Shutdown::new())
     }
 
     /// The service's shutdown.
@@ -132,8 +122,13 @@ impl Supervisor {
 
     /// Takes note of an end that should not be.
     pub fn failed(&self, task: &'static str, error: &str) {
-        self.failures.with_label_values(&[task]).inc();
+        self.failures(task).increment(1);
         tracing::error!(task, error, "a task has ended that should have gone on");
+    }
+
+    fn failures(&self, task: &str) -> Counter {
+        let help = "Ends of long-lived tasks and threads that should have gone on.";
+        self.registry.counter("task_failures_total", help, &[("task", task)])
     }
 
     async fn repeat<F>(self, task: &'static str, mut start: impl FnMut() -> F, once: bool)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::testing::assert_series;
 use tokio::net::TcpStream;
 use web_server::routes::{ROUTES, WATCHED_FAILURES};
 
@@ -22,6 +23,12 @@ async fn health_answers_have_their_own_shape() {
             "kafka": {"status": "ok", "detail": ""}, "draining": {"status": "ok", "detail": ""}
         })
     );
+}
+
+#[tokio::test]
+async fn a_scrape_shows_these_series_and_no_others_from_the_start() {
+    let server = Server::unready(&[], |_| {}).await;
+    assert_series(&server.client.get("/metrics").await.text(), include_str!("scrape.txt"));
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
-use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 
@@ -22,6 +21,7 @@ pub(super) use self::connection::Crowded;
 use self::connection::{HEAD_BYTES_MAX, Shared};
 use self::places::Places;
 use super::ByteBudget;
+use crate::metrics::Gauge;
 use crate::shutdown::Shutdown;
 
 /// How long to rest when the process is out of file descriptors.
@@ -59,7 +59,7 @@ pub struct Server {
     /// What callers may make it hold.
     pub budget: ByteBudget,
     /// Shows the connections that are open.
-    pub connections: IntGauge,
+    pub connections: Gauge,
 }
 
 impl Server {

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use super::activity::{Activity, Order};
 use crate::http::budget::{ByteBudget, BytePermit, Purpose};
+use crate::metrics::Gauge;
 
 /// What an idle connection costs: its task, its place here, and the kernel's part, which counts against a pod's limit too.
 const IDLE_BYTES: usize = 4 * 1024;
@@ -25,7 +25,7 @@ pub(super) struct Places {
     budget: ByteBudget,
     open: Mutex<HashMap<u64, Arc<Activity>>>,
     next: AtomicU64,
-    gauge: IntGauge,
+    gauge: Gauge,
     left: Notify,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(max: usize, budget: ByteBudget, gauge: IntGauge) -> Arc<Self> {
+    pub(super) fn new(max: usize, budget: ByteBudget, gauge: Gauge) -> Arc<Self> {
         let (open, next, left) = (Mutex::default(), AtomicU64::new(0), Notify::new());
         Arc::new(Self { start: Instant::now(), max, budget, open, next, gauge, left })
     }
@@ -67,7 +67,7 @@ impl Places {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         open.insert(number, Arc::clone(&activity));
         drop(open);
-        self.gauge.inc();
+        self.gauge.increment(1.0);
         Some(Place { places: Arc::clone(self), number, activity, _permit: permit })
     }
 
@@ -119,7 +119,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.open().remove(&self.number);
-        self.places.gauge.dec();
+        self.places.gauge.decrement(1.0);
         self.places.left.notify_waiters();
     }
 }

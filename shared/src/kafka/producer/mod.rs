@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::IntCounter;
 use tokio::sync::oneshot;
 
 use self::instance::Instance;
@@ -19,6 +18,7 @@ pub use self::record::{Delivery, HeaderRef, OutgoingRecord, PublishError, text_h
 use self::trouble::{Backoff, Trouble};
 use super::{ClientMetrics, KafkaError};
 use crate::config::KafkaConfig;
+use crate::metrics::Counter;
 use crate::shutdown::Shutdown;
 use crate::supervise::Supervisor;
 
@@ -39,7 +39,7 @@ struct Core {
     metrics: Arc<ClientMetrics>,
     current: ArcSwap<Instance>,
     trouble: Arc<Trouble>,
-    restarts: IntCounter,
+    restarts: Counter,
     shutdown: Shutdown,
     ended: AtomicBool,
 }
@@ -55,12 +55,9 @@ impl RecordProducer {
         options: ProducerOptions,
         supervisor: &Supervisor,
     ) -> Result<Arc<Self>, KafkaError> {
-        let metrics = Arc::new(ClientMetrics::register(supervisor.registry(), "producer")?);
-        let restarts = IntCounter::new(
-            "kafka_producer_restarts_total",
-            "Producers built anew after a fatal error of the one before.",
-        )?;
-        supervisor.registry().register(Box::new(restarts.clone()))?;
+        let metrics = Arc::new(ClientMetrics::register(supervisor.registry(), "producer"));
+        let restarts = "Producers built anew after a fatal error of the one before.";
+        let restarts = supervisor.registry().counter("kafka_producer_restarts_total", restarts, &[]);
         let trouble = Arc::new(Trouble::default());
         let instance = Instance::new(config, client_id, &options, &metrics, &trouble)?;
         let core = Arc::new(Core {
@@ -134,7 +131,7 @@ impl Core {
         match Instance::new(&self.config, &self.client_id, &self.options, &self.metrics, &self.trouble) {
             Ok(fresh) => {
                 self.current.store(Arc::new(fresh));
-                self.restarts.inc();
+                self.restarts.increment(1);
                 tracing::warn!("kafka producer built anew after a fatal error");
                 // Its last reports may take a while, which must not keep the next one from being polled.
                 std::thread::spawn(move || dead.flush(LAST_REPORTS));

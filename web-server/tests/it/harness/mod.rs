@@ -99,7 +99,7 @@ pub struct FakeServer {
 impl FakeServer {
     pub async fn start(publisher: Arc<dyn PurchasePublisher>) -> Self {
         let config = config(&[], &[], &FakeManagement::start().await);
-        let app = App::new(config, publisher, Metrics::new("").unwrap(), Supervisor::alone());
+        let app = App::new(config, publisher, Metrics::new(""), Supervisor::alone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());
         Self { client, running: tokio::spawn(app.serve(listener)) }
