@@ -11,12 +11,13 @@ use crate::ingest::PendingBatch;
 use crate::store::{Connections, Recorded};
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 13] = [
+pub const TASKS: [&str; 14] = [
     "database_watch",
     "dead_letter_limits",
     "http",
     "ingest",
     "kafka_producer",
+    "kafka_sender",
     "lag_watch",
     "lane",
     "loader",

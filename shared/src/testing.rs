@@ -199,7 +199,7 @@ impl RawProducer {
     /// # Panics
     /// When it is not delivered.
     pub async fn send_record(&self, record: &OutgoingRecord<'_>) -> (i32, i64) {
-        match self.0.publish(record).expect("the producer takes it").await {
+        match self.0.publish(record).await {
             Ok(Delivery::Delivered { partition, offset }) => (partition, offset),
             other => panic!("not delivered: {other:?}"),
         }

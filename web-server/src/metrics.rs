@@ -16,7 +16,7 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 6] = ["http", "kafka_producer", "metrics", "operations", "replicas", "topics"];
+pub const TASKS: [&str; 7] = ["http", "kafka_producer", "kafka_sender", "metrics", "operations", "replicas", "topics"];
 
 /// What became of a purchase on its way to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

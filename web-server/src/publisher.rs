@@ -8,11 +8,12 @@ use futures_util::future::BoxFuture;
 use shared::config::KafkaConfig;
 use shared::event::{Purchase, record_headers};
 use shared::http::Traceparent;
-use shared::kafka::{Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, TopicAdmin, text_headers};
+use shared::kafka::{
+    Delivery, KafkaError, OutgoingRecord, PublishError, RecordProducer, Report, TopicAdmin, text_headers,
+};
 use shared::metrics::Label;
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::config::Config;
@@ -143,25 +144,16 @@ impl KafkaPublisher {
         if self.producer.is_connected() { Ok(()) } else { Err("no broker is connected".to_owned()) }
     }
 
-    fn send(&self, record: PurchaseRecord<'_>) -> Result<oneshot::Receiver<Delivery>, NotPublished> {
+    fn send(&self, record: PurchaseRecord<'_>) -> Report {
         let trace = record.trace.to_string();
         let headers = record_headers(record.purchase, CLIENT_ID, &trace);
-        let sent = self.producer.publish(&OutgoingRecord {
+        self.producer.publish(&OutgoingRecord {
             topic: &self.topic,
             partition: None,
             key: Some(record.purchase.userid.as_bytes()),
             value: Some(record.value),
             headers: &text_headers(&headers),
             timestamp_ms: Some(record.purchase.timestamp.millis()),
-        });
-        sent.map_err(|error| match error {
-            PublishError::QueueFull => NotPublished::Refused(Refusal::QueueFull),
-            PublishError::Dead => NotPublished::Refused(Refusal::Broker),
-            PublishError::Refused(reason) => {
-                // Thousands a second; the producer has told it once.
-                tracing::debug!(purchase_id = %record.purchase.purchase_id, reason, "the producer refuses a purchase");
-                NotPublished::Refused(Refusal::Broker)
-            }
         })
     }
 }
@@ -170,7 +162,7 @@ impl PurchasePublisher for KafkaPublisher {
     fn publish(&self, record: PurchaseRecord<'_>) -> Publishing {
         let started = Instant::now();
         let reachable = self.check_start().and_then(|()| self.check_broker());
-        let sent = reachable.map_err(|_| NotPublished::Refused(Refusal::Broker)).and_then(|()| self.send(record));
+        let sent = reachable.map_err(|_| NotPublished::Refused(Refusal::Broker)).map(|()| self.send(record));
         let (deadline, metrics) = (self.deadline, Arc::clone(&self.metrics));
         let (purchase_id, trace) = (record.purchase.purchase_id, record.trace);
         Box::pin(async move {
@@ -202,9 +194,15 @@ impl PurchasePublisher for KafkaPublisher {
 }
 
 /// Nothing proves anything but the report, and only with an offset.
-async fn confirm(report: oneshot::Receiver<Delivery>, deadline: Duration) -> Result<Receipt, NotPublished> {
+async fn confirm(report: Report, deadline: Duration) -> Result<Receipt, NotPublished> {
     match tokio::time::timeout(deadline, report).await {
         Ok(Ok(Delivery::Delivered { partition, offset })) => Ok(Receipt { partition, offset }),
+        Ok(Ok(Delivery::NotTaken(PublishError::QueueFull))) => Err(NotPublished::Refused(Refusal::QueueFull)),
+        Ok(Ok(Delivery::NotTaken(reason))) => {
+            // Thousands a second; the producer has told it once.
+            tracing::debug!(%reason, "the producer refuses a purchase");
+            Err(NotPublished::Refused(Refusal::Broker))
+        }
         Ok(Ok(Delivery::NotDelivered(reason) | Delivery::Refused(_, reason))) => Err(NotPublished::Failed(reason)),
         Ok(Ok(Delivery::Unknown(reason))) => Err(NotPublished::Unknown(reason)),
         Ok(Err(_)) => Err(NotPublished::Unknown("the producer ended without a report".to_owned())),

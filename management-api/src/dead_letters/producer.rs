@@ -17,7 +17,7 @@ const RECORD_BYTES_MAX: usize = 1_000_000_000;
 pub fn dead_letter_producer(config: &KafkaConfig, supervisor: &Supervisor) -> Result<Arc<RecordProducer>, KafkaError> {
     let options = ProducerOptions {
         partition_by: PartitionBy::Userid,
-        linger: Duration::from_millis(5),
+        linger: Duration::ZERO,
         message_timeout: Duration::from_secs(3),
         queue_records: 10_000,
         queue_kib: 65_536,
@@ -34,7 +34,7 @@ pub fn dead_letter_producer(config: &KafkaConfig, supervisor: &Supervisor) -> Re
 pub fn redrive_producer(config: &KafkaConfig) -> Result<Arc<RecordProducer>, KafkaError> {
     let options = ProducerOptions {
         partition_by: PartitionBy::Userid,
-        linger: Duration::from_millis(5),
+        linger: Duration::ZERO,
         message_timeout: Duration::from_secs(10),
         queue_records: 10_000,
         queue_kib: 2_097_151,

@@ -121,13 +121,11 @@ impl DeadLetters {
             // Now: the retention of the topic counts from here, however old the original is.
             timestamp_ms: None,
         };
-        let delivery = self.producer.publish(&outgoing).map_err(|error| match error {
-            PublishError::QueueFull => Failure::Busy,
-            PublishError::Dead => Failure::Passing(error.to_string()),
-            PublishError::Refused(reason) => Failure::Final(Refused::Record, reason),
-        })?;
-        match delivery.await {
+        match self.producer.publish(&outgoing).await {
             Ok(Delivery::Delivered { .. }) => Ok(()),
+            Ok(Delivery::NotTaken(PublishError::QueueFull)) => Err(Failure::Busy),
+            Ok(Delivery::NotTaken(PublishError::Refused(reason))) => Err(Failure::Final(Refused::Record, reason)),
+            Ok(Delivery::NotTaken(error @ PublishError::Dead)) => Err(Failure::Passing(error.to_string())),
             Ok(Delivery::Refused(refused, reason)) => Err(Failure::Final(refused, reason)),
             Ok(Delivery::NotDelivered(reason) | Delivery::Unknown(reason)) => Err(Failure::Passing(reason)),
             Err(_) => Err(Failure::Passing("the producer has ended".to_owned())),

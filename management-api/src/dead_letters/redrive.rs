@@ -128,11 +128,11 @@ impl Redrive {
             let (partition, offset) = (entry.partition, entry.offset);
             Failed { error: DeadLetterError::NotConfirmed { partition, offset, reason }, is_final }
         };
-        let delivery = self.producer.publish(&outgoing);
-        let delivery =
-            delivery.map_err(|error| failed(matches!(error, PublishError::Refused(_)), error.to_string()))?;
-        match delivery.await {
+        match self.producer.publish(&outgoing).await {
             Ok(Delivery::Delivered { .. }) => {}
+            Ok(Delivery::NotTaken(error)) => {
+                return Err(failed(matches!(error, PublishError::Refused(_)), error.to_string()));
+            }
             Ok(Delivery::Refused(_, reason)) => return Err(failed(true, reason)),
             Ok(Delivery::NotDelivered(reason) | Delivery::Unknown(reason)) => return Err(failed(false, reason)),
             Err(_) => return Err(failed(false, "the producer has ended".to_owned())),

@@ -29,7 +29,9 @@ async fn a_task_that_dies_starts_anew() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let api = Api::start(&kafka, &folder).await.ready().await;
     let mut recorded = 0;
-    for task in ["database_watch", "kafka_producer", "lag_watch", "lane", "metrics", "reader", "waiters"] {
+    for task in
+        ["database_watch", "kafka_producer", "kafka_sender", "lag_watch", "lane", "metrics", "reader", "waiters"]
+    {
         api.shutdown.faults().kill(task);
         let died = Instant::now();
         eventually("its death is counted", async || (failures(&api, task).await > 0.5).then_some(())).await;

@@ -22,7 +22,7 @@ pub use self::consumer::{
 };
 pub use self::in_process::{InProcessBroker, ProduceFault};
 pub use self::producer::{
-    Codec, Delivery, HeaderRef, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, text_headers,
+    Codec, Delivery, HeaderRef, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, Report, text_headers,
 };
 pub use self::refusal::Refused;
 pub use self::stats::ClientMetrics;

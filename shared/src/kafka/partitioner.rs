@@ -1,48 +1,45 @@
 //! Which partition a purchase goes to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use arc_swap::ArcSwap;
 use rand::RngExt;
 use rdkafka::producer::Partitioner;
 use rdkafka::statistics::Statistics;
 
-/// The shortest run, for producers that do not linger: several records still share a request.
-const RUN_MIN: Duration = Duration::from_micros(250);
-
 /// What librdkafka takes for "no partition can be chosen now".
 const UNASSIGNED: i32 = -1;
 
-/// Short runs of records to one available partition after the other, whatever their key.
+/// Runs of records to one available partition after the other, whatever their key.
 ///
-/// A run is a little shorter than the producer lingers, so that it becomes one produce request, and the partition's next
-/// run comes after the answer. A longer run costs dearly: the idempotent producer of librdkafka 2.12 sends nothing to a
-/// partition with more than five records in flight, and while a batch waits for that, its thread spins
-/// (`rktp_msgs_inflight` in `rd_kafka_toppar_producer_serve`). Measured with runs of 8 ms: 35 µs of CPU a purchase
-/// instead of 24.
+/// A run is what leaves together, so that it becomes one produce request, and the partition's next run comes after the
+/// answer. A longer run costs dearly: the idempotent producer of librdkafka 2.12 sends nothing to a partition with more than
+/// five records in flight, and while a batch waits for that, its thread spins (`rktp_msgs_inflight` in
+/// `rd_kafka_toppar_producer_serve`). Measured with runs of 8 ms: 35 µs of CPU a purchase instead of 24.
 pub struct BalancedPartitioner {
-    started: Instant,
-    /// How long records go to one partition, in microseconds.
-    run_us: u64,
-    /// The partition in the low 16 bits, above it the end of its run in microseconds since `started`.
-    run: AtomicU64,
+    /// The partition of the run.
+    current: AtomicI32,
+    /// Whether another run has begun, and its partition is not chosen yet.
+    turned: AtomicBool,
     /// Partitions whose leader has no connection. A cluster takes seconds to notice that a broker is dead and to choose
     /// other leaders; the client sees the broken connection at once, and purchases need not wait for that.
     unreachable: ArcSwap<Vec<i32>>,
 }
 
 impl BalancedPartitioner {
-    pub fn new(linger: Duration) -> Self {
+    pub fn new() -> Self {
         Self {
-            started: Instant::now(),
-            // The last fifth is for records that were slow on their way from here into the queue.
-            run_us: u64::try_from((linger * 4 / 5).max(RUN_MIN).as_micros()).unwrap_or(u64::MAX),
             // Several web-servers start anywhere, so that they do not visit the partitions in step.
-            run: AtomicU64::new(rand::rng().random_range(0..1 << 16)),
+            current: AtomicI32::new(rand::rng().random_range(0..1 << 16)),
+            turned: AtomicBool::new(false),
             unreachable: ArcSwap::default(),
         }
+    }
+
+    /// Begins another run.
+    pub fn turn(&self) {
+        self.turned.store(true, Ordering::Relaxed);
     }
 
     /// Takes note of which leaders are connected.
@@ -57,18 +54,16 @@ impl BalancedPartitioner {
         self.unreachable.store(Arc::new(lost.collect()));
     }
 
-    fn choose(&self, now: u64, count: i32, available: impl Fn(i32) -> bool) -> i32 {
-        let run = self.run.load(Ordering::Relaxed);
-        let (ends, current) = (run >> 16, (run & 0xffff) % u64::from(count.unsigned_abs()));
-        let current = i32::try_from(current).unwrap_or(0);
-        if now < ends && available(current) {
+    fn choose(&self, count: i32, available: impl Fn(i32) -> bool) -> i32 {
+        let current = self.current.load(Ordering::Relaxed) % count;
+        // Two threads may both move on: then a run is short once, and no record is worse off.
+        let turned = self.turned.load(Ordering::Relaxed) && self.turned.swap(false, Ordering::Relaxed);
+        if !turned && available(current) {
             return current;
         }
         let next = (1..=count).map(|step| (current + step) % count).find(|partition| available(*partition));
-        let Some(next) = next else { return current };
-        let ends = now + self.run_us;
-        // Two threads may both move on: then a run is short once, and no record is worse off.
-        self.run.store((ends << 16) | u64::from(next.unsigned_abs()), Ordering::Relaxed);
+        let next = next.unwrap_or(current);
+        self.current.store(next, Ordering::Relaxed);
         next
     }
 }
@@ -84,10 +79,9 @@ impl Partitioner for BalancedPartitioner {
         if partition_count < 1 {
             return UNASSIGNED;
         }
-        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0);
         let unreachable = self.unreachable.load();
         let available = |partition| !unreachable.contains(&partition) && is_partition_available(partition);
-        self.choose(now, partition_count, available)
+        self.choose(partition_count, available)
     }
 }
 
@@ -99,12 +93,14 @@ mod tests {
 
     #[test]
     fn a_run_stays_and_then_the_next_available_partition_has_its_turn() {
-        let partitioner = BalancedPartitioner::new(Duration::from_millis(1));
-        let first = partitioner.choose(0, 10, |_| true);
-        assert_eq!(partitioner.choose(799, 10, |_| true), first);
-        let second = partitioner.choose(800, 10, |_| true);
+        let partitioner = BalancedPartitioner::new();
+        let first = partitioner.choose(10, |_| true);
+        assert_eq!(partitioner.choose(10, |_| true), first);
+        partitioner.turn();
+        let second = partitioner.choose(10, |_| true);
         assert_eq!(second, (first + 1) % 10);
-        let third = partitioner.choose(801, 10, |partition| partition != second);
+        assert_eq!(partitioner.choose(10, |_| true), second);
+        let third = partitioner.choose(10, |partition| partition != second);
         assert_eq!(third, (second + 1) % 10, "a partition without a leader loses its turn at once");
     }
 
@@ -121,18 +117,22 @@ mod tests {
                 ..Statistics::default()
             }
         };
-        let partitioner = BalancedPartitioner::new(Duration::ZERO);
+        let partitioner = BalancedPartitioner::new();
         for (state, lost) in [("UP", vec![]), ("INIT", vec![]), ("TRY_CONNECT", vec![1]), ("DOWN", vec![1])] {
             partitioner.update(&statistics(state));
             assert_eq!(**partitioner.unreachable.load(), lost, "{state}");
         }
-        let chosen: Vec<i32> = (0..50).map(|_| partitioner.partition("t", None, 3, |_| true)).collect();
+        let choose = |_| {
+            partitioner.turn();
+            partitioner.partition("t", None, 3, |_| true)
+        };
+        let chosen: Vec<i32> = (0..50).map(choose).collect();
         assert!(!chosen.contains(&1), "{chosen:?}");
     }
 
     #[test]
     fn without_any_leader_the_record_waits_where_it_is() {
-        let partitioner = BalancedPartitioner::new(Duration::ZERO);
-        assert!((0..10).contains(&partitioner.choose(0, 10, |_| false)));
+        let partitioner = BalancedPartitioner::new();
+        assert!((0..10).contains(&partitioner.choose(10, |_| false)));
     }
 }

@@ -26,7 +26,7 @@ async fn every_task_is_counted_from_0_on() {
 async fn a_task_that_dies_starts_anew() {
     let server = Server::start().await;
     server.management.answers(|_| FakeAnswer::ok(r#"{"purchases":[],"next_cursor":null}"#));
-    for task in ["replicas", "kafka_producer", "metrics"] {
+    for task in ["replicas", "kafka_producer", "kafka_sender", "metrics"] {
         for times in [1.0, 2.0] {
             server.shutdown.faults().kill(task);
             let died = Instant::now();
@@ -67,7 +67,7 @@ async fn without_one_of_its_listeners_the_server_ends_with_an_error() {
 
 #[tokio::test]
 async fn a_task_that_dies_while_the_server_ends_holds_nothing_up() {
-    for task in ["replicas", "kafka_producer"] {
+    for task in ["replicas", "kafka_producer", "kafka_sender"] {
         let server = Server::start().await;
         server.shutdown.faults().kill(task);
         server.shutdown.stop();

@@ -6,22 +6,20 @@ use shared::{
     config::{KafkaConfig, PartitionBy, Settings},
     event::{Purchase, Timestamp, encode_record, new_purchase_id, record_headers},
     kafka::{
-        Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, TopicAdmin,
-        text_headers,
+        Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordProducer, Report, TopicAdmin, text_headers,
     },
     price::Price,
     supervise::Supervisor,
 };
-use tokio::{
-    sync::oneshot::Receiver,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::world::{PARTITIONS, World};
 use crate::error::{Result, StackError};
 
 /// Records that follow each other in one partition, as web-server's partitioner lays them: some milliseconds' worth.
 const RUN: u64 = 200;
+/// Records on their way at most.
+const ON_THE_WAY_MAX: usize = 50_000;
 /// Whole minutes would do; topics are there within a second.
 const TOPIC_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -95,7 +93,7 @@ pub async fn produce_values(world: &World, topic: &str, count: u64, value: &[u8]
 /// Records on their way into a topic.
 struct Backlog {
     producer: Arc<RecordProducer>,
-    reports: VecDeque<Receiver<Delivery>>,
+    reports: VecDeque<Report>,
 }
 
 impl Backlog {
@@ -104,9 +102,9 @@ impl Backlog {
         ensure_topic(&config).await?;
         let options = ProducerOptions {
             partition_by: PartitionBy::Userid,
-            linger: Duration::from_millis(5),
+            linger: Duration::ZERO,
             message_timeout: Duration::from_mins(1),
-            queue_records: 50_000,
+            queue_records: ON_THE_WAY_MAX,
             queue_kib: 65_536,
             record_bytes: 1_000_000,
             codec: Codec::default(),
@@ -116,19 +114,15 @@ impl Backlog {
     }
 
     async fn publish(&mut self, record: &OutgoingRecord<'_>) -> Result<()> {
-        let report = loop {
-            match self.producer.publish(record) {
-                Ok(report) => break report,
-                Err(PublishError::QueueFull) => confirm(&mut self.reports, 10_000).await?,
-                Err(error) => return Err(refused(error)),
-            }
-        };
-        self.reports.push_back(report);
+        if self.reports.len() >= ON_THE_WAY_MAX {
+            confirm(&mut self.reports, ON_THE_WAY_MAX / 5).await?;
+        }
+        self.reports.push_back(self.producer.publish(record));
         Ok(())
     }
 }
 
-async fn confirm(reports: &mut VecDeque<Receiver<Delivery>>, count: usize) -> Result<()> {
+async fn confirm(reports: &mut VecDeque<Report>, count: usize) -> Result<()> {
     for _ in 0..count.min(reports.len()) {
         let Some(report) = reports.pop_front() else { break };
         match report.await {

@@ -12,8 +12,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 
+use super::record::WaitingRecord;
 use super::trouble::Trouble;
-use super::{Delivery, OutgoingRecord, ProducerOptions, PublishError};
+use super::{Delivery, ProducerOptions, PublishError};
 use crate::config::{KafkaConfig, PartitionBy};
 use crate::kafka::partitioner::BalancedPartitioner;
 use crate::kafka::{ClientMetrics, KafkaError, Refused, admin, sys};
@@ -22,6 +23,10 @@ use crate::kafka::{ClientMetrics, KafkaError, Refused, admin, sys};
 const LONG_LIFE: Duration = Duration::from_mins(1);
 /// The state of librdkafka's idempotent producer that has its id.
 const WITH_ID: &str = "Assigned";
+
+/// How long records gather at most while others are not answered. A near broker answers sooner; to a far one several batches
+/// are on their way at once, and callers who were answered together need not wait for the first of them to be answered again.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// One client, and whether it still lives.
 pub(super) struct Instance {
@@ -59,8 +64,7 @@ impl Instance {
             trouble: Arc::clone(trouble),
         });
         let context = Context {
-            partitioner: (options.partition_by == PartitionBy::Balanced)
-                .then(|| BalancedPartitioner::new(options.linger)),
+            partitioner: (options.partition_by == PartitionBy::Balanced).then(BalancedPartitioner::new),
             metrics: Arc::clone(metrics),
             life: Arc::clone(&life),
         };
@@ -68,43 +72,62 @@ impl Instance {
         Ok(Self { client: BaseProducer::from_config_and_context(&client, context)?, life })
     }
 
-    pub fn send(&self, record: &OutgoingRecord<'_>) -> Result<oneshot::Receiver<Delivery>, PublishError> {
-        if self.is_dead() {
-            return Err(PublishError::Dead);
+    /// Sends records; they leave together, as one batch if the producer chooses their partition.
+    pub fn send(&self, records: Vec<WaitingRecord>) {
+        if let Some(partitioner) = &self.client.context().partitioner {
+            partitioner.turn();
         }
-        let (sender, receiver) = oneshot::channel();
+        for record in records {
+            self.hand_over(record);
+        }
+    }
+
+    /// Has what was sent leave as it is, and waits until it is answered; when that is long in coming, only for a while.
+    pub fn wait_for_answers(&self) {
+        sys::flush(self.client.client(), PATIENCE);
+    }
+
+    fn hand_over(&self, record: WaitingRecord) {
+        if self.is_dead() {
+            return record.refuse(PublishError::Dead);
+        }
         let base = BaseRecord {
-            topic: record.topic,
+            topic: &record.topic,
             partition: record.partition,
-            payload: record.value,
-            key: record.key,
+            payload: record.value.as_deref(),
+            key: record.key.as_deref(),
             timestamp: record.timestamp_ms,
-            headers: Some(sys::owned_headers(record.headers)),
-            delivery_opaque: Box::new(sender),
+            headers: Some(record.headers),
+            delivery_opaque: Box::new(record.sender),
         };
-        self.client.send(base).map_err(|(error, _)| match error.rdkafka_error_code() {
+        let Err((error, base)) = self.client.send(base) else { return };
+        let refusal = match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => PublishError::QueueFull,
             Some(RDKafkaErrorCode::Fatal) => {
-                self.life.dead.store(true, Ordering::Relaxed);
+                self.look_for_death();
                 PublishError::Dead
             }
             code => {
                 self.life.note_refusal(code);
                 PublishError::Refused(error.to_string())
             }
-        })?;
-        Ok(receiver)
+        };
+        let _ = base.delivery_opaque.send(Delivery::NotTaken(refusal));
     }
 
-    /// Serves reports and statistics for about this long, and sees whether the client still lives.
-    pub fn poll(&self, time: Duration) {
-        self.client.poll(time);
+    fn look_for_death(&self) {
         // The event of a fatal error looks like any other, and rdkafka does not tell them apart.
         if !self.life.is_told.load(Ordering::Relaxed)
             && let Some((_, reason)) = self.client.client().fatal_error()
         {
             self.life.die(&reason);
         }
+    }
+
+    /// Serves reports and statistics for about this long, and sees whether the client still lives.
+    pub fn poll(&self, time: Duration) {
+        self.client.poll(time);
+        self.look_for_death();
     }
 
     /// Waits until every record was delivered or given up, at most `deadline`. Gives how many are left.

@@ -1,20 +1,30 @@
-//! The producer: idempotent, acks=all, polled by a thread of its own, and built anew when librdkafka declares it dead.
+//! The producer: idempotent, acks=all, and built anew when librdkafka declares it dead.
+//!
+//! Its batches clock themselves. One thread sends: all that has gathered, then it waits for the answers, while the next
+//! records gather. So a lonely record leaves at once, and the more callers there are, the bigger the batches, with no
+//! setting to tune. (librdkafka's own linger makes small batches that wait for each other: it sends nothing more to a
+//! partition with more than five records on their way, and spins meanwhile.) Another thread hears the answers.
 
 mod instance;
 mod options;
+mod outbox;
 mod record;
 mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use self::instance::Instance;
 pub use self::options::{Codec, ProducerOptions};
-pub use self::record::{Delivery, HeaderRef, OutgoingRecord, PublishError, text_headers};
+use self::outbox::Outbox;
+use self::record::WaitingRecord;
+pub use self::record::{Delivery, HeaderRef, OutgoingRecord, PublishError, Report, text_headers};
 use self::trouble::{Backoff, Trouble};
 use super::{ClientMetrics, KafkaError};
 use crate::config::KafkaConfig;
@@ -22,8 +32,10 @@ use crate::metrics::Counter;
 use crate::shutdown::Shutdown;
 use crate::supervise::Supervisor;
 
-/// The name of the thread that polls.
-const TASK: &str = "kafka_producer";
+/// The name of the thread that hears the answers.
+const LISTENER: &str = "kafka_producer";
+/// The name of the thread that sends.
+const SENDER: &str = "kafka_sender";
 /// How long one poll goes on: how soon a death is mended, and an end seen.
 const POLL: Duration = Duration::from_millis(50);
 /// How long the records of a dead producer may take to be given up.
@@ -37,6 +49,10 @@ struct Core {
     client_id: String,
     options: ProducerOptions,
     metrics: Arc<ClientMetrics>,
+    /// What waits to be sent.
+    outbox: Outbox<WaitingRecord>,
+    /// Held while records are taken from the outbox to the client: whoever has it finds each in one of them.
+    sending: Mutex<()>,
     current: ArcSwap<Instance>,
     trouble: Arc<Trouble>,
     restarts: Counter,
@@ -63,6 +79,8 @@ impl RecordProducer {
         let core = Arc::new(Core {
             config: config.clone(),
             client_id: client_id.to_owned(),
+            outbox: Outbox::new(options.queue_records),
+            sending: Mutex::new(()),
             options,
             metrics,
             current: ArcSwap::from_pointee(instance),
@@ -71,19 +89,22 @@ impl RecordProducer {
             shutdown: supervisor.shutdown().clone(),
             ended: AtomicBool::new(false),
         });
-        let (serving, mut backoff) = (Arc::clone(&core), Backoff::default());
+        let (listening, sending, mut backoff) = (Arc::clone(&core), Arc::clone(&core), Backoff::default());
+        let no_thread = |error| KafkaError::Admin(format!("no thread for the producer: {error}"));
         // What a panic of a report or of the statistics leaves undone, the next poll does.
-        let thread = supervisor.thread(TASK, move || serving.serve(&mut backoff));
-        thread.map_err(|error| KafkaError::Admin(format!("no thread for the producer: {error}")))?;
+        supervisor.thread(LISTENER, move || listening.listen(&mut backoff)).map_err(no_thread)?;
+        // What it held when it panicked has no report: its outcome is unknown.
+        supervisor.thread(SENDER, move || sending.send()).map_err(no_thread)?;
         Ok(Arc::new(Self(core)))
     }
 
-    /// Hands a record to the producer; what becomes of it arrives on the receiver. Never blocks.
-    ///
-    /// # Errors
-    /// When nothing was, or will be, sent.
-    pub fn publish(&self, record: &OutgoingRecord<'_>) -> Result<oneshot::Receiver<Delivery>, PublishError> {
-        self.0.current.load().send(record)
+    /// Hands a record to the producer; the report tells what becomes of it. Never blocks.
+    pub fn publish(&self, record: &OutgoingRecord<'_>) -> Report {
+        let (sender, report) = oneshot::channel();
+        if let Err(record) = self.0.outbox.add(WaitingRecord::new(record, sender)) {
+            record.refuse(PublishError::QueueFull);
+        }
+        report
     }
 
     /// Whether a broker is connected.
@@ -103,7 +124,7 @@ impl RecordProducer {
     /// Waits until every record was delivered or given up, at most `deadline`. Blocks. Gives how many are left.
     #[must_use]
     pub fn flush(&self, deadline: Duration) -> usize {
-        self.0.current.load_full().flush(deadline)
+        self.0.hand_over().flush(deadline)
     }
 }
 
@@ -115,10 +136,29 @@ impl Drop for RecordProducer {
 }
 
 impl Core {
-    /// Polls until the producer is dropped, and replaces the client that has died.
-    fn serve(&self, backoff: &mut Backoff) {
+    /// Sends what has gathered, and waits for the answers while the next records gather, until the producer is dropped.
+    fn send(&self) {
         while !self.ended.load(Ordering::Relaxed) {
-            self.shutdown.faults().check(TASK);
+            self.shutdown.faults().check(SENDER);
+            if self.outbox.wait(POLL) {
+                thread::sleep(self.options.linger);
+                self.hand_over().wait_for_answers();
+            }
+        }
+    }
+
+    /// Hands what has gathered to the client, and gives that.
+    fn hand_over(&self) -> Arc<Instance> {
+        let _sending = self.sending.lock();
+        let instance = self.current.load_full();
+        instance.send(self.outbox.take());
+        instance
+    }
+
+    /// Polls until the producer is dropped, and replaces the client that has died.
+    fn listen(&self, backoff: &mut Backoff) {
+        while !self.ended.load(Ordering::Relaxed) {
+            self.shutdown.faults().check(LISTENER);
             let instance = self.current.load_full();
             instance.poll(POLL);
             if instance.is_dead() && backoff.is_due(instance.was_well()) {

@@ -12,7 +12,7 @@ use crate::kafka::{STATISTICS_INTERVAL_MS, client_config};
 pub struct ProducerOptions {
     /// How a record without a partition finds one.
     pub partition_by: PartitionBy,
-    /// How long a batch waits for more records.
+    /// How long a record waits for others when nothing is on its way. Nothing is normally best: see the module.
     pub linger: Duration,
     /// After this a record that was not acknowledged is given up.
     pub message_timeout: Duration,
@@ -68,7 +68,8 @@ impl ProducerOptions {
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("compression.type", self.codec.name())
-            .set("linger.ms", (self.linger.as_secs_f64() * 1000.0).to_string())
+            // Not to be waited for: whoever sends says when a batch is complete.
+            .set("linger.ms", "5")
             .set("batch.num.messages", "10000")
             .set("message.max.bytes", self.record_bytes.to_string())
             .set("message.timeout.ms", self.message_timeout.as_millis().to_string())

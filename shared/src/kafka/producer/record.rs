@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::kafka::Refused;
+use rdkafka::message::OwnedHeaders;
+use tokio::sync::oneshot;
+
+use crate::kafka::{Refused, sys};
 
 /// A record's header: its name, and its value if it has one. Neither need be text.
 pub type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -28,9 +31,14 @@ pub struct OutgoingRecord<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
-/// What became of a record that the producer took.
+/// Tells what became of a record, once that is known.
+pub type Report = oneshot::Receiver<Delivery>;
+
+/// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
+    /// The producer did not take it; nothing was sent.
+    NotTaken(PublishError),
     /// Every in-sync replica has it.
     Delivered {
         /// The partition.
@@ -44,6 +52,36 @@ pub enum Delivery {
     Refused(Refused, String),
     /// It was sent, and nobody knows.
     Unknown(String),
+}
+
+/// A record that waits for its turn.
+pub(super) struct WaitingRecord {
+    pub topic: String,
+    pub partition: Option<i32>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: OwnedHeaders,
+    pub timestamp_ms: Option<i64>,
+    pub sender: oneshot::Sender<Delivery>,
+}
+
+impl WaitingRecord {
+    pub fn new(record: &OutgoingRecord<'_>, sender: oneshot::Sender<Delivery>) -> Self {
+        Self {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: sys::owned_headers(record.headers),
+            timestamp_ms: record.timestamp_ms,
+            sender,
+        }
+    }
+
+    /// Tells that it was not taken.
+    pub fn refuse(self, reason: PublishError) {
+        let _ = self.sender.send(Delivery::NotTaken(reason));
+    }
 }
 
 /// Why the producer did not take a record; nothing was sent.

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "librdkafka is C, and these calls have no safe wrapper")]
 
 mod events;
+mod flush;
 mod headers;
 mod mock;
 mod offsets;
@@ -13,6 +14,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka_sys as sys;
 
 pub(super) use self::events::{Event, EventQueue, FetchedRecord};
+pub(super) use self::flush::flush;
 pub(super) use self::headers::owned_headers;
 pub(super) use self::mock::MockCluster;
 pub(super) use self::offsets::{IsolationLevel, end_offsets, with_leader_epochs};

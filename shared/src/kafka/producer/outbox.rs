@@ -1,0 +1,79 @@
+//! Records that wait to leave together.
+
+use std::mem;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Gathers records until the one who sends them is free.
+pub(super) struct Outbox<R> {
+    gathered: Mutex<Vec<R>>,
+    came: Condvar,
+    max: usize,
+}
+
+impl<R> Outbox<R> {
+    /// Gathers at most `max`.
+    pub fn new(max: usize) -> Self {
+        Self { gathered: Mutex::default(), came: Condvar::new(), max }
+    }
+
+    /// Adds a record, or gives it back when there is no room.
+    pub fn add(&self, record: R) -> Result<(), R> {
+        let mut gathered = self.gathered.lock();
+        if gathered.len() >= self.max {
+            return Err(record);
+        }
+        gathered.push(record);
+        drop(gathered);
+        self.came.notify_one();
+        Ok(())
+    }
+
+    /// Waits for a record, at most `time`. Says whether there is one.
+    pub fn wait(&self, time: Duration) -> bool {
+        let mut gathered = self.gathered.lock();
+        if gathered.is_empty() {
+            self.came.wait_for(&mut gathered, time);
+        }
+        !gathered.is_empty()
+    }
+
+    /// All that has gathered.
+    pub fn take(&self) -> Vec<R> {
+        let mut gathered = self.gathered.lock();
+        // The next ones are likely as many.
+        let room = Vec::with_capacity(gathered.len());
+        mem::replace(&mut *gathered, room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn records_gather_up_to_the_limit_and_leave_together_in_order() {
+        let outbox = Outbox::new(2);
+        assert_eq!((outbox.add(1), outbox.add(2), outbox.add(3)), (Ok(()), Ok(()), Err(3)));
+        assert!(outbox.wait(Duration::MAX));
+        assert_eq!(outbox.take(), [1, 2]);
+        assert!(outbox.take().is_empty());
+        assert_eq!(outbox.add(4), Ok(()));
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_the_first_record() {
+        let outbox = Outbox::new(1);
+        thread::scope(|scope| {
+            let woken = scope.spawn(|| {
+                assert!(outbox.wait(Duration::from_mins(1)));
+                outbox.take()
+            });
+            outbox.add(1).unwrap();
+            assert_eq!(woken.join().unwrap(), [1]);
+        });
+    }
+}
