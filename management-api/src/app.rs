@@ -82,6 +82,8 @@ impl Service {
         let registry = registry(&config.http.metrics_prefix);
         let supervisor = Supervisor::new(&registry, &TASKS, shutdown);
         let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES));
+        // The only reason for which this service refuses; web-server has more.
+        let refusals = registry.counter("http_requests_refused_total", "Requests refused.", &[("reason", "memory")]);
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes));
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
         let waiters = Waiters::new(Arc::clone(&store), config.waiters);
@@ -92,7 +94,12 @@ impl Service {
         let readiness = Readiness::default()
             .with("consumer", move || consumer.check_consumer())
             .with("database", move || database.check_database())
-            .with("shutdown", move || if draining.is_draining() { Err("draining".to_owned()) } else { Ok(()) })
+            .with(
+                "draining",
+                move || {
+                    if draining.is_draining() { Err("the service is ending".to_owned()) } else { Ok(()) }
+                },
+            )
             // Nothing but waiting can be done here about others' transactions, and reads go on.
             .with_health("transactions", move || transactions.check_transactions());
         let app = App {
@@ -100,7 +107,7 @@ impl Service {
             waiters: Arc::clone(&waiters),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
-            budget: ByteBudget::new(config.http.memory_max, &http_metrics, None),
+            budget: ByteBudget::new(config.http.memory_max, &http_metrics, refusals),
             operations: Operations {
                 readiness,
                 registry: registry.clone(),

@@ -29,6 +29,23 @@ fn a_process_that_hangs_and_has_failed() {
 }
 
 #[test]
+#[ignore = "runs for ever: the others start it in a process of its own"]
+fn a_process_that_hears_no_signal() {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals(Duration::from_mins(1), Duration::from_mins(1)).unwrap();
+    shutdown.faults().kill("signals");
+    hang();
+}
+
+#[test]
+fn a_process_whose_signals_nobody_hears_any_more_ends_with_an_error() {
+    let began = Instant::now();
+    let mut process = start("a_process_that_hears_no_signal");
+    assert_eq!(process.wait().unwrap().code(), Some(1));
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+}
+
+#[test]
 fn sigterm_ends_a_process_whose_every_task_hangs() {
     let mut process = start("a_process_that_hangs");
     let began = Instant::now();

@@ -133,7 +133,7 @@ impl App {
             metrics: Arc::clone(&metrics.http),
             address: config.http.operations_address,
         };
-        let refusals = Some(metrics.refusals(Refusal::Memory));
+        let refusals = metrics.refusals(Refusal::Memory);
         let budget = ByteBudget::new(config.http.memory_max, &metrics.http, refusals);
         Arc::new(Self {
             operations,

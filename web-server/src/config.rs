@@ -84,7 +84,7 @@ impl Config {
                 "BATCHES_IN_FLIGHT_MAX",
                 32,
                 1..=10_000,
-                "batch requests handled at once, up to 8 MiB each",
+                "batch requests handled at once",
             ),
             flush_timeout: settings.millis(
                 "FLUSH_TIMEOUT_MS",

@@ -27,7 +27,7 @@ struct Budget {
     content: AtomicUsize,
     reserve: AtomicUsize,
     shown: Gauge,
-    refusals: Option<Counter>,
+    refusals: Counter,
 }
 
 /// What bytes are held for.
@@ -52,17 +52,17 @@ pub struct BytePermit {
 impl ByteBudget {
     /// At most `max_bytes`, shown in `metrics`; `refusals` counts the requests for which there was no room.
     #[must_use]
-    pub fn new(max_bytes: usize, metrics: &HttpMetrics, refusals: Option<Counter>) -> Self {
+    pub fn new(max_bytes: usize, metrics: &HttpMetrics, refusals: Counter) -> Self {
         metrics.memory_max.set(value(max_bytes));
         Self::with(max_bytes, metrics.memory.clone(), refusals)
     }
 
     /// As `new`, shown nowhere.
     pub(super) fn unseen(max_bytes: usize) -> Self {
-        Self::with(max_bytes, Gauge::noop(), None)
+        Self::with(max_bytes, Gauge::noop(), Counter::noop())
     }
 
-    fn with(max: usize, shown: Gauge, refusals: Option<Counter>) -> Self {
+    fn with(max: usize, shown: Gauge, refusals: Counter) -> Self {
         let [connections, content, reserve] = [(); 3].map(|()| AtomicUsize::new(0));
         Self(Arc::new(Budget { max, connections, content, reserve, shown, refusals }))
     }
@@ -80,9 +80,7 @@ impl ByteBudget {
 
     /// Counts a request for which there is no room, and makes its answer: 503.
     pub fn refuse(&self) -> Problem {
-        if let Some(refusals) = &self.0.refusals {
-            refusals.increment(1);
-        }
+        self.0.refusals.increment(1);
         Problem::unavailable("too much is held for callers now: try again", RETRY_AFTER_SECONDS)
     }
 
@@ -169,7 +167,7 @@ mod tests {
 
     fn budget(max: usize) -> (ByteBudget, Registry) {
         let registry = Registry::new(&[]);
-        (ByteBudget::new(max, &HttpMetrics::register(&registry, "", &[]), None), registry)
+        (ByteBudget::new(max, &HttpMetrics::register(&registry, "", &[]), Counter::noop()), registry)
     }
 
     fn shows(registry: &Registry, line: &str) -> bool {

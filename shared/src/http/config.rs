@@ -62,7 +62,7 @@ fn read_limits(settings: &mut Settings) -> ServerLimits {
             "CONNECTIONS_MAX",
             10_000,
             1..=1_000_000,
-            "connections held at once; at the limit the longest idle one is closed for a new one",
+            "connections held at once; at the limit the longest idle one is closed for a new one, else that is refused",
         ),
         header_timeout: settings.millis(
             "REQUEST_HEADER_TIMEOUT_MS",
@@ -80,8 +80,15 @@ fn read_limits(settings: &mut Settings) -> ServerLimits {
             "ANSWER_TIMEOUT_MS",
             30_000,
             100..=600_000,
-            "ms until a caller who reads nothing of its answer is cut off",
+            "ms until a caller who reads nothing of its answer is cut off; who reads less than 4 KiB/s, somewhat later",
         ),
+        max_age: Some(settings.millis(
+            "CONNECTION_MAX_AGE_MS",
+            300_000,
+            0..=86_400_000,
+            "ms until a connection ends with its next answer, so that callers spread over new replicas; 0 for never",
+        ))
+        .filter(|age| !age.is_zero()),
         drain_timeout: settings.millis(
             "DRAIN_TIMEOUT_MS",
             15_000,

@@ -27,6 +27,7 @@ const LIMITS: ServerLimits = ServerLimits {
     header_timeout: Duration::from_secs(5),
     keep_alive_timeout: Duration::from_secs(90),
     answer_timeout: Duration::from_secs(5),
+    max_age: None,
     drain_timeout: Duration::from_secs(1),
     half_close: true,
 };

@@ -1,6 +1,7 @@
 //! SIGTERM and SIGINT, heard whatever else hangs, and the last resort when the end does not come.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Shutdown;
 
+/// The name of the thread.
+const TASK: &str = "signals";
 /// The end of a service that has failed comes within five seconds of the failure.
 const FAILED_LIMIT: Duration = Duration::from_secs(4);
 /// How long the last line of the log may take: whoever reads it may hang too.
@@ -25,20 +28,28 @@ impl Shutdown {
     pub fn on_signals(&self, drain_delay: Duration, end_limit: Duration) -> io::Result<()> {
         let shutdown = self.clone();
         let (sender, listening) = mpsc::channel();
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        thread::Builder::new().name(TASK.to_owned()).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(sender.send(Err(error))),
             };
-            runtime.block_on(async {
-                match Signals::listen() {
-                    Ok(signals) => {
-                        let _ = sender.send(Ok(()));
-                        signals.see_to_the_end(&shutdown, drain_delay, end_limit).await;
+            let heard = catch_unwind(AssertUnwindSafe(|| {
+                runtime.block_on(async {
+                    match Signals::listen() {
+                        Ok(signals) => {
+                            let _ = sender.send(Ok(()));
+                            signals.see_to_the_end(&shutdown, drain_delay, end_limit).await;
+                        }
+                        Err(error) => drop(sender.send(Err(error))),
                     }
-                    Err(error) => drop(sender.send(Err(error))),
-                }
-            });
+                });
+            }));
+            // A process that no signal can end must not go on.
+            if heard.is_err() {
+                shutdown.fail(TASK);
+                thread::sleep(FAILED_LIMIT);
+                std::process::exit(1);
+            }
         })?;
         listening.recv().map_err(io::Error::other)?
     }
@@ -61,6 +72,7 @@ impl Signals {
     /// Waits for the stop, by a signal or from inside, and ends the process when it does not end by itself.
     async fn see_to_the_end(mut self, shutdown: &Shutdown, drain_delay: Duration, end_limit: Duration) {
         tokio::select! {
+            () = shutdown.faults().killed(TASK) => panic!("killed by a test"),
             () = self.next() => {
                 shutdown.drain();
                 tell(move || tracing::info!(drain_delay_ms = drain_delay.as_millis(), "draining"));

@@ -29,7 +29,7 @@ impl Faults {
     }
 
     /// Waits until this task is to die.
-    pub(super) async fn killed(&self, task: &'static str) {
+    pub(crate) async fn killed(&self, task: &'static str) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // From here on no change is missed.
@@ -57,7 +57,7 @@ impl Faults {
 
     /// Never comes.
     #[expect(clippy::unused_self, reason = "the same call as in builds for tests")]
-    pub(super) fn killed(&self, _task: &'static str) -> std::future::Pending<()> {
+    pub(crate) fn killed(&self, _task: &'static str) -> std::future::Pending<()> {
         std::future::pending()
     }
 }

@@ -29,6 +29,8 @@ use crate::metrics::{ManagementOutcome, Metrics};
 
 /// Replicas tried one after the other within one call's deadline.
 const ATTEMPTS_MAX: usize = 3;
+/// How long a connection may take to be made. An address whose pod is gone answers nothing, and another replica may be asked.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Idle connections kept to each replica, and for how long: less than the replica itself keeps them.
 const IDLE_CONNECTIONS: (usize, Duration) = (64, Duration::from_secs(20));
 /// What a connection reads ahead of an answer: every call may have one of its own.
@@ -74,6 +76,7 @@ impl ManagementClient {
         supervisor.restart("replicas", move || Arc::clone(&resolving).keep_resolving(shutdown.clone()));
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let (idle_max, idle_timeout) = IDLE_CONNECTIONS;
         let connections = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

@@ -17,7 +17,7 @@ use shared::http::{Problem, ProblemBody, kinds, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::intake::{Intake, Taken, Wait, parse_purchase};
+use super::intake::{Intake, Taken, Wait, parse_purchase, refuse_before_body};
 use super::schemas::{BatchRequest, BuyHeaders, BuyProblems};
 use crate::app::AppState;
 use crate::in_flight::Slot;
@@ -67,6 +67,7 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let (mut parts, body) = request.into_parts();
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
+    refuse_before_body(&parts.headers, &errors)?;
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;

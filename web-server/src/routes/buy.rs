@@ -10,7 +10,7 @@ use shared::http::{Problem, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::intake::{Intake, Taken, parse_purchase};
+use super::intake::{Intake, Taken, parse_purchase, refuse_before_body};
 use super::schemas::{BuyHeaders, BuyProblems, BuyRequest};
 use crate::app::AppState;
 
@@ -58,6 +58,7 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     let (mut parts, body) = request.into_parts();
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
+    refuse_before_body(&parts.headers, &errors)?;
     let body = read_json_body(&parts.headers, body, app.config.buy_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, header};
 use serde_json::value::RawValue;
 use shared::event::{
     FieldError, IdempotencyKey, Malformed, Purchase, PurchaseFields, Timestamp, new_purchase_id, purchase_id_for_key,
@@ -149,6 +149,18 @@ impl<'a> Intake<'a> {
             }
             None => Ok(Taken::Accepted),
         }
+    }
+}
+
+/// Whoever asks before it sends its body is told at once what is wrong with the head, instead of being invited.
+///
+/// # Errors
+/// 400 with every bad header.
+pub fn refuse_before_body(headers: &HeaderMap, errors: &[FieldError]) -> Result<(), Problem> {
+    if headers.contains_key(header::EXPECT) && !errors.is_empty() {
+        Err(Problem::invalid(errors.to_vec()))
+    } else {
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rules of calls to management-api, seen from its replicas: who is asked, how often, and what the caller is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use http::HeaderMap;
 use shared::config::Settings;
 use shared::http::{ByteBudget, Problem, RequestContext};
 use shared::supervise::Supervisor;
+use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use web_server::Config;
@@ -40,7 +42,7 @@ async fn command(urls: &str, deadline: Duration) -> Result<Answer, Problem> {
     let mut settings = Settings::from_pairs([("CUSTOMER_MGMT_API_URL", urls)]);
     let (config, supervisor) = (Config::read(&mut settings), Supervisor::alone());
     let metrics = Metrics::new("");
-    let budget = ByteBudget::new(config.http.memory_max, &metrics.http, None);
+    let budget = ByteBudget::new(config.http.memory_max, &metrics.http, shared::metrics::Counter::noop());
     let client = ManagementClient::start(&config.management, budget, metrics, &supervisor);
     let context = RequestContext::from_headers(&HeaderMap::new());
     let answer = client.command("/accounts".to_owned(), "{}".into(), deadline, &context).await;
@@ -146,4 +148,18 @@ async fn an_answer_without_room_is_refused_and_one_with_room_is_counted_once() {
         assert_eq!((answer.status, asked(&replicas)), (status, before + 1), "{kib} KiB, from one replica");
         assert_eq!(server.metric(r#"http_requests_refused_total{reason="memory"}"#).await, Some(refused));
     }
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_answers_counts_as_not_reachable() {
+    // Its one place is taken, and nobody ever accepts: the kernel drops what comes then, as a network does whose pod is gone.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    silent.listen(0).unwrap();
+    let address = silent.local_addr().unwrap().as_socket().unwrap();
+    let _first = std::net::TcpStream::connect(address).unwrap();
+    let server = Server::with(&[("CUSTOMER_MGMT_API_URL", &format!("http://{address}"))], |_| {}).await;
+    let answer = server.client.get(&format!("/purchases/{ID}?timeout=9000")).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("not reachable"), "{}", answer.text());
 }

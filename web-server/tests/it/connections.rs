@@ -42,7 +42,8 @@ async fn a_slow_head_is_cut_off_and_an_idle_connection_is_kept() {
     used.write_all(LIVEZ).await.unwrap();
     read_some(&mut used).await;
     let started = Instant::now();
-    server.client.raw(b"POST /buy HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+    let answer = server.client.raw(b"POST /buy HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(started.elapsed() < Duration::from_secs(5));
     // At rest for longer than a head may take, and for long enough to have given its buffers back.
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -51,7 +52,7 @@ async fn a_slow_head_is_cut_off_and_an_idle_connection_is_kept() {
         assert!(read_some(connection).await.starts_with("HTTP/1.1 200 "));
     }
     used.write_all(b"GET /li").await.unwrap();
-    assert_eq!(read_some(&mut used).await, "", "a slow head after good requests");
+    assert!(read_some(&mut used).await.starts_with("HTTP/1.1 408 "), "a slow head after good requests");
 }
 
 #[tokio::test]
@@ -117,6 +118,7 @@ async fn who_would_be_refused_is_not_invited_to_send() {
         ("/buy/batch", 9, "", "503"),
         ("/buy", 16 * 1024 + 1, "", "413"),
         ("/buy", 9, "content-encoding: gzip\r\n", "415"),
+        ("/buy", 9, "prefer: wait=soon\r\n", "400"),
         ("/nowhere", 9, "", "404"),
     ] {
         let mut connection = connect(&server).await;
@@ -203,12 +205,32 @@ async fn connections_in_use_are_not_closed_for_others() {
         connection.write_all(request).await.unwrap();
         connection
     };
-    let (mut first, mut second, mut third) = (ask().await, ask().await, ask().await);
-    let early = tokio::time::timeout(Duration::from_secs(1), read_some(&mut third)).await;
-    assert!(early.is_err(), "no third connection is served");
-    for connection in [&mut first, &mut second, &mut third] {
+    let (mut first, mut second) = (ask().await, ask().await);
+    eventually("both are asked for", async || server.management.seen().len() == 2).await;
+    let mut third = ask().await;
+    let refused = read_all(&mut third).await;
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: "), "{refused}");
+    assert!(refused.contains("connection: close"), "{refused}");
+    let healthy = server.client.raw(b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert!(healthy.starts_with("HTTP/1.1 200 "), "{healthy}");
+    for connection in [&mut first, &mut second] {
         assert!(read_some(connection).await.starts_with("HTTP/1.1 200 "));
     }
+    assert_eq!(server.metric(r#"http_requests_refused_total{reason="memory"}"#).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_with_its_next_answer() {
+    let server = Server::with(&[("CONNECTION_MAX_AGE_MS", "400")], |_| {}).await;
+    let (mut connection, mut answers, started) = (connect(&server).await, Vec::<String>::new(), Instant::now());
+    while !answers.last().is_some_and(|answer| answer.contains("connection: close")) {
+        assert!(started.elapsed() < DEADLINE, "it does not end");
+        connection.write_all(LIVEZ).await.unwrap();
+        answers.push(read_some(&mut connection).await);
+    }
+    assert!(answers.len() > 1, "not from the beginning");
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}");
+    assert_eq!(read_some(&mut connection).await, "");
 }
 
 #[tokio::test]
@@ -291,6 +313,7 @@ fn a_panic_outside_of_every_handler_gives_its_place_back() {
             header_timeout: DEADLINE,
             keep_alive_timeout: DEADLINE,
             answer_timeout: DEADLINE,
+            max_age: None,
             drain_timeout: DEADLINE,
             half_close: true,
         };
@@ -298,7 +321,7 @@ fn a_panic_outside_of_every_handler_gives_its_place_back() {
         let server = shared::http::Server {
             router,
             limits,
-            budget: shared::http::ByteBudget::new(1 << 20, &metrics.http, None),
+            budget: shared::http::ByteBudget::new(1 << 20, &metrics.http, shared::metrics::Counter::noop()),
             connections: metrics.http.connections.clone(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -41,6 +41,10 @@ pub(super) struct Activity {
     phase: AtomicU64,
     /// Since when a write finds no room in the socket; 0 when none is waiting.
     blocked: AtomicU64,
+    /// Since when the caller is behind with reading, and not up to date since; 0 when it is.
+    behind: AtomicU64,
+    /// Bytes that it has taken since then.
+    taken: AtomicU64,
     /// Whether the caller has closed its sending side.
     caller_closed: AtomicBool,
     order: AtomicU8,
@@ -53,6 +57,8 @@ impl Activity {
             start,
             phase: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             caller_closed: AtomicBool::new(false),
             order: AtomicU8::new(Order::None as u8),
             told: Notify::new(),
@@ -113,16 +119,37 @@ impl Activity {
 
     /// All that was to be written is in the socket.
     pub(super) fn flushed(&self) {
+        self.behind.store(0, Ordering::Relaxed);
         if self.phase() == Phase::Answered {
             self.enter(Phase::Idle);
         }
     }
 
-    /// A write has found no room in the socket, or has.
-    pub(super) fn set_blocked(&self, blocked: bool) {
-        if blocked != (self.blocked.load(Ordering::Relaxed) != 0) {
-            self.blocked.store(if blocked { self.now().max(1) } else { 0 }, Ordering::Relaxed);
+    /// A write has found no room in the socket.
+    pub(super) fn write_blocked(&self) {
+        if self.blocked.load(Ordering::Relaxed) != 0 {
+            return;
         }
+        let now = self.now().max(1);
+        self.blocked.store(now, Ordering::Relaxed);
+        if self.behind.load(Ordering::Relaxed) == 0 {
+            self.behind.store(now, Ordering::Relaxed);
+            self.taken.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A write has found room for so many bytes.
+    pub(super) fn written(&self, bytes: usize) {
+        if self.behind.load(Ordering::Relaxed) != 0 {
+            self.blocked.store(0, Ordering::Relaxed);
+            self.taken.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// How long the caller has been behind with reading, and the bytes that it has taken meanwhile, if it is.
+    pub(super) fn backlog(&self) -> Option<(Duration, u64)> {
+        let since = self.behind.load(Ordering::Relaxed);
+        (since != 0).then(|| (self.age(since), self.taken.load(Ordering::Relaxed)))
     }
 
     /// How long the caller has read nothing of what is ready for it, if anything is.

@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
@@ -33,8 +34,11 @@ const IN_USE_BYTES: usize = 24 * 1024;
 const REST_AFTER: Duration = Duration::from_secs(1);
 /// How often a connection in use looks at its limits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often a request that finds no room at all looks for some.
-const ROOM_INTERVAL: Duration = Duration::from_millis(50);
+/// What a head that comes too slowly is answered with.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Who reads an answer more slowly than this, in bytes a second, in the long run, is cut off: a caller who reads a byte now
+/// and then would hold it for days. Far below any modem; Kestrel has 240.
+const READ_RATE_MIN: u64 = 4 * 1024;
 /// When the server ends, who reads nothing is not waited for any longer than this.
 const ANSWER_TIMEOUT_AT_END: Duration = Duration::from_secs(2);
 /// What a caller may still send after its last answer, and for how long: it is read and thrown away, because closing a socket
@@ -59,16 +63,26 @@ pub(in crate::http) struct Crowded;
 /// Serves a connection to its end; its place is given back with it.
 pub(super) async fn run(stream: TcpStream, place: Place, shared: Arc<Shared>) {
     let mut socket = Socket::new(stream, Arc::clone(&place.activity));
+    // Spread, so that connections that were opened together do not come back together.
+    let ends_at = shared.limits.max_age.map(|age| Instant::now() + age.mul_f64(rand::rng().random_range(0.9..1.1)));
     loop {
         if !rest(&socket, &place, &shared).await {
             return;
         }
         let Some((room, crowded)) = room(&place, &shared).await else { return };
-        match serve(socket, &place, &shared, crowded).await {
+        match serve(socket, &place, &shared, Serving { crowded, ends_at }).await {
             After::Rest(rested) => socket = rested,
             After::Linger(ended) => {
                 drop(room);
                 return linger(ended, &place).await;
+            }
+            After::TooSlow(mut socket) => {
+                drop(room);
+                if timeout(ANSWER_TIMEOUT_AT_END, socket.write_all(TOO_SLOW)).await.is_ok_and(|written| written.is_ok())
+                {
+                    linger(socket, &place).await;
+                }
+                return;
             }
             After::Gone => return,
         }
@@ -96,15 +110,19 @@ async fn rest(socket: &Socket, place: &Place, shared: &Shared) -> bool {
 /// Room for a request; when there is none, room for refusing it, and that it is so.
 async fn room(place: &Place, shared: &Shared) -> Option<(BytePermit, bool)> {
     let deadline = Instant::now() + shared.limits.header_timeout;
+    let mut asked = false;
     while Instant::now() < deadline && place.activity.order() < Order::CutOff {
-        if let Some(room) = shared.budget.take_for(Purpose::Connection, IN_USE_BYTES) {
+        let room = if place.is_crowded { None } else { shared.budget.take_for(Purpose::Connection, IN_USE_BYTES) };
+        if let Some(room) = room {
             return Some((room, false));
         }
-        place.make_room();
-        if let Some(room) = shared.budget.take_for(Purpose::Reserve, IN_USE_BYTES) {
+        // Those who leave for it may take a moment, once.
+        let nobody_leaves = place.is_crowded || asked || !place.make_room(IN_USE_BYTES);
+        if nobody_leaves && let Some(room) = shared.budget.take_for(Purpose::Reserve, IN_USE_BYTES) {
             return Some((room, true));
         }
-        sleep(ROOM_INTERVAL).await;
+        asked = true;
+        place.somebody_left().await;
     }
     None
 }
@@ -115,15 +133,32 @@ enum After {
     Rest(Socket),
     /// The last answer is sent, and the caller may still be sending.
     Linger(Socket),
+    /// The head of a request came too slowly.
+    TooSlow(Socket),
     /// There is nothing left of it.
     Gone,
 }
 
-async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, crowded: bool) -> After {
+/// What holds for all requests of a connection while it is in use.
+#[derive(Clone, Copy)]
+struct Serving {
+    /// There is no room but for refusing.
+    crowded: bool,
+    /// When the connection is old.
+    ends_at: Option<Instant>,
+}
+
+impl Serving {
+    fn is_last_answer(&self) -> bool {
+        self.crowded || self.ends_at.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, serving: Serving) -> After {
     let activity = &place.activity;
     let handler = hyper::service::service_fn({
         let (shared, activity) = (Arc::clone(shared), Arc::clone(activity));
-        move |request| call(Arc::clone(&shared), Arc::clone(&activity), request, crowded)
+        move |request| call(Arc::clone(&shared), Arc::clone(&activity), request, serving)
     });
     // In a box, so that the task of a connection at rest has no part of it.
     let mut connection = Box::pin(shared.http.serve_connection(TokioIo::new(socket), handler));
@@ -145,6 +180,7 @@ async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, crowded: boo
                     let parts = std::pin::Pin::into_inner(connection).into_parts();
                     return if parts.read_buf.is_empty() { After::Rest(parts.io.into_inner()) } else { After::Gone };
                 }
+                Verdict::TooSlow => return After::TooSlow(std::pin::Pin::into_inner(connection).into_parts().io.into_inner()),
                 Verdict::CutOff => return After::Gone,
             },
             () = activity.told() => match activity.order() {
@@ -163,34 +199,41 @@ async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, crowded: boo
 enum Verdict {
     GoOn,
     Rest,
+    TooSlow,
     CutOff,
 }
 
 fn verdict(activity: &Activity, limits: &ServerLimits, ending: bool) -> Verdict {
     let answer_timeout = if ending { limits.answer_timeout.min(ANSWER_TIMEOUT_AT_END) } else { limits.answer_timeout };
-    if activity.blocked_for().is_some_and(|blocked| blocked >= answer_timeout) {
+    let stands_still = activity.blocked_for().is_some_and(|blocked| blocked >= answer_timeout);
+    if stands_still || activity.backlog().is_some_and(|(age, written)| is_too_slow(age, written, answer_timeout)) {
         return Verdict::CutOff;
     }
     match activity.phase_age() {
         (Phase::Idle, age) if age >= REST_AFTER.min(limits.keep_alive_timeout) => Verdict::Rest,
-        (Phase::Head, age) if age >= limits.header_timeout => Verdict::CutOff,
+        (Phase::Head, age) if age >= limits.header_timeout => Verdict::TooSlow,
         _ => Verdict::GoOn,
     }
+}
+
+/// Whether so many bytes are too few for the time that a caller was behind with reading.
+fn is_too_slow(age: Duration, written: u64, answer_timeout: Duration) -> bool {
+    age >= answer_timeout + Duration::from_secs(written / READ_RATE_MIN)
 }
 
 async fn call(
     shared: Arc<Shared>,
     activity: Arc<Activity>,
     request: Request<Incoming>,
-    crowded: bool,
+    serving: Serving,
 ) -> Result<Response<AnswerBody<Body>>, Infallible> {
     activity.enter(Phase::Serving);
     let (mut request, unread) = watch(request);
-    if crowded {
+    if serving.crowded {
         request.extensions_mut().insert(Crowded);
     }
     let mut response = shared.router.clone().call(request).await?;
-    if crowded || unread.ends_connection() || shared.shutdown.is_draining() {
+    if serving.is_last_answer() || unread.ends_connection() || shared.shutdown.is_draining() {
         // Callers that keep connections open go elsewhere before this one closes.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -217,5 +260,19 @@ async fn linger(mut socket: Socket, place: &Place) {
     tokio::select! {
         _ = timeout(in_all, drain) => {}
         () = told => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_who_reads_a_little_now_and_then_is_cut_off_in_the_long_run() {
+        let limit = Duration::from_secs(30);
+        let too_slow = |seconds, written| is_too_slow(Duration::from_secs(seconds), written, limit);
+        assert!(!too_slow(29, 0) && too_slow(30, 0));
+        assert!(too_slow(60, 30 * 20), "20 bytes a second");
+        assert!(!too_slow(3_600, 3_600 * READ_RATE_MIN), "an hour at the least rate");
     }
 }

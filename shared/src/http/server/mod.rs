@@ -14,7 +14,8 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use self::activity::Order;
 pub(super) use self::connection::Crowded;
@@ -29,20 +30,24 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// What the kernel holds at most of a connection's answers (it doubles this for its own needs). Without it that grows to megabytes
 /// for each caller who does not read, and counts against the pod's limit as our own memory does.
 const SEND_BUFFER_BYTES: usize = 32 * 1024;
+/// Connections that wait for a place at most; more wait in the kernel.
+const NEWCOMERS_MAX: usize = 64;
 /// How long connections that are cut off at the end may take to notice.
 const CUT_OFF_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Connections held at once. For one more the longest idle one is closed; if none is idle, it waits in the kernel's backlog.
+    /// Connections held at once. For one more the longest idle one is closed; if none is idle, it is refused.
     pub connections: usize,
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
     /// From a connection's opening, or its last answer, to the first byte of the next request.
     pub keep_alive_timeout: Duration,
-    /// How long a caller may read nothing of an answer that is ready.
+    /// How long a caller may read nothing of an answer that is ready; in all, so long and what it takes at the least rate.
     pub answer_timeout: Duration,
+    /// When a connection is told to end with its next answer, so that callers spread over new replicas; nothing for never.
+    pub max_age: Option<Duration>,
     /// How long running requests may take to end after the shutdown began.
     pub drain_timeout: Duration,
     /// Whether a caller that closes its sending side is answered (RFC 9112, 9.6). A caller that is gone cannot be told from it,
@@ -98,23 +103,39 @@ fn limit_sockets(listener: &TcpListener, answer_timeout: Duration) -> io::Result
 }
 
 async fn accept_all(listener: &TcpListener, places: &Arc<Places>, shared: &Arc<Shared>) {
+    let newcomers = Arc::new(Semaphore::new(NEWCOMERS_MAX));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted; trying on");
-                places.make_room();
+                places.make_room(1, None);
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
         // Answers are single small writes; waiting to fill a packet only adds delay. It fails for who is gone already.
         if stream.set_nodelay(true).is_ok() {
-            // Only now: whoever comes is seen, and may take the place of one that is idle.
-            let place = places.take().await;
-            tokio::spawn(connection::run(stream, place, Arc::clone(shared)));
+            admit(stream, places, shared, &newcomers).await;
         }
+    }
+}
+
+/// Serves a connection, at once or when it has a place. It is seen before it has one, because another may leave for it.
+async fn admit(stream: TcpStream, places: &Arc<Places>, shared: &Arc<Shared>, newcomers: &Arc<Semaphore>) {
+    if let Some(place) = places.try_take() {
+        tokio::spawn(connection::run(stream, place, Arc::clone(shared)));
+    } else if let Ok(newcomer) = Arc::clone(newcomers).acquire_owned().await {
+        let (places, shared) = (Arc::clone(places), Arc::clone(shared));
+        tokio::spawn(async move {
+            let place = tokio::select! {
+                place = places.take() => place,
+                () = shared.shutdown.stopped() => return,
+            };
+            drop(newcomer);
+            connection::run(stream, place, shared).await;
+        });
     }
 }
 

@@ -17,6 +17,8 @@ const IDLE_BYTES: usize = 4 * 1024;
 const UNUSED_MIN: Duration = Duration::from_millis(250);
 /// How often one who waits for a place looks again, if nobody leaves.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a newcomer waits for connections of no use to make room. Then it is told that there is none.
+const LEAVE_TIME: Duration = Duration::from_millis(400);
 
 /// Every open connection of a listener.
 pub(super) struct Places {
@@ -34,6 +36,8 @@ pub(super) struct Place {
     places: Arc<Places>,
     number: u64,
     pub(super) activity: Arc<Activity>,
+    /// Taken from the reserve: there is no room for its requests, but to refuse them.
+    pub(super) is_crowded: bool,
     _permit: BytePermit,
 }
 
@@ -43,43 +47,67 @@ impl Places {
         Arc::new(Self { start: Instant::now(), max, budget, open, next, gauge, left })
     }
 
+    /// A place for a new connection, if there is one.
+    pub(super) fn try_take(self: &Arc<Self>) -> Option<Place> {
+        self.take_of(Purpose::Connection)
+    }
+
     /// A place for a new connection. When there is none, the connection that has been of no use for the longest time makes room;
-    /// when all are of use, this waits.
+    /// when all are of use, it is one to be refused at; when there is not even that, this waits.
     pub(super) async fn take(self: &Arc<Self>) -> Place {
+        let began = Instant::now();
         loop {
             // Before the look, so that nobody leaves unnoticed between it and the wait.
             let left = self.left.notified();
             if let Some(place) = self.try_take() {
                 return place;
             }
-            self.make_room();
+            let may_leave = self.make_room(IDLE_BYTES, None);
+            if (!may_leave || began.elapsed() >= LEAVE_TIME)
+                && let Some(place) = self.take_of(Purpose::Reserve)
+            {
+                return place;
+            }
             let _ = tokio::time::timeout(LOOK_AGAIN, left).await;
         }
     }
 
-    fn try_take(self: &Arc<Self>) -> Option<Place> {
+    fn take_of(self: &Arc<Self>, purpose: Purpose) -> Option<Place> {
+        let is_crowded = purpose == Purpose::Reserve;
         let mut open = self.open();
-        if open.len() >= self.max {
+        if open.len() >= self.max && !is_crowded {
             return None;
         }
-        let permit = self.budget.take_for(Purpose::Connection, IDLE_BYTES)?;
+        let permit = self.budget.take_for(purpose, IDLE_BYTES)?;
         let activity = Arc::new(Activity::new(self.start));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         open.insert(number, Arc::clone(&activity));
         drop(open);
         self.gauge.increment(1.0);
-        Some(Place { places: Arc::clone(self), number, activity, _permit: permit })
+        Some(Place { places: Arc::clone(self), number, activity, is_crowded, _permit: permit })
     }
 
-    /// Has the connection closed that has been of no use for the longest time.
-    pub(super) fn make_room(&self) {
+    /// Has those connections closed that have been of no use for the longest time, as many as hold so many bytes, but for one
+    /// that asks for itself. Says whether any is of no use, now or in a moment.
+    pub(super) fn make_room(&self, bytes: usize, but: Option<u64>) -> bool {
         let open = self.open();
-        let unused = open.values().filter(|activity| activity.order() == Order::None);
-        let unused = unused.filter_map(|activity| Some((activity.unused_since()?, activity)));
-        let Some((since, longest)) = unused.min_by_key(|(since, _)| *since) else { return };
-        if longest.age(since) >= UNUSED_MIN {
-            longest.tell(Order::MakeRoom);
+        let others = open.iter().filter(|(number, _)| Some(**number) != but);
+        let unused: Vec<_> = others.filter_map(|(_, activity)| Some((activity.unused_since()?, activity))).collect();
+        let may_leave = |(since, activity): &&(u64, &Arc<Activity>)| {
+            activity.order() == Order::None && activity.age(*since) >= UNUSED_MIN
+        };
+        let mut longest: Vec<_> = unused.iter().filter(may_leave).collect();
+        let wanted = bytes.div_ceil(IDLE_BYTES).min(longest.len());
+        if wanted < longest.len() {
+            longest.select_nth_unstable_by_key(wanted, |(since, _)| *since);
         }
+        longest[..wanted].iter().for_each(|(_, activity)| activity.tell(Order::MakeRoom));
+        !unused.is_empty()
+    }
+
+    /// Waits until somebody leaves, at most until it is time to look again.
+    async fn somebody_left(&self) {
+        let _ = tokio::time::timeout(LOOK_AGAIN, self.left.notified()).await;
     }
 
     /// Tells all connections something.
@@ -110,9 +138,14 @@ impl Places {
 }
 
 impl Place {
-    /// Asks for room, as a new connection does.
-    pub(super) fn make_room(&self) {
-        self.places.make_room();
+    /// Asks others for room of so many bytes; says whether any may leave for it.
+    pub(super) fn make_room(&self, bytes: usize) -> bool {
+        self.places.make_room(bytes, Some(self.number))
+    }
+
+    /// Waits until somebody leaves, at most until it is time to look again.
+    pub(super) async fn somebody_left(&self) {
+        self.places.somebody_left().await;
     }
 }
 

@@ -43,7 +43,10 @@ impl Socket {
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.activity.set_blocked(written.is_pending());
+        match &written {
+            Poll::Pending => self.activity.write_blocked(),
+            Poll::Ready(written) => self.activity.written(*written.as_ref().unwrap_or(&0)),
+        }
         written
     }
 }

@@ -174,7 +174,12 @@ impl Core {
                 self.restarts.increment(1);
                 tracing::warn!("kafka producer built anew after a fatal error");
                 // Its last reports may take a while, which must not keep the next one from being polled.
-                std::thread::spawn(move || dead.flush(LAST_REPORTS));
+                thread::spawn(move || {
+                    let left = dead.flush(LAST_REPORTS);
+                    if left > 0 {
+                        tracing::error!(left, "records of a dead kafka producer have no report");
+                    }
+                });
             }
             Err(error) => tracing::error!(%error, "kafka producer cannot be built anew"),
         }
