@@ -29,6 +29,8 @@ pub enum Bug {
     SplitMovesTooFar,
     /// No answer of the database counts as a refusal.
     SilenceTakenForRefusal,
+    /// What is stored does not decide which of several purchases of one id in a batch is the right one.
+    RivalsNotAsked,
     /// An id may stand twice in a batch.
     RepeatKept,
     /// Kafka is told what was handed over, not what is recorded.
@@ -43,7 +45,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -55,6 +57,7 @@ impl Bug {
         Self::WakeBeforeCommit,
         Self::SplitMovesTooFar,
         Self::SilenceTakenForRefusal,
+        Self::RivalsNotAsked,
         Self::RepeatKept,
         Self::CommittedTooEarly,
         Self::LifeNotAsked,

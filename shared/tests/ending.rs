@@ -88,7 +88,10 @@ fn start(test: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", test, "--nocapture"]);
     let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains(READY)), "the process does not begin");
+    let mut stderr = process.stderr.take().unwrap();
+    let begins = BufReader::new(&mut stderr).lines().any(|line| line.unwrap().contains(READY));
+    assert!(begins, "the process does not begin");
+    // It may have more to say.
+    process.stderr = Some(stderr);
     process
 }

@@ -5,9 +5,10 @@ mod origin;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use shared::event::{Decoded, Poison, PoisonReason, Timestamp, decode_record};
+use shared::event::{Decoded, Poison, PoisonReason, Purchase, Timestamp, decode_record};
 use shared::kafka::{ConsumedRecord, RecordHeader};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::origin::Origin;
 use crate::dead_letters::DeadLetter;
@@ -179,17 +180,27 @@ impl PendingBatch {
         self.origins.iter().map(|origin| origin.sent_at)
     }
 
-    /// Leaves each id once in the batch: a repeat with the same content is dropped, another is a conflict.
-    pub fn deduplicate(&mut self) {
-        let mut first: HashMap<uuid::Uuid, usize> = HashMap::with_capacity(self.batch.rows.len());
-        let mut repeats = Vec::new();
-        let mut conflicts = Vec::new();
+    /// Leaves each id once in the batch: a repeat with the same content is dropped, another is a conflict. Which of them is the
+    /// purchase is told by the first one, unless the id is in `stored`.
+    ///
+    /// # Errors
+    /// When ids stand for several purchases, and nobody has looked yet what is stored for them; nothing is changed then.
+    pub fn deduplicate(&mut self, stored: Option<&HashMap<Uuid, Purchase>>) -> Result<(), Vec<Uuid>> {
+        let mut first: HashMap<Uuid, usize> = HashMap::with_capacity(self.batch.rows.len());
+        let (mut repeats, mut conflicts) = (Vec::new(), Vec::new());
         for (index, row) in self.batch.rows.iter().enumerate() {
+            if stored.and_then(|stored| stored.get(&row.purchase_id)).is_some_and(|stored| !stored.same_content(row)) {
+                conflicts.push(index);
+                continue;
+            }
             let before = *first.entry(row.purchase_id).or_insert(index);
             if before != index && !planted::is(Bug::RepeatKept) {
                 let same = self.batch.rows[before].same_content(row);
                 if same { repeats.push(index) } else { conflicts.push(index) }
             }
+        }
+        if stored.is_none() && !conflicts.is_empty() {
+            return Err(conflicts.into_iter().map(|index| self.batch.rows[index].purchase_id).collect());
         }
         self.repeats += repeats.len();
         for index in &conflicts {
@@ -197,6 +208,7 @@ impl PendingBatch {
         }
         repeats.append(&mut conflicts);
         self.remove(&mut repeats);
+        Ok(())
     }
 
     /// Turns rows whose id is stored with other content into dead letters.

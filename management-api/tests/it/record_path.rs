@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use management_api::app::Service;
 use shared::testing::{committed_offset, eventually};
 
-use crate::harness::{Api, DEAD_LETTERS, Kafka, TOPIC, value, value_with_id};
+use crate::harness::{Api, DEAD_LETTERS, Kafka, TOPIC, config, value, value_with_id};
 use crate::memory_store::MemoryStore;
 
 const ID: &str = "0190a5c2-0000-7000-8000-000000000001";
@@ -67,6 +68,27 @@ async fn poison_of_every_kind_becomes_a_dead_letter_and_good_records_pass() {
     assert_eq!(letters[7].value, None, "a tombstone stays one");
     assert_eq!(letters[7].header("original_offset"), offset.to_string());
     assert!((api.metric("kafka_messages_processed_total{status=\"dead_letter\"}").await - 8.0).abs() < 0.1);
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_behind_a_conflict_of_its_id_is_still_a_repeat() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let slowly = config(&kafka, &folder, &[("RECORD_LINGER_MS", "500")]);
+    let api = Api::build(|shutdown| Service::build(slowly, shutdown)).await.ready().await;
+    let (right, wrong) = (value_with_id(ID, "ann", "Ann", "5"), value_with_id(ID, "ann", "Ann", "6"));
+    kafka.send(&right).await;
+    api.user_with("ann", 1).await;
+    // In one batch: the first one is not the one that is stored.
+    for value in [&wrong, &right, &wrong] {
+        kafka.send(value).await;
+    }
+    let letters = kafka.dead_letters(2).await;
+    eventually("all are dealt with", async || {
+        (api.count("kafka_messages_processed_total{status=\"duplicate\"}").await == 1).then_some(())
+    })
+    .await;
+    assert!(letters.iter().all(|letter| letter.value.as_deref() == Some(wrong.as_bytes())), "{letters:?}");
     assert!(api.stop().await);
 }
 

@@ -52,8 +52,6 @@ pub struct Topic {
     pub logs: Vec<Log>,
     /// By the records' numbers.
     pub fates: Vec<Fate>,
-    /// Ids that stand for a purchase more than once, or for two: never both, for then the order of partitions decides.
-    shared_ids: BTreeSet<Uuid>,
     /// Purchases that stand in the topic more than once: one record's offset may move while another still stands for it.
     repeated: BTreeSet<u32>,
     mode: Mode,
@@ -89,7 +87,6 @@ impl Topic {
             incarnation: 0,
             logs: (0..partitions).map(|_| Log::default()).collect(),
             fates: Vec::new(),
-            shared_ids: BTreeSet::new(),
             repeated: BTreeSet::new(),
             mode,
         }
@@ -140,33 +137,25 @@ impl Topic {
             record.headers.push((b"caf\xe9".to_vec(), Some(vec![0xff])));
         }
         let user = format!("u{}", number % 5);
-        let mut shared = None;
         let (fate, value, id) = match rng.random_range(0..100) {
             0..5 if !plain => return self.mark(partition),
             0..45 => (Fate::Row(number), purchase(Some(fresh), &user, number, number), Some(fresh)),
             45..67 => (Fate::Row(number), purchase(None, &user, number, number), None),
             67..76 => match self.any_id(rng) {
                 Some((id, first)) => {
-                    shared = Some(id);
                     self.repeated.insert(first);
                     (Fate::Row(first), purchase(Some(id), &format!("u{}", first % 5), first, first), None)
                 }
                 None => (Fate::Row(number), purchase(None, &user, number, number), None),
             },
             76..84 => match self.id_in(partition, rng) {
-                Some((id, _)) => {
-                    shared = Some(id);
-                    (Fate::DeadLetter, purchase(Some(id), &user, number, number), None)
-                }
+                Some((id, _)) => (Fate::DeadLetter, purchase(Some(id), &user, number, number), None),
                 None => (Fate::DeadLetter, format!("not json {number}").into_bytes(), None),
             },
             84..90 if !plain => (Fate::DeadLetter, purchase(Some(fresh), "mallory", number, number), None),
             90..93 => (Fate::DeadLetter, Vec::new(), None),
             _ => (Fate::DeadLetter, format!(r#"{{"userid":"{user}","price":-{number}}}"#).into_bytes(), None),
         };
-        if let Some(id) = shared {
-            self.shared_ids.insert(id);
-        }
         record.value = (!value.is_empty()).then_some(value);
         self.fates.push(fate);
         let log = &mut self.logs[partition];
@@ -189,8 +178,7 @@ impl Topic {
     fn id_in(&self, partition: usize, rng: &mut StdRng) -> Option<(Uuid, u32)> {
         let entries = &self.logs[partition].entries;
         let entry = entries.get(rng.random_range(0..entries.len().max(1)))?;
-        let id = entry.id.filter(|id| !self.shared_ids.contains(id))?;
-        Some((id, entry.number?))
+        Some((entry.id?, entry.number?))
     }
 }
 
