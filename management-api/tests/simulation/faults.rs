@@ -177,6 +177,22 @@ impl Cluster {
         for _ in 0..records + 2 {
             topic.write(partition, rng);
         }
+        if state.rng.random_ratio(1, 2) {
+            self.rebalance_in_a_while(&mut state);
+        }
+    }
+
+    /// While transactions take long, so that what is read meanwhile waits for its lane.
+    fn rebalance_in_a_while(&self, state: &mut State) {
+        state.begin(Weather::DatabaseSlow, Duration::from_secs(2));
+        let (world, pause) = (self.world.clone(), state.while_ms(1_500));
+        tokio::spawn(async move {
+            sleep(pause).await;
+            let mut state = world.lock();
+            state.fault(0, "the group deals anew after a cut", [0; 3]);
+            let State { group, rng, .. } = &mut *state;
+            group.rebalance(rng);
+        });
     }
 
     fn change_weather(&mut self) {
