@@ -66,7 +66,7 @@ impl Reading {
             .set("fetch.wait.max.ms", "100")
             .set("queued.max.messages.kbytes", "4096");
         let client: BaseConsumer = client.create()?;
-        let events = EventQueue::of_consumer(client.client().native_ptr());
+        let events = EventQueue::of_consumer(client.client());
         let events = events.ok_or_else(|| KafkaError::Admin("the consumer has no queue".to_owned()))?;
         let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
         let partitions =

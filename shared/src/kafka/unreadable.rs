@@ -84,7 +84,7 @@ impl Probe {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, self.partition, Offset::Offset(offset))?;
         self.client.assign(&list)?;
-        let events = EventQueue::of_consumer(self.client.client().native_ptr());
+        let events = EventQueue::of_consumer(self.client.client());
         let events = events.ok_or_else(|| KafkaError::Admin("the consumer has no queue".to_owned()))?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {

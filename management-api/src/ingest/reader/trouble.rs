@@ -49,6 +49,7 @@ impl Reader {
         self.reload_due = true;
     }
 
+    /// What a lane has no room for is dropped, and read again with the rest.
     fn hand_over_all(&mut self) {
         for number in 0..self.lanes.len() {
             let lane = &self.lanes[number];

@@ -24,6 +24,8 @@ const LOOK: &str = "
 
 /// What the statements of this service need.
 const PRIVILEGES: &[(&str, &str)] = &[
+    // sqlx reads it at each start.
+    ("_sqlx_migrations", "SELECT"),
     ("purchases", "SELECT"),
     ("purchases", "INSERT"),
     ("user_totals", "SELECT"),

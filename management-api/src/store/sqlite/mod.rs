@@ -28,8 +28,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it looks, where SQLite does not wait by itself.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 const TABLES_ARE_THERE: &str = "
-    SELECT count(*) = 5 FROM sqlite_schema WHERE type = 'table'
-        AND name IN ('purchases', 'user_totals', 'consumer_offsets', 'dead_letters', 'skipped_records')";
+    SELECT count(*) = 6 FROM sqlite_schema WHERE type = 'table' AND name IN
+        ('purchases', 'user_totals', 'consumer_offsets', 'leader_epochs', 'dead_letters', 'skipped_records')";
 /// Takes the lock for writing at once: a transaction that began as a reader could fail when it comes to write.
 const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
 

@@ -83,7 +83,7 @@ impl RecordConsumer {
     ) -> Result<Self, KafkaError> {
         let client = options.client_config(config, client_id);
         let client = BaseConsumer::from_config_and_context(&client, Context::new(metrics))?;
-        let events = EventQueue::of_consumer(client.client().native_ptr());
+        let events = EventQueue::of_consumer(client.client());
         let events = events.ok_or_else(|| KafkaError::Admin("the consumer has no queue".to_owned()))?;
         client.subscribe(&[&config.topic])?;
         Ok(Self { topic: config.topic.clone(), group: options.group.clone(), events, client })
@@ -198,7 +198,7 @@ impl RecordConsumer {
         let list = self.list(&positions.collect::<Vec<_>>())?;
         let context = self.client.context();
         context.set_committing(true);
-        self.events.commit(self.client.client().native_ptr(), &list).or_else(|code| {
+        self.events.commit(self.client.client(), &list).or_else(|code| {
             context.commit_ended(false);
             match code {
                 RDKafkaErrorCode::State | RDKafkaErrorCode::NoOffset => Ok(()),

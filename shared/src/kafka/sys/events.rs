@@ -6,10 +6,12 @@ use std::marker::PhantomData;
 use std::time::Duration;
 use std::{ptr, slice};
 
+use rdkafka::ClientContext;
+use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafka;
+
 use rdkafka_sys as sys;
 
 use super::text;
@@ -46,9 +48,9 @@ unsafe impl Sync for EventQueue {}
 
 impl EventQueue {
     /// The queue of a client that is a consumer with a group.
-    pub(in crate::kafka) fn of_consumer(client: *mut RDKafka) -> Option<Self> {
+    pub(in crate::kafka) fn of_consumer<C: ClientContext>(client: &Client<C>) -> Option<Self> {
         // SAFETY: the client is alive; the queue is counted, and destroyed with this value.
-        let queue = unsafe { sys::rd_kafka_queue_get_consumer(client) };
+        let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.native_ptr()) };
         (!queue.is_null()).then_some(Self(queue))
     }
 
@@ -61,13 +63,14 @@ impl EventQueue {
     }
 
     /// Commits offsets in the background; how that ends is an event of this queue.
-    pub(in crate::kafka) fn commit(
+    pub(in crate::kafka) fn commit<C: ClientContext>(
         &self,
-        client: *mut RDKafka,
+        client: &Client<C>,
         offsets: &TopicPartitionList,
     ) -> Result<(), RDKafkaErrorCode> {
+        let (client, offsets) = (client.native_ptr(), offsets.ptr());
         // SAFETY: client, offsets and queue are alive; librdkafka copies the offsets.
-        let code = unsafe { sys::rd_kafka_commit_queue(client, offsets.ptr(), self.0, None, ptr::null_mut()) };
+        let code = unsafe { sys::rd_kafka_commit_queue(client, offsets, self.0, None, ptr::null_mut()) };
         if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code.into()) }
     }
 }
