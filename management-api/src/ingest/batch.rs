@@ -24,8 +24,8 @@ pub struct PendingBatch {
     origins: Vec<Origin>,
     /// Records that can never be stored.
     pub poison: Vec<DeadLetter>,
-    /// Keys, values and headers of all records, one after the other.
-    payloads: Vec<u8>,
+    /// Keys, values and headers of all records, one after the other; shared by the parts of a batch that was cut.
+    payloads: Arc<Vec<u8>>,
     /// What the dead letters take, in bytes.
     poison_bytes: usize,
     /// Whether some id was made of the record's place.
@@ -72,7 +72,7 @@ impl PendingBatch {
         Self {
             batch: Batch { incarnation, rows: Vec::with_capacity(room.records), ..Batch::default() },
             origins: Vec::with_capacity(room.records),
-            payloads: Vec::with_capacity(room.bytes),
+            payloads: Arc::new(Vec::with_capacity(room.bytes)),
             ..Self::default()
         }
     }
@@ -87,7 +87,7 @@ impl PendingBatch {
     pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: (i64, Option<i32>)) {
         let read_at = Timestamp::now();
         let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or(read_at);
-        let origin = Origin::keep(record, sent_at, &mut self.payloads);
+        let origin = Origin::keep(record, sent_at, Arc::make_mut(&mut self.payloads));
         let position = origin.position(&self.batch.incarnation);
         let original_time = position.timestamp_ms.and_then(Timestamp::from_millis).unwrap_or(sent_at);
         let decoded = decode_record(record.value(), position, original_time);
@@ -251,7 +251,7 @@ impl PendingBatch {
         let mut second = Self::new(Arc::clone(&self.batch.incarnation));
         second.batch.rows = self.batch.rows.split_off(middle);
         second.origins = self.origins.split_off(middle);
-        second.payloads.clone_from(&self.payloads);
+        second.payloads = Arc::clone(&self.payloads);
         let mut moves = Vec::new();
         for step in std::mem::take(&mut self.batch.moves) {
             // Everything of a partition up to the first row of the second half is done with the first half.
