@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::config::{KafkaConfig, Secret};
+use shared::config::KafkaConfig;
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Operations, Server};
 use shared::kafka::{ClientMetrics, KafkaError, RecordProducer, TopicAdmin};
@@ -18,6 +18,7 @@ use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
 use crate::metrics::{IngestMetrics, TASKS};
 use crate::routes::{self, ROUTES};
+use crate::state::App;
 use crate::store::{self, Store};
 use crate::waiters::Waiters;
 
@@ -29,23 +30,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the end may take at most beside the requests that still run: the running transactions, and what is above.
 pub const END_MARGIN: Duration = Duration::from_secs(12);
-
-/// What the routes work with.
-#[derive(Clone)]
-pub struct App {
-    /// The database.
-    pub store: Arc<dyn Store>,
-    /// Who waits for a purchase.
-    pub waiters: Arc<Waiters>,
-    /// What callers must present.
-    pub token: Option<Secret<String>>,
-    /// How long a request's body may take.
-    pub body_timeout: Duration,
-    /// What operators can ask about.
-    pub operations: Operations,
-    /// What callers may make the service hold.
-    pub budget: ByteBudget,
-}
 
 /// Why the service cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +200,8 @@ async fn watch_database(
         if let Ok(count) = store.count_dead_letters().await {
             metrics.set_dead_letters_kept(count);
         }
-        metrics.set_connections(store.connections());
+        let connections = store.connections();
+        metrics.set_connections(connections.idle, connections.used);
         tokio::time::sleep(DATABASE_INTERVAL).await;
     }
 }

@@ -1,15 +1,19 @@
 //! The management-api: records every purchase exactly once and serves it back. In reading order:
 
-pub mod app;
 pub mod command;
 pub mod config;
+
+pub mod app;
 pub mod routes;
+pub mod state;
 
 pub mod dead_letters;
 pub mod ingest;
 pub mod partitions;
 pub mod store;
 pub mod waiters;
+
+pub mod letter;
 
 pub mod backoff;
 pub mod metrics;

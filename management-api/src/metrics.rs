@@ -7,9 +7,6 @@ use std::time::Duration;
 use shared::event::Timestamp;
 use shared::metrics::{Buckets, Counter, CounterBy, Gauge, Histogram, Label, Registry, value};
 
-use crate::ingest::PendingBatch;
-use crate::store::{Connections, Recorded};
-
 /// The long-lived tasks and threads of management-api.
 pub const TASKS: [&str; 14] = [
     "database_watch",
@@ -78,6 +75,21 @@ pub struct IngestMetrics {
     estimate: Mutex<Option<f64>>,
     idle_connections: Gauge,
     used_connections: Gauge,
+}
+
+/// What a transaction has done.
+#[derive(Clone, Copy, Debug)]
+pub struct CommittedBatch {
+    /// Rows that it has written.
+    pub inserted: usize,
+    /// Rows that were there before, or stood in the batch before.
+    pub duplicates: usize,
+    /// Rows that it was given.
+    pub rows: usize,
+    /// From the first record's poll to the commit.
+    pub since_poll: Option<Duration>,
+    /// From its beginning to the commit.
+    pub transaction: Duration,
 }
 
 /// How one partition is.
@@ -248,21 +260,21 @@ impl IngestMetrics {
     }
 
     /// A batch was committed.
-    pub fn recorded(&self, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
-        self.count(Outcome::Success, recorded.inserted);
-        self.count(Outcome::Duplicate, recorded.duplicates + batch.repeats);
-        if let Some(began) = batch.began {
-            self.batch_seconds.record(began.elapsed().as_secs_f64());
+    pub fn committed(&self, batch: &CommittedBatch, sent_at: impl Iterator<Item = Timestamp>) {
+        self.count(Outcome::Success, batch.inserted);
+        self.count(Outcome::Duplicate, batch.duplicates);
+        if let Some(since_poll) = batch.since_poll {
+            self.batch_seconds.record(since_poll.as_secs_f64());
         }
-        self.transaction_seconds.record(transaction.as_secs_f64());
-        let records = value(batch.batch.rows.len());
+        self.transaction_seconds.record(batch.transaction.as_secs_f64());
+        let records = value(batch.rows);
         self.batch_records.record(records);
         let now = Timestamp::now().millis();
-        for sent_at in batch.sent_at() {
+        for sent_at in sent_at {
             let millis = i32::try_from(now - sent_at.millis()).unwrap_or(i32::MAX).max(0);
             self.delay_seconds.record(f64::from(millis) / 1e3);
         }
-        self.estimate_capacity(records, transaction);
+        self.estimate_capacity(records, batch.transaction);
     }
 
     fn count(&self, outcome: Outcome, records: usize) {
@@ -281,9 +293,9 @@ impl IngestMetrics {
         self.capacity.set(smooth);
     }
 
-    /// Connections of the pool.
-    pub fn set_connections(&self, connections: Connections) {
-        self.idle_connections.set(f64::from(connections.idle));
-        self.used_connections.set(f64::from(connections.used));
+    /// Connections to the database.
+    pub fn set_connections(&self, idle: u32, used: u32) {
+        self.idle_connections.set(f64::from(idle));
+        self.used_connections.set(f64::from(used));
     }
 }

@@ -5,6 +5,7 @@ pub mod config;
 
 pub mod app;
 pub mod routes;
+pub mod state;
 
 pub mod management_client;
 pub mod publisher;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::metrics::{Counter, CounterBy, Histogram, HttpMetrics, Label, Registry};
-
-use crate::routes::{ROUTES, WATCHED_FAILURES};
+use shared::metrics::{Counter, CounterBy, Histogram, HttpMetrics, Label, Registry, RouteSeries};
 
 const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
 const MANAGEMENT_SECONDS: &str = "management_request_duration_seconds";
@@ -162,16 +160,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers every metric with all its label sets at 0.
+    /// Registers every metric with all its label sets at 0; `series` are those of the routes.
     #[must_use]
-    pub fn new(http_prefix: &str) -> Arc<Self> {
+    pub fn new(http_prefix: &str, series: &[RouteSeries]) -> Arc<Self> {
         let (http_times, http_bounds) = HttpMetrics::buckets(http_prefix);
         let registry = Registry::new(&[
             (&http_times, http_bounds),
             (PUBLISH_SECONDS, &PUBLISH_BUCKETS),
             (MANAGEMENT_SECONDS, &MANAGEMENT_BUCKETS),
         ]);
-        let series: Vec<_> = ROUTES.into_iter().chain(WATCHED_FAILURES).collect();
         let published = "Purchases by what became of them on their way to Kafka.";
         let publish_time = "Time from handing a purchase to the producer to knowing what became of it.";
         let refused = "Requests refused before anything was sent.";
@@ -181,7 +178,7 @@ impl Metrics {
         // Shown at 0: one attempt at a time makes no hedges.
         let _ = CounterBy::<HedgeWinner>::register(&registry, "management_hedges_total", hedges);
         Arc::new(Self {
-            http: Arc::new(HttpMetrics::register(&registry, http_prefix, &series)),
+            http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
             published: CounterBy::register(&registry, "purchases_published_total", published),
             publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
             refused: CounterBy::register(&registry, "http_requests_refused_total", refused),

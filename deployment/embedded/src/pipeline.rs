@@ -62,7 +62,7 @@ impl Pipeline {
         let management = listen(config.management_address, "MANAGEMENT_LISTEN_ADDRESS").await?;
         let broker = InProcessBroker::start(1)?;
         let mut configs = ServiceConfigs::read(config, &broker.bootstrap_servers(), local(&management)?)?;
-        for topic in [&configs.web.kafka.topic, &configs.web.kafka.dead_letter_topic] {
+        for topic in [&configs.web.publisher.kafka.topic, &configs.web.publisher.kafka.dead_letter_topic] {
             broker.create_topic(topic, PARTITIONS)?;
         }
         let recording = Shutdown::new();

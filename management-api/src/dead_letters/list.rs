@@ -10,7 +10,7 @@ use shared::kafka::{ConsumedRecord, KafkaError, read_topic};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::letter::{ERROR, Headers, ORIGINAL_TOPIC, Original, REASON, is_own_header};
+use crate::letter::{ERROR, Headers, ORIGINAL_TOPIC, Original, REASON, is_own_header};
 use crate::store::{KeptLetter, Redrives, Store, StoreError};
 
 /// Where dead letters stand that the database keeps: no topic has such a partition. Their number is the offset there.

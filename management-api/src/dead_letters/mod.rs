@@ -1,14 +1,12 @@
 //! Records that can never be stored: kept in a topic of their own, or in the database where that does not take them; listed,
 //! and sent back when mended.
 
-mod letter;
 mod limits;
 mod list;
 mod producer;
 mod publish;
 mod redrive;
 
-pub use self::letter::{DeadLetter, Headers, Original, is_own_header};
 pub use self::limits::compare_limits;
 pub use self::list::{DATABASE_PARTITION, DeadLetterError, list};
 pub use self::producer::{dead_letter_producer, redrive_producer};

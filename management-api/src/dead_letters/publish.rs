@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use shared::config::KafkaConfig;
 use shared::kafka::{Delivery, OutgoingRecord, PublishError, RecordProducer, Refused};
 
-use super::letter::{DeadLetter, ERROR, OutgoingHeaders, REASON};
 use crate::backoff::Backoff;
+use crate::letter::{DeadLetter, ERROR, OutgoingHeaders, REASON};
 use crate::metrics::IngestMetrics;
 
 /// The longest error text in a header, in bytes.

@@ -8,8 +8,8 @@ use shared::config::KafkaConfig;
 use shared::kafka::{Delivery, OutgoingRecord, PublishError, RecordProducer};
 use tokio::runtime::Handle;
 
-use super::letter::{OutgoingHeaders, REDRIVE};
 use super::list::{DATABASE_PARTITION, DeadLetterError, Entry, for_each_in_topic, next_in_database};
+use crate::letter::{OutgoingHeaders, REDRIVE};
 use crate::store::{Redriven, Store};
 
 /// Which dead letters to send back.

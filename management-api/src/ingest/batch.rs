@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::origin::Origin;
-use crate::dead_letters::DeadLetter;
+use crate::letter::DeadLetter;
 use crate::planted::{self, Bug};
 use crate::store::{Batch, OffsetMove};
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::Ingest;
 use super::batch::PendingBatch;
 use crate::backoff::Backoff;
+use crate::metrics::CommittedBatch;
 use crate::planted::{self, Bug};
 use crate::store::{RecordError, Recorded};
 
@@ -168,5 +169,12 @@ async fn record(ingest: &Ingest, batch: &PendingBatch) -> Result<Recorded, Refus
 
 fn finish(ingest: &Ingest, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
     ingest.waiters.wake(&batch.batch.rows, recorded);
-    ingest.metrics.recorded(batch, recorded, transaction);
+    let committed = CommittedBatch {
+        inserted: recorded.inserted,
+        duplicates: recorded.duplicates + batch.repeats,
+        rows: batch.batch.rows.len(),
+        since_poll: batch.began.map(|began| began.elapsed()),
+        transaction,
+    };
+    ingest.metrics.committed(&committed, batch.sent_at());
 }

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use shared::http::{Observer, Problem, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
 
-use crate::app::App;
+use crate::state::App;
 use crate::store::StoreError;
 
 /// Every route with the status of its success, for metrics that are there from the start.

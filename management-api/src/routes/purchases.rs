@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::openapi::{ReadProblems, Unauthorized};
 use super::unavailable;
-use crate::app::App;
+use crate::state::App;
 use crate::store::{Cursor, PageQuery};
 use crate::waiters::Waiting;
 

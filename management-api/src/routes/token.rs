@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::header;
 use shared::http::{Problem, kinds};
 
-use crate::app::App;
+use crate::state::App;
 
 /// Lets a request pass that carries the token, or any when none is set.
 pub(super) async fn require(State(app): State<App>, request: Request, next: Next) -> Result<Response, Problem> {

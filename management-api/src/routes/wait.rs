@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::openapi::Unauthorized;
 use super::unavailable;
-use crate::app::App;
+use crate::state::App;
 use crate::waiters::Waiting;
 
 /// The most purchases to wait for at once: a whole batch.

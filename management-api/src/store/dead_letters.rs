@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shared::event::{PoisonReason, Timestamp};
 use uuid::Uuid;
 
-use crate::dead_letters::{DeadLetter, Headers, Original};
+use crate::letter::{DeadLetter, Headers, Original};
 
 /// Dead letters in a page at most.
 pub(super) const PAGE_LETTERS: i64 = 200;

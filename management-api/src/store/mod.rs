@@ -17,7 +17,7 @@ use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
 pub use self::cursor::{Cursor, InvalidCursor};
 pub use self::dead_letters::{KeptLetter, Redriven, Redrives};
-use crate::dead_letters::DeadLetter;
+use crate::letter::DeadLetter;
 
 /// The most purchases in one answer.
 const PAGE_MAX: u32 = 1000;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use management_api::dead_letters::DeadLetter;
+use management_api::letter::DeadLetter;
 use management_api::store::{
     Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
     Skipped, Store, StoreError, Unfit,

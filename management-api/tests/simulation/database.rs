@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use management_api::dead_letters::DeadLetter;
+use management_api::letter::DeadLetter;
 use management_api::store::{Batch, OffsetMove, RecordError, Recorded};
 use shared::event::{Purchase, Timestamp};
 use uuid::Uuid;

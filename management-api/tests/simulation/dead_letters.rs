@@ -1,8 +1,8 @@
 //! The dead-letter topic as a process sees it: slow, away, or refusing.
 
 use async_trait::async_trait;
-use management_api::dead_letters::DeadLetter;
 use management_api::ingest::DeadLetterSink;
+use management_api::letter::DeadLetter;
 use rand::RngExt;
 
 use crate::world::{State, Weather, World};

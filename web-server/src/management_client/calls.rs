@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::ManagementConfig;
 use super::attempt::Failure;
-use crate::config::ManagementConfig;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod answer;
 mod attempt;
 pub mod calls;
+mod config;
 mod replicas;
 
 use std::fmt::Write as _;
@@ -22,9 +23,9 @@ use uuid::Uuid;
 pub use self::answer::Answer;
 use self::attempt::{Call, Connections, Failure, Way, attempt};
 use self::calls::{Budgets, CallKind, Place};
+pub use self::config::ManagementConfig;
 pub use self::replicas::ReplicaUrl;
 use self::replicas::{Replica, Replicas};
-use crate::config::ManagementConfig;
 use crate::metrics::{ManagementOutcome, Metrics};
 
 /// Replicas tried one after the other within one call's deadline.

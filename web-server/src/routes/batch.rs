@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use super::intake::{Intake, Taken, Wait, parse_purchase, refuse_before_body};
 use super::schemas::{BatchRequest, BuyHeaders, BuyProblems};
-use crate::app::AppState;
 use crate::in_flight::Slot;
 use crate::publisher::{NotPublished, Publishing, Receipt};
+use crate::state::AppState;
 
 /// The most purchases of one batch.
 const ITEMS_MAX: usize = 500;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::intake::{Intake, Taken, parse_purchase, refuse_before_body};
 use super::schemas::{BuyHeaders, BuyProblems, BuyRequest};
-use crate::app::AppState;
+use crate::state::AppState;
 
 /// What the buyer is told.
 #[derive(Serialize, ToSchema)]
@@ -74,7 +74,8 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
         Taken::Accepted => (StatusCode::ACCEPTED, "accepted", "purchase accepted", json),
         Taken::Recorded(stored) => (StatusCode::CREATED, "recorded", "purchase recorded", purchase_json(&stored)),
     };
-    let receipt = KafkaReceipt { topic: &app.config.kafka.topic, partition: receipt.partition, offset: receipt.offset };
+    let receipt =
+        KafkaReceipt { topic: &app.config.publisher.kafka.topic, partition: receipt.partition, offset: receipt.offset };
     let purchase_id = purchase.purchase_id;
     Ok(answer(code, &BuyAnswer { status, message, purchase_id, data: &data, receipt }))
 }

@@ -11,11 +11,11 @@ use shared::event::{
 use shared::http::{Problem, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::in_flight::Slot;
 use crate::management_client::calls::Place;
 use crate::metrics::Refusal;
 use crate::publisher::{NotPublished, Publishing, PurchaseRecord};
+use crate::state::App;
 
 /// When a caller whose purchase failed may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;

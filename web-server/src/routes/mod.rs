@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use shared::http::{Observer, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
 
-use crate::app::AppState;
+use crate::state::AppState;
 
 /// Each route's method, path and success status.
 pub const ROUTES: [RouteSeries; 12] = [
@@ -34,6 +34,11 @@ pub const ROUTES: [RouteSeries; 12] = [
 /// What a service level counts, or leaves out. A series that begins with its first failure has no rate then, and an alert would
 /// miss it. 499: the caller's connection broke.
 pub const WATCHED_FAILURES: [RouteSeries; 3] = [("POST", "/buy", 499), ("POST", "/buy", 503), ("POST", "/buy", 504)];
+
+/// The series that are there from the start.
+pub fn series() -> Vec<RouteSeries> {
+    ROUTES.into_iter().chain(WATCHED_FAILURES).collect()
+}
 
 /// All routes behind the one middleware.
 pub fn router(app: AppState, observer: Observer) -> Router {

@@ -14,8 +14,8 @@ use shared::http::{Counted, Name, Problem, Query, RequestContext, kinds, parse_w
 use uuid::Uuid;
 
 use super::schemas::{LimitParameter, PageParameters, PreferHeader, ReadProblems, TimeoutParameter};
-use crate::app::AppState;
 use crate::metrics::Refusal;
+use crate::state::AppState;
 
 /// Default and limits of `timeout`, in milliseconds.
 const TIMEOUT_MS: (u32, std::ops::RangeInclusive<u32>) = (2_000, 50..=30_000);

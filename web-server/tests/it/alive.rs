@@ -43,7 +43,7 @@ async fn a_task_that_dies_starts_anew() {
 #[tokio::test]
 async fn a_task_that_dies_before_its_work_is_done_starts_anew() {
     let server = Server::unready(&[("KAFKA_CREATE_TOPICS", "false")], |config| {
-        config.kafka.topic = "made-later".to_owned();
+        config.publisher.kafka.topic = "made-later".to_owned();
     })
     .await;
     server.shutdown.faults().kill("topics");

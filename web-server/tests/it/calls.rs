@@ -41,7 +41,7 @@ fn asked(replicas: &[FakeManagement]) -> usize {
 async fn command(urls: &str, deadline: Duration) -> Result<Answer, Problem> {
     let mut settings = Settings::from_pairs([("CUSTOMER_MGMT_API_URL", urls)]);
     let (config, supervisor) = (Config::read(&mut settings), Supervisor::alone());
-    let metrics = Metrics::new("");
+    let metrics = Metrics::new("", &[]);
     let budget = ByteBudget::new(config.http.memory_max, &metrics.http, shared::metrics::Counter::noop());
     let client = ManagementClient::start(&config.management, budget, metrics, &supervisor);
     let context = RequestContext::from_headers(&HeaderMap::new());

@@ -307,7 +307,7 @@ async fn health_is_answered_when_connections_take_all_the_room() {
 fn a_panic_outside_of_every_handler_gives_its_place_back() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let metrics = web_server::metrics::Metrics::new("");
+        let metrics = web_server::metrics::Metrics::new("", &[]);
         let limits = ServerLimits {
             connections: 2,
             header_timeout: DEADLINE,

@@ -37,7 +37,7 @@ async fn without_a_broker_purchases_are_refused_and_come_back_with_it() {
 #[tokio::test]
 async fn starting_before_kafka_is_fine() {
     let server = Server::unready(&[("KAFKA_CREATE_TOPICS", "false")], |config| {
-        config.kafka.topic = "made-later".to_owned();
+        config.publisher.kafka.topic = "made-later".to_owned();
     })
     .await;
     let answer = server.client.buy().await;
@@ -161,7 +161,7 @@ async fn a_full_queue_refuses_at_once() {
 #[tokio::test]
 async fn no_report_before_the_deadline_is_504_with_the_id() {
     let linger = ("KAFKA_PRODUCER_LINGER_US", "1000000");
-    let server = Server::with(&[linger], |config| config.publish_deadline = Duration::from_millis(200)).await;
+    let server = Server::with(&[linger], |config| config.publisher.deadline = Duration::from_millis(200)).await;
     let answer = server.client.buy().await;
     assert_eq!(answer.status, 504);
     let problem = answer.problem("outcome-unknown");
@@ -184,7 +184,7 @@ async fn no_report_before_the_deadline_is_504_with_the_id() {
 #[tokio::test]
 async fn what_could_not_be_delivered_at_the_end_is_told() {
     let settings = [("FLUSH_TIMEOUT_MS", "100"), ("KAFKA_PRODUCER_LINGER_US", "1000000")];
-    let server = Server::with(&settings, |config| config.publish_deadline = Duration::from_millis(50)).await;
+    let server = Server::with(&settings, |config| config.publisher.deadline = Duration::from_millis(50)).await;
     assert_eq!(server.client.buy().await.status, 504);
     server.broker.set_broker_up(1, false).unwrap();
     server.shutdown.stop();

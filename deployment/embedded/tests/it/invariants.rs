@@ -68,6 +68,79 @@ fn services_do_not_depend_on_each_other() {
     assert!(!manifest("management-api").contains("web-server"));
 }
 
+/// A service's modules from the bottom up; each may name those of the rows above its own.
+const WEB_SERVER: [&[&str]; 7] = [
+    &["in_flight", "metrics"],
+    &["management_client", "publisher"],
+    &["config"],
+    &["state"],
+    &["routes"],
+    &["app"],
+    &["command"],
+];
+/// As above.
+const MANAGEMENT_API: [&[&str]; 10] = [
+    &["backoff", "letter", "metrics"],
+    &["store"],
+    &["dead_letters", "planted", "waiters"],
+    &["ingest"],
+    &["partitions"],
+    &["config"],
+    &["state"],
+    &["routes"],
+    &["app"],
+    &["command"],
+];
+
+/// The modules of a service that are named in a text.
+fn named_modules(text: &str) -> impl Iterator<Item = &str> {
+    text.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|letter: char| !letter.is_ascii_lowercase() && letter != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+#[test]
+fn modules_name_only_those_below_them() {
+    for (service, rows) in [("web-server", WEB_SERVER.as_slice()), ("management-api", MANAGEMENT_API.as_slice())] {
+        let source = root().join(service).join("src");
+        let row_of = |module: &str| rows.iter().position(|row| row.contains(&module));
+        for (path, text) in files(&source, ".rs") {
+            let place = path.strip_prefix(&source).unwrap().with_extension("");
+            let module = place.iter().next().unwrap().to_string_lossy().into_owned();
+            if ["lib", "main"].contains(&module.as_str()) {
+                continue;
+            }
+            let row =
+                row_of(&module).unwrap_or_else(|| panic!("give {service}'s module {module} a place in the order here"));
+            for named in named_modules(&text).filter(|named| *named != module) {
+                assert!(
+                    row_of(named).is_some_and(|other| other < row),
+                    "{service}: {module} names {named}, which is not below it. What both need goes into a module below \
+                     both; what {named} knows and {module} must do comes as an argument ({})",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn paths_in_the_documents_exist() {
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |name: &&str| {
+            let first = name.split('/').next().unwrap_or_default();
+            let ours = ["shared", "web-server", "management-api", "deployment", "keda", "grafana"].contains(&first);
+            ours && name.contains('/') && !name.contains(['*', '{', ' ', '<'])
+        };
+        for path in quoted.filter(is_path) {
+            assert!(root().join(path).exists(), "{document} names {path}, which is not there");
+        }
+    }
+}
+
 #[test]
 fn every_dependency_is_used_by_its_crate() {
     for crate_folder in ["shared", "web-server", "management-api", "deployment/embedded", "deployment/stack"] {

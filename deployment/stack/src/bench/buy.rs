@@ -27,6 +27,9 @@ const SECONDS: u64 = 8;
 const WARM_UP: Duration = Duration::from_secs(2);
 
 const OPEN_LOOP_PER_SECOND: f64 = 5_000.0;
+/// The second open loop: so many connections, at this part of what they reach in a closed one.
+const MANY_CONNECTIONS: usize = 512;
+const PART_OF_PEAK: f64 = 0.6;
 const OPEN_LOOP_SECONDS: u64 = 20;
 const OPEN_LOOP_REPEATS: usize = 3;
 /// Connections of the open loop: so many answers may be outstanding before a slow server delays the sender.
@@ -55,7 +58,7 @@ pub async fn closed_loop(world: &mut World) -> Result<Vec<Row>> {
     let web = world.web_server("bench-buy", None).await?;
     let baseline = BaselineServer::start(world).await?;
     let mut rows = Vec::new();
-    for connections in [64, 512] {
+    for connections in [1, 64] {
         let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
         for number in 0..world.size.repeats(ROUNDS) {
             if number % 2 == 0 {
@@ -80,17 +83,30 @@ fn compare(connections: usize, ours: &Rounds, theirs: &Rounds) -> Vec<Row> {
     let row = |what: &str, unit, value: fn(&Round) -> f64| {
         own(what, unit, value).beside(NAME, &theirs.0.iter().map(value).collect::<Vec<_>>())
     };
-    vec![
-        row("requests", Unit::PerSecond, |round| round.load.per_second()).target(Target::RatioAtLeast(0.36)),
-        row("CPU of web-server a request", Unit::Micros, |round| micros_each(round.cpu, round.load.requests))
-            .target(Target::RatioAtMost(2.2)),
+    let mut rows = vec![
+        row("requests", Unit::PerSecond, |round| round.load.per_second()),
+        row("CPU of web-server a request", Unit::Micros, |round| micros_each(round.cpu, round.load.requests)),
         row("p50", Unit::Millis, |round| round.load.p50 / 1e3),
-        row("p99", Unit::Millis, |round| round.load.p99 / 1e3).target(Target::AtMost(7.0)),
+        row("p99", Unit::Millis, |round| round.load.p99 / 1e3),
         row("p99.9", Unit::Millis, |round| round.load.p999 / 1e3),
-        own("CPU of Kafka a purchase", Unit::Micros, |round| micros_each(round.broker_cpu, round.load.requests))
-            .target(Target::AtMost(6.0)),
+        own("CPU of Kafka a purchase", Unit::Micros, |round| micros_each(round.broker_cpu, round.load.requests)),
         row("RSS of web-server", Unit::Mebibytes, |round| mebibytes(round.rss_bytes)).target(Target::AtMost(40.0)),
-    ]
+    ];
+    // One caller alone asks how long a purchase takes; many, how much a machine can do.
+    let targets: &[(usize, Target)] = if connections == 1 {
+        &[(2, Target::AtMost(0.6))]
+    } else {
+        &[
+            (0, Target::RatioAtLeast(0.47)),
+            (1, Target::RatioAtMost(1.7)),
+            (3, Target::AtMost(6.0)),
+            (5, Target::AtMost(5.0)),
+        ]
+    };
+    for (row, target) in targets {
+        rows[*row] = rows[*row].clone().target(*target);
+    }
+    rows
 }
 
 async fn web_round(world: &World, web: &Service, connections: usize) -> Result<Round> {
@@ -139,24 +155,34 @@ impl BaselineServer {
 /// A fixed rate, whatever the server does; latencies count from the moment a purchase was due.
 pub async fn open_loop(world: &mut World) -> Result<Vec<Row>> {
     let web = world.web_server("bench-open-loop", None).await?;
+    let plan = open_loop_plan(&web, OPEN_LOOP_PER_SECOND, world.size.time(OPEN_LOOP_SECONDS));
+    let mut rows = open_loop_rows(world, "5,000 purchases/s", plan, [10.0, 30.0]).await;
+    let peak = web_round(world, &web, MANY_CONNECTIONS).await?.load.per_second();
+    let plan = open_loop_plan(&web, PART_OF_PEAK * peak, world.size.time(OPEN_LOOP_SECONDS));
+    let plan = LoadPlan { connections: MANY_CONNECTIONS, ..plan };
+    rows.extend(open_loop_rows(world, "512 connections at 60 % of their peak", plan, [10.0, 50.0]).await);
+    Ok(rows)
+}
+
+/// `at_most`: what p99 and p99.9 may be, in milliseconds.
+async fn open_loop_rows(world: &World, name: &str, plan: LoadPlan, at_most: [f64; 2]) -> Vec<Row> {
     let (mut p50, mut p99, mut p999, mut errors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..world.size.repeats(OPEN_LOOP_REPEATS) {
-        let plan = open_loop_plan(&web, OPEN_LOOP_PER_SECOND, world.size.time(OPEN_LOOP_SECONDS));
-        let mut report = Load::run(plan).await;
+        let mut report = Load::run(plan.clone()).await;
         p50.push(millis(report.latencies.quantile(500)));
         p99.push(millis(report.latencies.quantile(990)));
         p999.push(millis(report.latencies.quantile(999)));
         errors.push(float(report.given_up));
     }
     let row = |what: &str, unit, values: &[f64]| {
-        Row::new(Section::OpenLoop, format!("/buy, open loop, 5,000 purchases/s: {what}"), unit, values)
+        Row::new(Section::OpenLoop, format!("/buy, open loop, {name}: {what}"), unit, values)
     };
-    Ok(vec![
+    vec![
         row("p50", Unit::Millis, &p50),
-        row("p99", Unit::Millis, &p99).target(Target::AtMost(10.0)),
-        row("p99.9", Unit::Millis, &p999).target(Target::AtMost(30.0)),
+        row("p99", Unit::Millis, &p99).target(Target::AtMost(at_most[0])),
+        row("p99.9", Unit::Millis, &p999).target(Target::AtMost(at_most[1])),
         row("errors", Unit::Count, &errors).target(Target::AtMost(0.0)),
-    ])
+    ]
 }
 
 /// The same purchase at a rate for a time.

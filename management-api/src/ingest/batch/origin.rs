@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::event::{Poison, RecordPosition, Timestamp};
 use shared::kafka::{ConsumedRecord, RecordHeader};
 
-use crate::dead_letters::{DeadLetter, Original, is_own_header};
+use crate::letter::{DeadLetter, Original, is_own_header};
 
 /// Where a record stood in Kafka, and where its bytes are in the batch's payloads. Kept small: tens of thousands are held.
 #[derive(Clone, Debug)]

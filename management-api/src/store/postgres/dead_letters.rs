@@ -8,7 +8,7 @@ use sqlx::{FromRow, Postgres, Row as _};
 use uuid::Uuid;
 
 use super::{answer, session};
-use crate::dead_letters::DeadLetter;
+use crate::letter::DeadLetter;
 use crate::store::StoreError;
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,

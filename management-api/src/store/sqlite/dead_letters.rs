@@ -5,7 +5,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use crate::dead_letters::DeadLetter;
+use crate::letter::DeadLetter;
 use crate::store::StoreError;
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,

@@ -1,6 +1,6 @@
 //! Dead letters that the database keeps: with their offset's move, once, untouched.
 
-use management_api::dead_letters::{DeadLetter, Original};
+use management_api::letter::{DeadLetter, Original};
 use management_api::store::{Batch, RecordError, Redriven, Store};
 use shared::event::PoisonReason;
 

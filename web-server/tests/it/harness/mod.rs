@@ -16,9 +16,11 @@ use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use web_server::Config;
-use web_server::app::{App, RunError};
+use web_server::app::{RunError, serve};
 use web_server::metrics::Metrics;
 use web_server::publisher::PurchasePublisher;
+use web_server::routes;
+use web_server::state::App;
 
 pub use self::broker::read_records;
 pub use self::client::{Answer, Client};
@@ -99,10 +101,10 @@ pub struct FakeServer {
 impl FakeServer {
     pub async fn start(publisher: Arc<dyn PurchasePublisher>) -> Self {
         let config = config(&[], &[], &FakeManagement::start().await);
-        let app = App::new(config, publisher, Metrics::new(""), Supervisor::alone());
+        let app = App::new(config, publisher, Metrics::new("", &routes::series()), Supervisor::alone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());
-        Self { client, running: tokio::spawn(app.serve(listener)) }
+        Self { client, running: tokio::spawn(serve(app, listener)) }
     }
 
     pub async fn metric(&self, series: &str) -> Option<f64> {

@@ -1,5 +1,7 @@
 //! Purchases on their way to Kafka. Here the guarantee is made that a 2xx gives.
 
+mod config;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 use uuid::Uuid;
 
-use crate::config::Config;
+pub use self::config::PublisherConfig;
 use crate::metrics::{Metrics, PublishOutcome, Refusal};
 
 /// What we call ourselves towards Kafka, and the CloudEvents source of our records.
@@ -97,11 +99,15 @@ impl KafkaPublisher {
     ///
     /// # Errors
     /// When the settings are not taken.
-    pub fn build(config: &Config, metrics: Arc<Metrics>, supervisor: &Supervisor) -> Result<Arc<Self>, KafkaError> {
+    pub fn build(
+        config: &PublisherConfig,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<Arc<Self>, KafkaError> {
         Ok(Arc::new(Self {
             producer: RecordProducer::new(&config.kafka, CLIENT_ID, config.producer.clone(), supervisor)?,
             topic: config.kafka.topic.clone(),
-            deadline: config.publish_deadline,
+            deadline: config.deadline,
             started: AtomicBool::new(false),
             metrics,
         }))

@@ -7,21 +7,21 @@ use shared::kafka::{ConsumedRecord, HeaderRef, RecordHeader};
 use uuid::Uuid;
 
 /// Header: why the record is dead.
-pub(super) const REASON: &str = "dead_letter_reason";
+pub(crate) const REASON: &str = "dead_letter_reason";
 /// Header: the same in words.
-pub(super) const ERROR: &str = "dead_letter_error";
+pub(crate) const ERROR: &str = "dead_letter_error";
 /// Header of a dead letter that was sent back: the how manieth time it was.
-pub(super) const REDRIVE: &str = "dead_letter_redrive";
+pub(crate) const REDRIVE: &str = "dead_letter_redrive";
 /// Header: the topic it was read from.
-pub(super) const ORIGINAL_TOPIC: &str = "original_topic";
+pub(crate) const ORIGINAL_TOPIC: &str = "original_topic";
 /// Header: its partition there.
-pub(super) const ORIGINAL_PARTITION: &str = "original_partition";
+pub(crate) const ORIGINAL_PARTITION: &str = "original_partition";
 /// Header: its offset there.
-pub(super) const ORIGINAL_OFFSET: &str = "original_offset";
+pub(crate) const ORIGINAL_OFFSET: &str = "original_offset";
 /// Header: the life of the topic that the offset belongs to.
-pub(super) const ORIGINAL_INCARNATION: &str = "original_incarnation";
+pub(crate) const ORIGINAL_INCARNATION: &str = "original_incarnation";
 /// Header: the record's own time there, in milliseconds since 1970.
-pub(super) const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
+pub(crate) const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
 
 /// Whether a header is one of those above, and so says nothing of the record itself.
 #[must_use]
@@ -107,14 +107,14 @@ impl Original {
 }
 
 /// The headers of a record that is sent: the original's, as they are, and behind them where it stood.
-pub(super) struct OutgoingHeaders(Headers);
+pub(crate) struct OutgoingHeaders(Headers);
 
 impl OutgoingHeaders {
-    pub(super) fn of(letter: &DeadLetter, topic: &str) -> Self {
+    pub(crate) fn of(letter: &DeadLetter, topic: &str) -> Self {
         Self::of_original(letter.headers.clone(), &letter.original, topic)
     }
 
-    pub(super) fn of_original(mut headers: Headers, original: &Original, topic: &str) -> Self {
+    pub(crate) fn of_original(mut headers: Headers, original: &Original, topic: &str) -> Self {
         headers.retain(|(name, _)| !is_own_header(name));
         let mut headers = Self(headers);
         headers.set(ORIGINAL_TOPIC, topic.to_owned());
@@ -127,11 +127,11 @@ impl OutgoingHeaders {
         headers
     }
 
-    pub(super) fn set(&mut self, name: &str, value: String) {
+    pub(crate) fn set(&mut self, name: &str, value: String) {
         self.0.push((name.as_bytes().to_vec(), Some(value.into_bytes())));
     }
 
-    pub(super) fn borrowed(&self) -> Vec<HeaderRef<'_>> {
+    pub(crate) fn borrowed(&self) -> Vec<HeaderRef<'_>> {
         self.0.iter().map(|(name, value)| (name.as_slice(), value.as_deref())).collect()
     }
 }

@@ -1,0 +1,27 @@
+//! What handlers get.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::config::Secret;
+use shared::http::{ByteBudget, Operations};
+
+use crate::store::Store;
+use crate::waiters::Waiters;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct App {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Who waits for a purchase.
+    pub waiters: Arc<Waiters>,
+    /// What callers must present.
+    pub token: Option<Secret<String>>,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// What operators can ask about.
+    pub operations: Operations,
+    /// What callers may make the service hold.
+    pub budget: ByteBudget,
+}

@@ -1,0 +1,152 @@
+//! What handlers get: the parts, and the limits that they keep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::health::Readiness;
+use shared::http::{ByteBudget, Operations, Problem, WAIT_MAX};
+use shared::shutdown::Shutdown;
+use shared::supervise::Supervisor;
+
+use crate::config::Config;
+use crate::in_flight::{InFlightLimit, Slot};
+use crate::management_client::ManagementClient;
+use crate::metrics::{Metrics, Refusal};
+use crate::publisher::PurchasePublisher;
+
+/// When a refused caller may come again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What handlers get.
+pub type AppState = Arc<App>;
+
+/// What the routes share.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The way to Kafka.
+    pub publisher: Arc<dyn PurchasePublisher>,
+    /// The way to management-api.
+    pub management: ManagementClient,
+    /// What operators can ask about.
+    pub operations: Operations,
+    /// What callers may make the service hold.
+    pub budget: ByteBudget,
+    /// What is counted, and what `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// How far the end has come.
+    pub shutdown: Shutdown,
+    pub(crate) supervisor: Supervisor,
+    purchases_in_flight: InFlightLimit,
+    batches_in_flight: InFlightLimit,
+}
+
+/// A request that found a free place as it came.
+pub struct Admission<'a> {
+    app: &'a App,
+    limit: &'a InFlightLimit,
+}
+
+impl App {
+    /// Brings the parts together; the publisher may be a fake.
+    pub fn new(
+        config: Config,
+        publisher: Arc<dyn PurchasePublisher>,
+        metrics: Arc<Metrics>,
+        supervisor: Supervisor,
+    ) -> AppState {
+        let shutdown = supervisor.shutdown().clone();
+        let (start, kafka, draining) = (Arc::clone(&publisher), Arc::clone(&publisher), shutdown.clone());
+        // Without Kafka reads go on, and buyers are told to come again: better than no server to connect to.
+        let mut readiness =
+            Readiness::default()
+                .with_readiness("kafka", move || start.check_start())
+                .with_health("kafka", move || kafka.check())
+                .with("draining", move || {
+                    if draining.is_draining() { Err("the service is ending".to_owned()) } else { Ok(()) }
+                });
+        if let Some(admission) = config.admission.clone() {
+            readiness = readiness.with_start("recording", move || admission());
+        }
+        let operations = Operations {
+            readiness,
+            registry: metrics.registry.clone(),
+            metrics: Arc::clone(&metrics.http),
+            address: config.http.operations_address,
+        };
+        let refusals = metrics.refusals(Refusal::Memory);
+        let budget = ByteBudget::new(config.http.memory_max, &metrics.http, refusals);
+        Arc::new(Self {
+            operations,
+            budget: budget.clone(),
+            management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &supervisor),
+            purchases_in_flight: InFlightLimit::new(config.in_flight_max),
+            batches_in_flight: InFlightLimit::new(config.batches_in_flight_max),
+            config,
+            publisher,
+            metrics,
+            shutdown,
+            supervisor,
+        })
+    }
+
+    /// Lets a purchase request in, or refuses it before its body is read.
+    ///
+    /// # Errors
+    /// 503 when too many are in flight or the service is ending.
+    pub fn admit_purchase(&self) -> Result<Admission<'_>, Problem> {
+        self.admit(&self.purchases_in_flight)
+    }
+
+    /// Lets a batch in, or refuses it before its body is read.
+    ///
+    /// # Errors
+    /// 503 when too many are in flight or the service is ending.
+    pub fn admit_batch(&self) -> Result<Admission<'_>, Problem> {
+        self.admit(&self.batches_in_flight)
+    }
+
+    fn admit<'a>(&'a self, limit: &'a InFlightLimit) -> Result<Admission<'a>, Problem> {
+        // Only a request that comes after the listener has closed, on a connection not yet ended.
+        if self.shutdown.is_stopped() {
+            return Err(self.refuse(Refusal::Draining));
+        }
+        if limit.has_room() { Ok(Admission { app: self, limit }) } else { Err(self.refuse(Refusal::InFlight)) }
+    }
+
+    /// Asks, before anything is sent, whether what comes after Kafka can take purchases.
+    ///
+    /// # Errors
+    /// 503 when it cannot.
+    pub fn check_admission(&self) -> Result<(), Problem> {
+        let Some(Err(reason)) = self.config.admission.as_ref().map(|check| check()) else { return Ok(()) };
+        tracing::debug!(reason, "purchase refused");
+        Err(self.refuse(Refusal::Shedding))
+    }
+
+    /// Counts a refused request and makes its answer.
+    pub fn refuse(&self, reason: Refusal) -> Problem {
+        self.metrics.refused(reason);
+        Problem::unavailable(reason.advice(), RETRY_AFTER_SECONDS)
+    }
+
+    /// How long a caller who asked for `wait` is kept waiting for the record; nothing for not at all.
+    pub fn recording_wait(&self, wait: Option<Duration>) -> Option<Duration> {
+        let asked = wait.filter(|wait| !wait.is_zero());
+        if self.config.always_wait {
+            Some(asked.unwrap_or(self.config.publisher.deadline.min(WAIT_MAX)))
+        } else {
+            asked
+        }
+    }
+}
+
+impl Admission<'_> {
+    /// Takes the request's place, once its body is here: who is slow to send it keeps nobody else out.
+    ///
+    /// # Errors
+    /// 503 when others have taken the last place meanwhile.
+    pub fn enter(self) -> Result<Slot, Problem> {
+        self.limit.enter().ok_or_else(|| self.app.refuse(Refusal::InFlight))
+    }
+}
