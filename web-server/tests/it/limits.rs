@@ -1,5 +1,7 @@
 //! Sizes, times and shapes of requests, and the answers that every path has in common.
 
+use std::time::{Duration, Instant};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -33,6 +35,12 @@ async fn a_slow_body_is_408_and_does_not_hold_the_connection() {
         let answer = server.client.raw(head.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.contains("urn:purchase:body-too-slow"), "{answer}");
+    }
+    let mut drip = send_head(&server, "/buy", 999).await;
+    let started = Instant::now();
+    while drip.write_all(b" ").await.is_ok() && drip.try_read(&mut [0]).is_err() {
+        assert!(started.elapsed() < DEADLINE, "a body that never stands still has no more time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

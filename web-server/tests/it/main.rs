@@ -9,6 +9,7 @@ mod buy;
 mod calls;
 mod command_line;
 mod connections;
+mod crowds;
 mod faults;
 mod guarantee;
 mod hang_ups;

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 pub(super) enum Phase {
     /// Nothing of a request has come yet.
     Idle,
+    /// A request has come, and waits for room.
+    Waiting,
     /// The head of a request has begun.
     Head,
     /// A request is being answered.
@@ -84,7 +86,7 @@ impl Activity {
     /// Since when no request is being answered, if none is.
     pub(super) fn unused_since(&self) -> Option<u64> {
         match self.phase_since() {
-            (Phase::Serving | Phase::Answered, _) => None,
+            (Phase::Waiting | Phase::Serving | Phase::Answered, _) => None,
             (Phase::Idle | Phase::Head | Phase::Lingering, since) => Some(since),
         }
     }
@@ -93,9 +95,10 @@ impl Activity {
         let phase = self.phase.load(Ordering::Relaxed);
         let name = match phase & 7 {
             0 => Phase::Idle,
-            1 => Phase::Head,
-            2 => Phase::Serving,
-            3 => Phase::Answered,
+            1 => Phase::Waiting,
+            2 => Phase::Head,
+            3 => Phase::Serving,
+            4 => Phase::Answered,
             _ => Phase::Lingering,
         };
         (name, phase >> 3)
@@ -103,7 +106,7 @@ impl Activity {
 
     /// Bytes have come from the caller.
     pub(super) fn received(&self) {
-        if matches!(self.phase(), Phase::Idle | Phase::Answered) {
+        if matches!(self.phase(), Phase::Idle | Phase::Waiting | Phase::Answered) {
             self.enter(Phase::Head);
         }
     }
@@ -162,6 +165,12 @@ impl Activity {
     pub(super) fn tell(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::Relaxed);
         self.told.notify_one();
+    }
+
+    /// Takes an order to make room back: a request has come first.
+    pub(super) fn stay(&self) {
+        let (from, to) = (Order::MakeRoom as u8, Order::None as u8);
+        let _ = self.order.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Waits until the connection is told something.

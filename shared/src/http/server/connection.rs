@@ -39,6 +39,8 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 /// Who reads an answer more slowly than this, in bytes a second, in the long run, is cut off: a caller who reads a byte now
 /// and then would hold it for days. Far below any modem; Kestrel has 240.
 const READ_RATE_MIN: u64 = 4 * 1024;
+/// How long a connection that can only be refused may take to say what it wants: the reserve is for others too.
+const NEWCOMER_REST: Duration = Duration::from_secs(2);
 /// When the server ends, who reads nothing is not waited for any longer than this.
 const ANSWER_TIMEOUT_AT_END: Duration = Duration::from_secs(2);
 /// What a caller may still send after its last answer, and for how long: it is read and thrown away, because closing a socket
@@ -92,6 +94,8 @@ pub(super) async fn run(stream: TcpStream, place: Place, shared: Arc<Shared>) {
 /// Waits, without any buffer, for the first byte of a request. Says no when the connection is to be closed instead.
 async fn rest(socket: &Socket, place: &Place, shared: &Shared) -> bool {
     let (_, age) = place.activity.phase_age();
+    let keep_alive = shared.limits.keep_alive_timeout;
+    let limit = if place.is_crowded { NEWCOMER_REST.min(keep_alive) } else { keep_alive };
     let mut readable = pin!(socket.readable());
     let told = async {
         // An end is no order to leave who has just begun to speak.
@@ -103,13 +107,16 @@ async fn rest(socket: &Socket, place: &Place, shared: &Shared) -> bool {
         biased;
         readable = &mut readable => readable,
         () = told => false,
-        () = sleep(shared.limits.keep_alive_timeout.saturating_sub(age)) => false,
+        () = sleep(limit.saturating_sub(age)) => false,
     }
 }
 
 /// Room for a request; when there is none, room for refusing it, and that it is so.
 async fn room(place: &Place, shared: &Shared) -> Option<(BytePermit, bool)> {
     let deadline = Instant::now() + shared.limits.header_timeout;
+    // Nobody else's request is worth more than this one, which has come already.
+    place.activity.enter(Phase::Waiting);
+    place.activity.stay();
     let mut asked = false;
     while Instant::now() < deadline && place.activity.order() < Order::CutOff {
         let room = if place.is_crowded { None } else { shared.budget.take_for(Purpose::Connection, IN_USE_BYTES) };
