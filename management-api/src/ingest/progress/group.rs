@@ -69,6 +69,7 @@ impl Group {
             }
             _ => {}
         }
+        // While the group does not tell who has what, a member of it counts as well: it may be a spare one, and lag is watched.
         let idle = assigned == 0 && self.idle_since.is_some_and(|since| since.elapsed() >= PATIENCE);
         match self.covered.filter(|covered| idle && *covered < self.partition_count) {
             None => Ok(()),
