@@ -90,7 +90,9 @@ pub async fn run(folder: &Path, plan: &WrkPlan) -> Result<WrkReport> {
     let script = folder.join(format!("wrk-{number}.lua"));
     fs::write(&script, format!("{SCRIPT}wrk.body = [[{}]]\n", plan.body)).doing("writing wrk's script")?;
     let mut command = Command::new(program()?);
-    command.args(["--threads", "2", "--timeout", "10s", "--latency"]);
+    // It refuses more threads than connections.
+    let threads = plan.connections.min(2).to_string();
+    command.args(["--threads", &threads, "--timeout", "10s", "--latency"]);
     command.arg(format!("--connections={}", plan.connections)).arg(format!("--duration={}s", plan.time.as_secs()));
     command.arg("--script").arg(&script).arg(format!("http://{}/buy", plan.address));
     let log = folder.join(format!("wrk-{number}.log"));
