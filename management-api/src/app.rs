@@ -178,9 +178,9 @@ fn start_background(supervisor: &Supervisor, app: &App, ingest: &Ingest, kafka: 
     let (waiters, ending) = (Arc::clone(&app.waiters), shutdown.clone());
     let (store, progress, metrics) =
         (Arc::clone(&app.store), Arc::clone(&ingest.progress), Arc::clone(&ingest.metrics));
-    let (watching, registry) = (shutdown.clone(), supervisor.registry().clone());
+    let (watching, upkeep, registry) = (shutdown.clone(), shutdown.clone(), supervisor.registry().clone());
     [
-        supervisor.restart("metrics", move || registry.clone().keep_up()),
+        supervisor.restart("metrics", move || registry.clone().keep_up(upkeep.clone())),
         supervisor.complete("dead_letter_limits", move || compare_limits(kafka.clone())),
         supervisor.restart("waiters", move || Arc::clone(&waiters).run(ending.clone())),
         supervisor.restart("database_watch", move || {

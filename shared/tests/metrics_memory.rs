@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use shared::metrics::{HttpMetrics, Registry};
+use shared::shutdown::Shutdown;
 
 /// A day's worth of 100 requests a second.
 const REQUESTS: u32 = 8_640_000;
@@ -27,7 +28,7 @@ async fn memory_is_flat_over_a_days_requests_without_a_scrape_and_over_an_hours_
         (0..requests)
             .for_each(|_| metrics.observe(&Method::POST, "/buy", StatusCode::ACCEPTED, Duration::from_millis(1)));
     };
-    let upkeep = tokio::spawn(registry.clone().keep_up());
+    let upkeep = tokio::spawn(registry.clone().keep_up(Shutdown::new()));
     buy(REQUESTS / 100);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = resident_bytes();

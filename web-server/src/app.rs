@@ -64,7 +64,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let publisher = KafkaPublisher::build(&config.publisher, Arc::clone(&metrics), &supervisor)?;
     let (topics, kafka) = (Arc::clone(&publisher), config.publisher.kafka.clone());
     let registry = metrics.registry.clone();
-    supervisor.restart("metrics", move || registry.clone().keep_up());
+    let ending = shutdown.clone();
+    supervisor.restart("metrics", move || registry.clone().keep_up(ending.clone()));
     // Looking at the topics again does no harm.
     supervisor.complete("topics", move || Arc::clone(&topics).ensure_topics(kafka.clone(), shutdown.clone()));
     serve(App::new(config, publisher, metrics, supervisor), listener).await

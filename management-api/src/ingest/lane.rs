@@ -115,10 +115,13 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
 async fn find_stored(ingest: &Ingest, ids: &[Uuid]) -> HashMap<Uuid, Purchase> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {
-        match ingest.store.find_purchases(ids).await {
+        let found = ingest.store.find_recorded(ids).await;
+        ingest.progress.set_writable(found.is_ok());
+        match found {
             Ok(stored) => return stored.into_iter().map(|purchase| (purchase.purchase_id, purchase)).collect(),
             Err(error) => tracing::warn!(%error, "not known what is stored, trying again"),
         }
+        ingest.metrics.error(ids.len());
         backoff.sleep().await;
     }
 }

@@ -73,6 +73,11 @@ pub trait Store: Send + Sync + 'static {
     /// The stored purchases among `ids`, in no particular order. Serves waiters, whatever replica recorded.
     async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError>;
 
+    /// The same for who records: readers, however many, do not keep it waiting.
+    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        self.find_purchases(ids).await
+    }
+
     /// A user's newest purchases with the exact count and total of all of them, from one snapshot.
     async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError>;
 

@@ -1,5 +1,6 @@
 //! The metrics of one service: handles, which are taken once and kept, and all of them as text.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use http::header;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
+
+use crate::shutdown::Shutdown;
 
 /// A histogram's name, and the upper bounds of its buckets.
 pub type Buckets<'a> = (&'a str, &'a [f64]);
@@ -24,6 +27,8 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    /// The histograms that have bounds.
+    histograms: HashSet<String>,
     process: Collector,
 }
 
@@ -42,7 +47,8 @@ impl Registry {
         let recorder = builder.build_recorder();
         let (handle, process) = (recorder.handle(), Collector::default());
         with_local_recorder(&recorder, || process.describe());
-        let registry = Self(Arc::new(Inner { recorder, handle, process }));
+        let histograms = histograms.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let registry = Self(Arc::new(Inner { recorder, handle, histograms, process }));
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.gauge("build_info", "The running version; always 1.", &version).set(1.0);
         registry
@@ -63,8 +69,12 @@ impl Registry {
     }
 
     /// The histogram of this name and labels, without values from now on.
+    ///
+    /// # Panics
+    /// When no bounds were told for it.
     pub fn histogram(&self, name: impl Into<String>, help: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
         let key = key(name, labels);
+        assert!(self.0.histograms.contains(key.name()), "{} has no bounds: tell them to Registry::new", key.name());
         self.0.recorder.describe_histogram(key.name().to_owned().into(), None, help.into());
         self.0.recorder.register_histogram(&key, &METADATA)
     }
@@ -82,9 +92,9 @@ impl Registry {
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], self.render()).into_response()
     }
 
-    /// Keeps memory flat, for ever, whether or not anybody scrapes.
-    pub async fn keep_up(self) {
-        loop {
+    /// Keeps memory flat until the service stops, whether or not anybody scrapes.
+    pub async fn keep_up(self, shutdown: Shutdown) {
+        while !shutdown.is_stopped() {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
             self.0.handle.run_upkeep();
         }

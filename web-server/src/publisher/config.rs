@@ -42,15 +42,19 @@ fn read_producer(settings: &mut Settings, publish_deadline: Duration) -> Produce
         0..=1_000_000,
         "µs that a purchase waits for others when none is on its way to Kafka; batches clock themselves",
     );
+    let linger = Duration::from_micros(linger_us);
+    if linger > publish_deadline / 4 {
+        settings.mistake("KAFKA_PRODUCER_LINGER_US", "must be at most a quarter of PUBLISH_DEADLINE_MS");
+    }
     ProducerOptions {
         partition_by: settings.parsed(
             "KAFKA_PARTITION_BY",
             "balanced",
             "balanced (biggest batches) or userid (one user in one partition)",
         ),
-        linger: Duration::from_micros(linger_us),
+        linger,
         // A report normally comes before the caller's deadline, so that 504 stays for what is truly unknown.
-        message_timeout: publish_deadline.saturating_sub((publish_deadline / 10).max(PUBLISH_MARGIN_MIN)),
+        message_timeout: publish_deadline.saturating_sub((publish_deadline / 10).max(PUBLISH_MARGIN_MIN) + linger),
         queue_records: settings.size(
             "KAFKA_PRODUCER_QUEUE_RECORDS",
             50_000,

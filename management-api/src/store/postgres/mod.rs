@@ -154,6 +154,10 @@ impl Store for PostgresStore {
         read::find_purchases(&self.reading, ids).await
     }
 
+    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        read::find_purchases(&self.recording, ids).await
+    }
+
     async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
         read::list_user_purchases(&self.reading, userid, limit).await
     }

@@ -154,6 +154,11 @@ impl Store for SqliteStore {
         Ok(read::find_purchases(&mut connection, ids).await?)
     }
 
+    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        let mut connection = self.writing.acquire().await?;
+        Ok(read::find_purchases(&mut connection, ids).await?)
+    }
+
     async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
         Ok(read::list_user_purchases(&self.reading, userid, limit).await?)
     }

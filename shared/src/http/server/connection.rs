@@ -20,7 +20,7 @@ use tower::Service;
 use super::ServerLimits;
 use super::activity::{Activity, Order, Phase};
 use super::answer::AnswerBody;
-use super::places::Place;
+use super::places::{LEAVE_TIME, Place};
 use super::request::watch;
 use super::socket::Socket;
 use crate::http::budget::{ByteBudget, BytePermit, Purpose};
@@ -117,18 +117,22 @@ async fn room(place: &Place, shared: &Shared) -> Option<(BytePermit, bool)> {
     // Nobody else's request is worth more than this one, which has come already.
     place.activity.enter(Phase::Waiting);
     place.activity.stay();
-    let mut asked = false;
+    let mut patience = None;
     while Instant::now() < deadline && place.activity.order() < Order::CutOff {
         let room = if place.is_crowded { None } else { shared.budget.take_for(Purpose::Connection, IN_USE_BYTES) };
         if let Some(room) = room {
             return Some((room, false));
         }
-        // Those who leave for it may take a moment, once.
-        let nobody_leaves = place.is_crowded || asked || !place.make_room(IN_USE_BYTES);
-        if nobody_leaves && let Some(room) = shared.budget.take_for(Purpose::Reserve, IN_USE_BYTES) {
+        // Several leave for it, one after the other.
+        let patience = *patience.get_or_insert_with(|| {
+            let may_leave = !place.is_crowded && place.make_room(IN_USE_BYTES);
+            Instant::now() + if may_leave { LEAVE_TIME } else { Duration::ZERO }
+        });
+        if Instant::now() >= patience
+            && let Some(room) = shared.budget.take_for(Purpose::Reserve, IN_USE_BYTES)
+        {
             return Some((room, true));
         }
-        asked = true;
         place.somebody_left().await;
     }
     None
@@ -218,7 +222,9 @@ fn verdict(activity: &Activity, limits: &ServerLimits, ending: bool) -> Verdict 
     }
     match activity.phase_age() {
         (Phase::Idle, age) if age >= REST_AFTER.min(limits.keep_alive_timeout) => Verdict::Rest,
-        (Phase::Head, age) if age >= limits.header_timeout => Verdict::TooSlow,
+        // In the middle of an answer another one would be taken for its content.
+        (Phase::Head, age) if age >= limits.header_timeout && activity.blocked_for().is_none() => Verdict::TooSlow,
+        (Phase::Head, age) if age >= limits.header_timeout => Verdict::CutOff,
         _ => Verdict::GoOn,
     }
 }

@@ -130,8 +130,9 @@ async fn admit(stream: TcpStream, places: &Arc<Places>, shared: &Arc<Shared>, ne
         let (places, shared) = (Arc::clone(places), Arc::clone(shared));
         tokio::spawn(async move {
             let place = tokio::select! {
-                place = places.take() => place,
+                biased;
                 () = shared.shutdown.stopped() => return,
+                place = places.take() => place,
             };
             drop(newcomer);
             connection::run(stream, place, shared).await;

@@ -15,20 +15,35 @@ use crate::metrics::Gauge;
 const IDLE_BYTES: usize = 4 * 1024;
 /// A connection that was used a moment ago is not closed for another: its next request may be on its way.
 const UNUSED_MIN: Duration = Duration::from_millis(250);
-/// How often one who waits for a place looks again, if nobody leaves.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long a newcomer waits for connections of no use to make room. Then it is told that there is none.
-const LEAVE_TIME: Duration = Duration::from_millis(400);
+/// How often one who waits for a place asks for it again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How long is waited for connections of no use to make room. Then there is none.
+pub(super) const LEAVE_TIME: Duration = Duration::from_millis(400);
 
 /// Every open connection of a listener.
 pub(super) struct Places {
     start: Instant,
     max: usize,
     budget: ByteBudget,
-    open: Mutex<HashMap<u64, Arc<Activity>>>,
+    open: Mutex<Open>,
     next: AtomicU64,
     gauge: Gauge,
     left: Notify,
+}
+
+/// The connections, by number.
+#[derive(Default)]
+struct Open {
+    /// Those that are served.
+    served: HashMap<u64, Arc<Activity>>,
+    /// Those that are refused: they take nobody's place.
+    refused: HashMap<u64, Arc<Activity>>,
+}
+
+impl Open {
+    fn all(&self) -> impl Iterator<Item = &Arc<Activity>> {
+        self.served.values().chain(self.refused.values())
+    }
 }
 
 /// One connection's place, given back on drop.
@@ -38,7 +53,7 @@ pub(super) struct Place {
     pub(super) activity: Arc<Activity>,
     /// Taken from the reserve: there is no room for its requests, but to refuse them.
     pub(super) is_crowded: bool,
-    _permit: BytePermit,
+    permit: Option<BytePermit>,
 }
 
 impl Places {
@@ -55,43 +70,49 @@ impl Places {
     /// A place for a new connection. When there is none, the connection that has been of no use for the longest time makes room;
     /// when all are of use, it is one to be refused at; when there is not even that, this waits.
     pub(super) async fn take(self: &Arc<Self>) -> Place {
-        let began = Instant::now();
+        let (began, mut asked) = (Instant::now(), None::<Instant>);
+        let mut may_leave = true;
         loop {
             // Before the look, so that nobody leaves unnoticed between it and the wait.
             let left = self.left.notified();
             if let Some(place) = self.try_take() {
                 return place;
             }
-            let may_leave = self.make_room(IDLE_BYTES, None);
+            // Not at each leave: others wait too, and each asks for one.
+            if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+                may_leave = self.make_room(IDLE_BYTES, None);
+                asked = Some(Instant::now());
+            }
             if (!may_leave || began.elapsed() >= LEAVE_TIME)
                 && let Some(place) = self.take_of(Purpose::Reserve)
             {
                 return place;
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, left).await;
+            let _ = tokio::time::timeout(ASK_AGAIN, left).await;
         }
     }
 
     fn take_of(self: &Arc<Self>, purpose: Purpose) -> Option<Place> {
         let is_crowded = purpose == Purpose::Reserve;
         let mut open = self.open();
-        if open.len() >= self.max && !is_crowded {
+        if open.served.len() >= self.max && !is_crowded {
             return None;
         }
-        let permit = self.budget.take_for(purpose, IDLE_BYTES)?;
+        let permit = Some(self.budget.take_for(purpose, IDLE_BYTES)?);
         let activity = Arc::new(Activity::new(self.start));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        open.insert(number, Arc::clone(&activity));
+        let places = if is_crowded { &mut open.refused } else { &mut open.served };
+        places.insert(number, Arc::clone(&activity));
         drop(open);
         self.gauge.increment(1.0);
-        Some(Place { places: Arc::clone(self), number, activity, is_crowded, _permit: permit })
+        Some(Place { places: Arc::clone(self), number, activity, is_crowded, permit })
     }
 
     /// Has those connections closed that have been of no use for the longest time, as many as hold so many bytes, but for one
     /// that asks for itself. Says whether any is of no use, now or in a moment.
     pub(super) fn make_room(&self, bytes: usize, but: Option<u64>) -> bool {
         let open = self.open();
-        let others = open.iter().filter(|(number, _)| Some(**number) != but);
+        let others = open.served.iter().filter(|(number, _)| Some(**number) != but);
         let unused: Vec<_> = others.filter_map(|(_, activity)| Some((activity.unused_since()?, activity))).collect();
         let may_leave = |(since, activity): &&(u64, &Arc<Activity>)| {
             activity.order() == Order::None && activity.age(*since) >= UNUSED_MIN
@@ -107,19 +128,19 @@ impl Places {
 
     /// Waits until somebody leaves, at most until it is time to look again.
     async fn somebody_left(&self) {
-        let _ = tokio::time::timeout(LOOK_AGAIN, self.left.notified()).await;
+        let _ = tokio::time::timeout(ASK_AGAIN, self.left.notified()).await;
     }
 
     /// Tells all connections something.
     pub(super) fn tell_all(&self, order: Order) {
-        self.open().values().for_each(|activity| activity.tell(order));
+        self.open().all().for_each(|activity| activity.tell(order));
     }
 
     /// Waits until no connection is open.
     pub(super) async fn all_left(&self) {
         loop {
             let left = self.left.notified();
-            if self.open().is_empty() {
+            if self.open().all().next().is_none() {
                 return;
             }
             left.await;
@@ -129,10 +150,10 @@ impl Places {
     /// How many requests are being answered. An answer that the caller does not read is its own affair.
     pub(super) fn serving(&self) -> usize {
         let serving = |activity: &&Arc<Activity>| activity.unused_since().is_none() && activity.blocked_for().is_none();
-        self.open().values().filter(serving).count()
+        self.open().all().filter(serving).count()
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Activity>>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,7 +172,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.open().remove(&self.number);
+        let mut open = self.places.open();
+        let places = if self.is_crowded { &mut open.refused } else { &mut open.served };
+        places.remove(&self.number);
+        drop(open);
+        // Before anybody is told: who is woken finds the room.
+        self.permit = None;
         self.places.gauge.decrement(1.0);
         self.places.left.notify_waiters();
     }

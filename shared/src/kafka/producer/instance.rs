@@ -186,12 +186,16 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        // The next client tells by now.
+        if self.life.dead.load(Ordering::Relaxed) {
+            return;
+        }
         self.metrics.update(&statistics);
         if let Some(partitioner) = &self.partitioner {
             partitioner.update(&statistics);
         }
         let with_id = statistics.eos.as_ref().is_some_and(|idempotence| idempotence.idemp_state == WITH_ID);
-        if with_id && !self.life.dead.load(Ordering::Relaxed) {
+        if with_id {
             self.life.trouble.revived();
         }
     }
