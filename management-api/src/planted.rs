@@ -41,11 +41,15 @@ pub enum Bug {
     CutIgnored,
     /// A round of the group that brings nothing is not answered.
     EmptyRoundUnanswered,
+    /// What was dropped in a rebalance is read again from what the database holds, also where the log was cut before that.
+    ReadAgainFromStored,
+    /// What Kafka did not take of a commit is not told again.
+    FailedCommitForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -63,6 +67,8 @@ impl Bug {
         Self::LifeNotAsked,
         Self::CutIgnored,
         Self::EmptyRoundUnanswered,
+        Self::ReadAgainFromStored,
+        Self::FailedCommitForgotten,
     ];
 }
 

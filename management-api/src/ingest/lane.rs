@@ -15,7 +15,7 @@ use super::batch::PendingBatch;
 use crate::backoff::Backoff;
 use crate::metrics::CommittedBatch;
 use crate::planted::{self, Bug};
-use crate::store::{RecordError, Recorded};
+use crate::store::{Batch, OffsetMove, RecordError, Recorded, StoreError};
 
 /// What became of a batch.
 pub(super) enum Outcome {
@@ -68,7 +68,9 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
         return Outcome::Outdated;
     }
     if let Err(rivals) = batch.deduplicate(None) {
-        let stored = if planted::is(Bug::RivalsNotAsked) { HashMap::new() } else { find_stored(ingest, &rivals).await };
+        let asks = !planted::is(Bug::RivalsNotAsked);
+        let stored = if asks { find_stored(ingest, &batch.batch, &rivals).await } else { Some(HashMap::new()) };
+        let Some(stored) = stored else { return Outcome::Fenced };
         let told = batch.deduplicate(Some(&stored));
         debug_assert!(told.is_ok(), "what is stored decides");
     }
@@ -111,19 +113,33 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
     Outcome::Committed(committed)
 }
 
-/// What is stored for ids that stand for several purchases in one batch, asked for ever while the database is away.
-async fn find_stored(ingest: &Ingest, ids: &[Uuid]) -> HashMap<Uuid, Purchase> {
+/// What is stored for ids that stand for several purchases in one batch, asked for ever while the database is away. Nothing when
+/// the batch would be fenced: what comes before it, maybe the right one of them, is not recorded.
+async fn find_stored(ingest: &Ingest, batch: &Batch, ids: &[Uuid]) -> Option<HashMap<Uuid, Purchase>> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {
-        let found = ingest.store.find_recorded(ids).await;
+        let found = look_up(ingest, batch, ids).await;
         ingest.progress.set_writable(found.is_ok());
         match found {
-            Ok(stored) => return stored.into_iter().map(|purchase| (purchase.purchase_id, purchase)).collect(),
+            Ok(stored) => return stored,
             Err(error) => tracing::warn!(%error, "not known what is stored, trying again"),
         }
         ingest.metrics.error(ids.len());
         backoff.sleep().await;
     }
+}
+
+async fn look_up(ingest: &Ingest, batch: &Batch, ids: &[Uuid]) -> Result<Option<HashMap<Uuid, Purchase>>, StoreError> {
+    let partitions: Vec<i32> = batch.moves.iter().map(|step| step.partition).collect();
+    let offsets = ingest.store.next_offsets(&batch.incarnation, &partitions).await?;
+    let is_next = |step: &OffsetMove| {
+        offsets.iter().any(|offset| offset.partition == step.partition && offset.next_offset == step.expected)
+    };
+    if !batch.moves.iter().all(is_next) {
+        return Ok(None);
+    }
+    let stored = ingest.store.find_recorded(ids).await?;
+    Ok(Some(stored.into_iter().map(|purchase| (purchase.purchase_id, purchase)).collect()))
 }
 
 /// A dead letter is confirmed before its offset moves; one that its topic refuses moves with the offset into the database.

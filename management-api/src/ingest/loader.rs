@@ -46,10 +46,12 @@ pub(super) struct Position {
     pub expected: i64,
     /// The leader epoch that it will hold with that, if it is known.
     pub expected_epoch: Option<i32>,
-    /// The first offset that is not handed to the lane; after a cut it lies before what the database holds.
-    pub handed: i64,
-    /// The next offset to poll; anything before is an echo.
+    /// The first place that is not handed to the lane; after a cut it lies before what the database holds.
+    pub handed: ReadPosition,
+    /// The next offset to poll; anything before is an echo, unless it is of a newer leader.
     pub next: i64,
+    /// The leader epoch of the record before that, if it is known.
+    pub read_epoch: Option<i32>,
 }
 
 /// Where a partition goes on.
@@ -172,12 +174,13 @@ impl Start {
 
     /// Goes on where the log's history parts from the one that was read. Where nobody knows that, the offset alone decides.
     pub(super) fn cut(self, at: Option<i64>) -> Self {
-        let (from, is_cut) = match at {
-            Some(at) => (at.min(self.stored).max(self.low), true),
-            None if self.stored > self.end => (self.low, true),
-            None => (self.from, self.is_cut),
+        let (from, leader_epoch, is_cut) = match at {
+            // Up to there the log has the history that was recorded. With its epoch another cut meanwhile is noticed.
+            Some(at) => (at.min(self.stored).max(self.low), self.stored_epoch, true),
+            None if self.stored > self.end => (self.low, None, true),
+            None => (self.from, None, self.is_cut),
         };
-        Self { from, leader_epoch: None, is_cut, ..self }
+        Self { from, leader_epoch, is_cut, ..self }
     }
 }
 
@@ -198,5 +201,16 @@ mod tests {
         assert_eq!(from(0, None, 4, 9), (4, None), "expired before the first read");
         assert_eq!(from(12, None, 4, 9), (4, None), "past the end is noticed, not obeyed");
         assert_eq!(from(12, Some(1), 4, 9), (12, Some(1)), "the brokers tell where the histories part");
+    }
+
+    #[test]
+    fn where_a_cut_log_goes_on_is_itself_held_against_the_brokers_history() {
+        let bounds = PartitionBounds { partition: 0, low: 4, stable_end: 30, end: 30 };
+        let start = start(PartitionOffset { partition: 0, next_offset: 12, leader_epoch: Some(1) }, &bounds);
+        let cut = |at| (start.cut(at).from, start.cut(at).leader_epoch, start.cut(at).is_cut);
+        assert_eq!(cut(Some(9)), (9, Some(1), true));
+        assert_eq!(cut(Some(20)), (12, Some(1), true), "what is recorded is still there");
+        assert_eq!(cut(Some(2)), (4, Some(1), true), "the brokers have nothing before");
+        assert_eq!(cut(None), (12, None, false), "nobody knows");
     }
 }

@@ -49,8 +49,8 @@ pub struct Seat {
     pub is_dying: bool,
     /// A round of the group brings it nothing, and it must answer all the same.
     pub empty_round: bool,
-    /// A commit is under way until then.
-    pub committing_until: Option<Instant>,
+    /// Commits that are under way: when each ends, and whether well.
+    pub commits: Vec<(Instant, bool)>,
 }
 
 /// The group.
@@ -152,16 +152,26 @@ impl Group {
         self.owners.iter_mut().filter(|owner| **owner == Some(seat)).for_each(|owner| *owner = None);
     }
 
-    /// A round of the group: partitions are dealt anew, as evenly as they go.
+    /// A round of the group: partitions are dealt anew, as evenly as they go, and in any order: a member may keep one and
+    /// lose another.
     pub fn rebalance(&mut self, rng: &mut StdRng) {
         let mut seats: Vec<_> = self.seats.iter().filter(|(_, seat)| !seat.is_out).map(|(number, _)| *number).collect();
         seats.shuffle(rng);
-        for (number, target) in self.targets.iter_mut().enumerate() {
+        let mut targets: Vec<_> = self.targets.iter_mut().collect();
+        targets.shuffle(rng);
+        for (number, target) in targets.into_iter().enumerate() {
             *target = seats.get(number % seats.len().max(1)).copied();
         }
         for seat in self.seats.values_mut() {
             seat.empty_round = rng.random_ratio(1, 2);
         }
+    }
+
+    /// The same, but one partition stays where it is.
+    pub fn rebalance_around(&mut self, partition: i32, rng: &mut StdRng) {
+        self.rebalance(rng);
+        let number = usize::try_from(partition).unwrap_or(0);
+        self.targets[number] = self.owners[number].or(self.targets[number]);
     }
 
     /// What a member is asked next, if anything.
@@ -199,6 +209,15 @@ impl Group {
             Question::Assigned(partitions) => Polled::Assigned(partitions),
             Question::Revoked(partitions) => Polled::Revoked(partitions),
         })
+    }
+
+    /// A member tells what is recorded; one that was put out is not heard. Gives whether it was.
+    pub fn commit(&mut self, number: SeatId, offsets: &[(i32, i64)]) -> bool {
+        let is_heard = self.seats.get(&number).is_some_and(|seat| !seat.is_out);
+        if is_heard {
+            self.committed.extend(offsets.iter().copied());
+        }
+        is_heard
     }
 
     /// A member takes partitions over. Gives whether it was asked to.

@@ -105,7 +105,10 @@ impl Consumer for Member {
                 let is_late = group.seats[&self.seat].is_out && rng.random_ratio(9, 10);
                 let question = if is_late { None } else { group.question(self.seat) };
                 let polled = question.or_else(|| group.read(self.seat, topic, rng));
-                (polled, rng.random_range(0..8_u64))
+                if let Some(Polled::Record(record)) = &polled {
+                    state.disturb_mended_cut(record.partition(), record.offset());
+                }
+                (polled, state.rng.random_range(0..8_u64))
             };
             if let Some(polled) = polled {
                 note(&self.world, self.process, &polled);
@@ -170,20 +173,31 @@ impl Consumer for Member {
             if *offset > state.database.furthest.get(partition).copied().unwrap_or(0) {
                 state.violation(format!("kafka is told {offset} of partition {partition}, which is not recorded"));
             }
-            state.group.committed.insert(*partition, *offset);
         }
         let slow = state.is(Weather::CommitsSlow);
         let until = Instant::now() + state.while_ms(if slow { 3_000 } else { 10 });
+        let fails = state.is(Weather::CommitsFail) && state.rng.random_ratio(1, 2);
+        let well = !fails && state.group.commit(self.seat, offsets);
+        if !well {
+            state.fault(self.process, "a commit to kafka fails", [0; 3]);
+        }
         if let Some(seat) = state.group.seats.get_mut(&self.seat) {
-            seat.committing_until = Some(until);
+            seat.commits.push((until, well));
         }
         Ok(())
     }
 
     fn is_committing(&self) -> bool {
         let state = self.world.lock();
-        let until = state.group.seats.get(&self.seat).and_then(|seat| seat.committing_until);
-        until.is_some_and(|until| Instant::now() < until)
+        let now = Instant::now();
+        state.group.seats.get(&self.seat).is_some_and(|seat| seat.commits.iter().any(|(until, _)| now < *until))
+    }
+
+    fn take_commit_failure(&self) -> bool {
+        let mut state = self.world.lock();
+        let Some(seat) = state.group.seats.get_mut(&self.seat) else { return false };
+        let now = Instant::now();
+        seat.commits.extract_if(.., |(until, _)| *until <= now).fold(false, |failed, (_, well)| !well || failed)
     }
 
     fn membership(&self) -> Membership {

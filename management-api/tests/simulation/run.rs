@@ -66,7 +66,7 @@ async fn settle(world: &World) {
     while Instant::now() < deadline {
         {
             let state = world.lock();
-            if !state.database.violations.is_empty() || state.database.is_done(&state.topic) {
+            if !state.database.violations.is_empty() || state.is_done() {
                 break;
             }
         }
@@ -75,12 +75,19 @@ async fn settle(world: &World) {
     // What is still on its way to the database must change nothing any more.
     sleep(Duration::from_secs(4)).await;
     let mut state = world.lock();
-    if state.database.violations.is_empty() && !state.database.is_done(&state.topic) {
+    if !state.database.violations.is_empty() {
+        return;
+    }
+    if !state.database.is_done(&state.topic) {
         let name = state.topic.name();
         let ends = (0..).zip(&state.topic.logs);
         let places: Vec<_> =
             ends.map(|(partition, log)| (state.database.offset(&name, partition), log.end())).collect();
         state.violation(format!("the record path stands still: stored and end of each partition are {places:?}"));
+    }
+    let untold: Vec<i32> = state.untold().collect();
+    if !untold.is_empty() {
+        state.violation(format!("kafka was not told what is recorded of partitions {untold:?}"));
     }
 }
 

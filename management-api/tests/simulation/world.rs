@@ -44,6 +44,8 @@ pub enum Weather {
     BrokersSilent,
     /// Commits to Kafka take long.
     CommitsSlow,
+    /// Commits to Kafka are refused.
+    CommitsFail,
 }
 
 /// Everything there is.
@@ -111,6 +113,32 @@ impl State {
     pub fn heal(&mut self) {
         self.weather.clear();
         self.topic.logs.iter_mut().for_each(|log| log.unreadable = None);
+    }
+
+    /// Whether everything that the topic holds is recorded, and Kafka knows it.
+    pub fn is_done(&self) -> bool {
+        self.database.is_done(&self.topic) && self.untold().next().is_none()
+    }
+
+    /// Partitions of which Kafka was not told what is recorded.
+    pub fn untold(&self) -> impl Iterator<Item = i32> {
+        let name = self.topic.name();
+        let is_told = move |partition: &i32| {
+            let (stored, _) = self.database.offset(&name, *partition);
+            stored == 0 || self.group.committed.get(partition) == Some(&stored)
+        };
+        (0..).zip(&self.topic.logs).map(|(partition, _)| partition).filter(move |partition| !is_told(partition))
+    }
+
+    /// A record is read where the database holds another one, because the log was cut in between: often the group deals
+    /// the others anew just then, and nothing of the new history was handed to a lane yet.
+    pub fn disturb_mended_cut(&mut self, partition: i32, offset: i64) {
+        let (stored, epoch) = self.database.offset(&self.topic.name(), partition);
+        let log = &self.topic.logs[usize::try_from(partition).unwrap_or(0)];
+        if (log.reached(stored, epoch)..stored).contains(&offset) && self.rng.random_ratio(1, 2) {
+            self.fault(0, "the group deals anew after a cut", [partition.into(), offset, stored]);
+            self.group.rebalance_around(partition, &mut self.rng);
+        }
     }
 
     /// A time of up to `max_ms`.

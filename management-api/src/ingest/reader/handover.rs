@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::kafka::{KafkaError, Partitions};
+use shared::kafka::{KafkaError, Partitions, ReadPosition};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,6 +36,7 @@ pub(super) struct Lane {
 
 /// What the reader keeps of a batch that it has handed over.
 struct Held {
+    incarnation: Arc<str>,
     partitions: Partitions,
     spans: Spans,
 }
@@ -138,8 +139,11 @@ impl Reader {
 
     /// Takes note of what became of a lane's batch.
     pub(super) fn settle(&mut self, report: Report) -> Result<(), KafkaError> {
-        let spans = self.lanes[report.lane].held.pop_front().map(|held| held.spans).unwrap_or_default();
+        let held = self.lanes[report.lane].held.pop_front();
+        let (incarnation, spans) = held.map(|held| (held.incarnation, held.spans)).unwrap_or_default();
         match report.outcome {
+            // Offsets of a life of the topic that has ended say nothing of this one.
+            Outcome::Committed(_) if incarnation != self.incarnation => {}
             Outcome::Committed(offsets) => {
                 for (partition, next) in &offsets {
                     // What is not read yet is no older than what was recorded last.
@@ -187,7 +191,8 @@ impl Reader {
         for step in &batch.batch.moves {
             if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
                 (position.expected, position.expected_epoch) = (step.next, step.leader_epoch);
-                position.handed = step.next;
+                position.handed =
+                    ReadPosition { partition: step.partition, offset: step.next, leader_epoch: step.leader_epoch };
                 if planted::is(Bug::CommittedTooEarly) {
                     self.uncommitted.insert(step.partition, step.next);
                 }
@@ -195,7 +200,8 @@ impl Reader {
         }
         lane.room = batch.room();
         let partitions = batch.batch.moves.iter().map(|step| step.partition).collect();
-        lane.held.push_back(Held { partitions, spans: batch.spans().clone() });
+        let incarnation = Arc::clone(&batch.batch.incarnation);
+        lane.held.push_back(Held { incarnation, partitions, spans: batch.spans().clone() });
         lane.batches.try_send(batch).map_err(|error| KafkaError::Admin(format!("a lane has ended: {error}")))
     }
 

@@ -59,9 +59,11 @@ impl Reader {
         for lane in &mut self.lanes {
             for step in std::mem::take(&mut lane.next).batch.moves {
                 if let Some(Some(position)) = self.partitions.get_mut(&step.partition) {
-                    // After a cut that lies before what the database holds.
-                    position.next = position.handed;
-                    again.push(ReadPosition::at(step.partition, position.handed));
+                    // After a cut what was handed over ends before what the database holds.
+                    let stored = ReadPosition::at(step.partition, position.expected);
+                    let from = if planted::is(Bug::ReadAgainFromStored) { stored } else { position.handed };
+                    (position.next, position.read_epoch) = (from.offset, from.leader_epoch);
+                    again.push(from);
                 }
             }
         }
@@ -113,6 +115,8 @@ impl Reader {
             self.incarnation = incarnation;
             self.ingest.progress.set_incarnation(&self.incarnation);
             self.cuts.clear();
+            self.uncommitted.clear();
+            self.told.clear();
             if !first && self.partitions.values().any(Option::is_some) {
                 // Partitions read before belong to the life of the topic that has just ended.
                 return self.reload().await;
@@ -129,8 +133,9 @@ impl Reader {
                 lane: self.emptiest_lane(),
                 expected: start.stored,
                 expected_epoch: start.stored_epoch,
-                handed: start.from,
+                handed: start.read_position(),
                 next: start.from,
+                read_epoch: start.leader_epoch,
             };
             self.partitions.insert(start.partition, Some(position));
             if start.is_cut {

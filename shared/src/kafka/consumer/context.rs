@@ -1,6 +1,6 @@
 //! What librdkafka tells the consumer besides its events, and what the consumer remembers between them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
@@ -31,7 +31,8 @@ pub(super) enum Rebalance {
 pub(super) struct Context {
     metrics: Arc<ClientMetrics>,
     membership: Mutex<Membership>,
-    committing: AtomicBool,
+    /// Commits that are under way.
+    committing: AtomicUsize,
     commit_failed: AtomicBool,
     unanswered: Mutex<Option<Rebalance>>,
 }
@@ -41,7 +42,7 @@ impl Context {
         Self {
             metrics,
             membership: Mutex::default(),
-            committing: AtomicBool::new(false),
+            committing: AtomicUsize::new(0),
             commit_failed: AtomicBool::new(false),
             unanswered: Mutex::default(),
         }
@@ -59,15 +60,15 @@ impl Context {
         self.membership.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_committing(&self, committing: bool) {
-        self.committing.store(committing, Ordering::Relaxed);
+    pub(super) fn commit_began(&self) {
+        self.committing.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn commit_ended(&self, well: bool) {
         if !well {
             self.commit_failed.store(true, Ordering::Relaxed);
         }
-        self.set_committing(false);
+        let _ = self.committing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
     }
 
     pub(super) fn take_commit_failure(&self) -> bool {
@@ -75,7 +76,7 @@ impl Context {
     }
 
     pub(super) fn is_committing(&self) -> bool {
-        self.committing.load(Ordering::Relaxed)
+        self.committing.load(Ordering::Relaxed) > 0
     }
 
     /// Takes note of what the client complains about.

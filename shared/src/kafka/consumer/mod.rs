@@ -197,7 +197,7 @@ impl RecordConsumer {
         let positions = offsets.iter().map(|(partition, offset)| ReadPosition::at(*partition, *offset));
         let list = self.list(&positions.collect::<Vec<_>>())?;
         let context = self.client.context();
-        context.set_committing(true);
+        context.commit_began();
         self.events.commit(self.client.client(), &list).or_else(|code| {
             context.commit_ended(false);
             match code {
