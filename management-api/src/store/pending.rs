@@ -41,6 +41,12 @@ impl<'a> PendingRows<'a> {
         self.iter().map(|row| row.purchase_id).collect()
     }
 
+    /// Drops what is among `stored` with the same content, and decides nothing about the others.
+    pub(super) fn remove_same(&mut self, stored: &[Purchase]) {
+        let stored: HashMap<Uuid, &Purchase> = stored.iter().map(|purchase| (purchase.purchase_id, purchase)).collect();
+        self.0.retain(|(_, row)| !stored.get(&row.purchase_id).is_some_and(|first| first.same_content(row)));
+    }
+
     /// Drops what is among `stored`: those rows are duplicates. The first recorded stays as it is.
     ///
     /// # Errors

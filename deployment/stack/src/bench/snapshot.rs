@@ -1,7 +1,10 @@
-//! Many small batches of one user while somebody keeps a snapshot open, as a dump does for an hour: no dead version of a row
+//! Many batches, small ones of one user and large ones of many, while somebody keeps a snapshot open, as a dump does for an hour: no dead version of a row
 //! can be removed meanwhile, and each batch leaves some.
 
+use std::ops::Range;
+
 use chrono::Utc;
+use rust_decimal::Decimal;
 use shared::event::new_purchase_id;
 use tokio_postgres::Client;
 
@@ -13,20 +16,30 @@ use super::{
 };
 use crate::{Result, error::Doing};
 
-/// As many as an hour of eleven a second.
-const CALLS: u64 = 40_000;
-/// Figures are of so many calls in a row.
-const PORTION: u64 = 2_000;
+/// Purchases a call, and calls: as many as an hour of eleven a second, and of one large batch a second.
+const SIZES: [(u64, u64); 2] = [(1, 40_000), (1_000, 3_600)];
+/// Users of a large batch.
+const USERS: u64 = 100;
+/// Figures are of so many calls in a row, in percent of all.
+const PORTION: u64 = 5;
 /// "Flat": a call at the end costs at most so much of one at the beginning.
 const GROWTH_MAX: f64 = 1.3;
 
-/// One purchase a call, by the service's own function.
+/// By the service's own function.
 const RECORD: &str = "\
-    SELECT record_purchases_v2('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], \
-        ARRAY[$1::bigint + 1], ARRAY[NULL::integer], ARRAY[$2::uuid], '{busy}', '{Busy}', '{1}', ARRAY[$3::timestamptz], false)";
+    SELECT record_purchases_v3('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
+        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[])";
 
 /// The first calls and the last ones.
 pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (purchases, calls) in SIZES {
+        rows.extend(measure_size(world, purchases, world.size.count(calls)).await?);
+    }
+    Ok(rows)
+}
+
+async fn measure_size(world: &World, purchases: u64, calls: u64) -> Result<[Row; 2]> {
     const DATABASE: &str = "bench_snapshot";
     world.clear(DATABASE).await?;
     world.empty_tables(DATABASE).await?;
@@ -36,32 +49,33 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
     let dump = world.postgres.client_of(DATABASE).await?;
     let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM purchases";
     dump.batch_execute(snapshot).await.doing(snapshot)?;
-    let calls = world.size.count(CALLS);
-    let portion = PORTION.min(calls / 4);
+    let portion = (calls * PORTION / 100).max(1);
     // What is warm at the end is warm at the beginning, too.
-    record(world, &client, 0, portion).await?;
-    let first = record(world, &client, portion, portion).await?;
-    record(world, &client, 2 * portion, calls - 3 * portion).await?;
-    let last = record(world, &client, calls - portion, portion).await?;
+    record(world, &client, purchases, 0..portion).await?;
+    let first = record(world, &client, purchases, portion..2 * portion).await?;
+    record(world, &client, purchases, 2 * portion..calls - portion).await?;
+    let last = record(world, &client, purchases, calls - portion..calls).await?;
     drop(dump);
     drop(client);
     world.clear(DATABASE).await?;
-    let row = |what: String, value| Row::new(Section::Snapshot, what, Unit::Micros, &[value]);
-    Ok(vec![
-        row("a snapshot open, one purchase a call: CPU of PostgreSQL a call at first".to_owned(), first),
-        row(format!("a snapshot open, one purchase a call: CPU of PostgreSQL a call after {}", grouped(calls)), last)
-            .beside("at first", &[first])
-            .target(Target::RatioAtMost(GROWTH_MAX)),
-    ])
+    let row = |when: &str, value| {
+        let what = format!("a snapshot open, {} a call: CPU of PostgreSQL a call {when}", grouped(purchases));
+        Row::new(Section::Snapshot, what, Unit::Micros, &[value])
+    };
+    let growth = row(&format!("after {}", grouped(calls)), last).beside("at first", &[first]);
+    Ok([row("at first", first), growth.target(Target::RatioAtMost(GROWTH_MAX))])
 }
 
-/// So many calls from this offset on: PostgreSQL's CPU for each, in microseconds.
-async fn record(world: &World, client: &Client, from: u64, count: u64) -> Result<f64> {
+/// These calls, each at its offset: PostgreSQL's CPU for each, in microseconds.
+async fn record(world: &World, client: &Client, purchases: u64, calls: Range<u64>) -> Result<f64> {
     let statement = client.prepare(RECORD).await.doing("preparing")?;
-    let before = world.postgres.cpu_time();
-    for offset in from..from + count {
+    let (before, count) = (world.postgres.cpu_time(), calls.end - calls.start);
+    for offset in calls {
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-        client.execute(&statement, &[&offset, &new_purchase_id(), &Utc::now()]).await.doing("recording")?;
+        let ids: Vec<_> = (0..purchases).map(|_| new_purchase_id()).collect();
+        let users: Vec<_> = (0..purchases).map(|number| format!("user-{}", number % USERS)).collect();
+        let (prices, times) = (vec![Decimal::ONE; ids.len()], vec![Utc::now(); ids.len()]);
+        client.execute(&statement, &[&offset, &ids, &users, &prices, &times]).await.doing("recording")?;
     }
     Ok(micros_each(world.postgres.cpu_time().saturating_sub(before), count))
 }

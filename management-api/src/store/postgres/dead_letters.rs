@@ -17,7 +17,7 @@ use crate::store::dead_letters::{
 /// Records a batch and keeps its dead letters, in one statement as ever. What is kept is never overwritten.
 pub(super) const RECORD_AND_KEEP: &str = "
     WITH recorded AS (
-        SELECT inserted, recording_time FROM record_purchases_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        SELECT record_purchases_v3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS recording_time
     ), kept AS (
         INSERT INTO dead_letters AS letter (
             letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
@@ -26,8 +26,8 @@ pub(super) const RECORD_AND_KEEP: &str = "
         SELECT given.id, given.incarnation, given.partition, given.position, given.time, recording_time,
             given.key, given.value, given.headers, given.reason, given.error, given.redrive
         FROM recorded, unnest(
-            $13::uuid[], $14::text[], $15::integer[], $16::bigint[], $17::bigint[], $18::bytea[], $19::bytea[],
-            $20::bytea[], $21::text[], $22::text[], $23::integer[]
+            $12::uuid[], $13::text[], $14::integer[], $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[],
+            $19::bytea[], $20::text[], $21::text[], $22::integer[]
         ) AS given (id, incarnation, partition, position, time, key, value, headers, reason, error, redrive)
         ON CONFLICT (letter_id) DO UPDATE SET
             kept_at = coalesce(letter.kept_at, excluded.kept_at),
@@ -40,7 +40,7 @@ pub(super) const RECORD_AND_KEEP: &str = "
             redrives_returned =
                 greatest(letter.redrives_returned, least(excluded.redrives_returned, letter.redrives_sent + 1))
     )
-    SELECT inserted, recording_time FROM recorded";
+    SELECT recording_time FROM recorded";
 
 /// Sizes are known without a look at the bytes.
 const LIST: &str = "

@@ -42,7 +42,7 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("skipped_records", "INSERT"),
 ];
 
-const FUNCTIONS: &[&str] = &["record_purchases_v2"];
+const FUNCTIONS: &[&str] = &["record_purchases_v3"];
 
 /// What was seen.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ mod record;
 mod session;
 mod sqlstate;
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,6 +42,8 @@ pub(super) struct PostgresStore {
     reading: PgPool,
     /// One connection for looking at the database and at how things stand: however busy the others are, it is free.
     control: PgPool,
+    /// Whether the batch that was recorded last had purchases that were stored before.
+    duplicates: AtomicBool,
 }
 
 impl PostgresStore {
@@ -52,6 +55,7 @@ impl PostgresStore {
             reading: session::pool(config.read_connections, config.acquire_timeout).connect_lazy_with(options.clone()),
             control: session::pool(1, config.acquire_timeout).connect_lazy_with(options.clone()),
             options,
+            duplicates: AtomicBool::new(false),
         }
     }
 
@@ -84,7 +88,10 @@ fn migrator() -> Migrator {
     let dead_letters = include_str!("../../../migrations/postgres/0002_dead_letters.sql");
     let dead_letters =
         Migration::new(2, "dead letters".into(), MigrationType::Simple, dead_letters.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![purchases, dead_letters]);
+    let record_purchases = include_str!("../../../migrations/postgres/0003_record_purchases.sql");
+    let record_purchases =
+        Migration::new(3, "record purchases".into(), MigrationType::Simple, record_purchases.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![purchases, dead_letters, record_purchases]);
     // While a new release rolls out, and after a roll-back, old replicas start on newer tables.
     migrator.set_ignore_missing(true);
     migrator
@@ -119,7 +126,7 @@ impl Store for PostgresStore {
     }
 
     async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
-        record::record(&self.recording, batch).await
+        record::record(&self.recording, batch, &self.duplicates).await
     }
 
     async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {

@@ -1,5 +1,7 @@
 //! Recording: one statement a batch.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use shared::event::Timestamp;
@@ -15,12 +17,10 @@ use crate::store::dead_letters::storable;
 use crate::store::pending::PendingRows;
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Skipped, StoreError};
 
-/// How often a batch is sent: again when another replica recorded one of its ids in the same moment, and again when a frozen
-/// process was in the way.
+/// How often a batch is sent: again without the ids that were stored already, and again when a frozen process was in the way.
 const ATTEMPTS: usize = 3;
 
-const RECORD: &str = "
-    SELECT inserted, recording_time FROM record_purchases_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+const RECORD: &str = "SELECT record_purchases_v3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// A partition without a row yet is at 0. The row is the newest entry of its key, where the search begins: see the migration.
 const NEXT_OFFSETS: &str = "
@@ -34,7 +34,7 @@ const NEXT_OFFSETS: &str = "
 
 const SKIP: &str = "
     WITH moved AS (
-        SELECT FROM record_purchases_v2($1, $2, $3, $4, $5, $6, '{}', '{}', '{}', '{}', '{}', false)
+        SELECT FROM record_purchases_v3($1, $2, $3, $4, $5, $6, '{}', '{}', '{}', '{}', '{}')
     ), written AS (
         INSERT INTO skipped_records (topic_incarnation, kafka_partition, from_offset, to_offset, reason)
         SELECT $1, ($2)[1], $7, $8, $9 FROM moved
@@ -46,15 +46,22 @@ const LIST_SKIPPED: &str = "
     SELECT topic_incarnation, kafka_partition, from_offset, to_offset, reason, skipped_at
     FROM skipped_records ORDER BY skipped_at DESC";
 
-pub(super) async fn record(pool: &PgPool, batch: &Batch) -> Result<Recorded, RecordError> {
-    let rows = PendingRows::new(batch)?;
-    let mut duplicates_expected = false;
+/// `duplicates`: whether the batch before had any; then this one likely has too, and they are looked for beforehand.
+pub(super) async fn record(pool: &PgPool, batch: &Batch, duplicates: &AtomicBool) -> Result<Recorded, RecordError> {
+    let mut rows = PendingRows::new(batch)?;
+    if duplicates.load(Ordering::Relaxed) {
+        rows.remove_same(&read::find_purchases(pool, &rows.ids()).await?);
+    }
     for _ in 0..ATTEMPTS {
-        match send(pool, batch, &rows, duplicates_expected).await {
-            Ok(recorded) => return Ok(recorded),
+        match send(pool, batch, &rows).await {
+            Ok(recorded_at) => {
+                let repeats = batch.rows.len() - rows.len();
+                duplicates.store(repeats > 0, Ordering::Relaxed);
+                return Ok(Recorded { inserted: rows.len(), duplicates: repeats, recorded_at });
+            }
             Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::Raced) => duplicates_expected = true,
-            Err(Refusal::Conflict) => return Err(find_conflicts(pool, rows).await?),
+            // The offsets were as expected: what is stored comes before this batch, and decides.
+            Err(Refusal::Stored) => rows.remove_stored(&read::find_purchases(pool, &rows.ids()).await?)?,
             Err(Refusal::Blocked(error)) => {
                 if frozen::end_sessions(pool).await? == 0 {
                     return Err(error.into());
@@ -63,13 +70,6 @@ pub(super) async fn record(pool: &PgPool, batch: &Batch) -> Result<Recorded, Rec
         }
     }
     Err(StoreError("other sessions are in the way".to_owned()).into())
-}
-
-/// Which rows the database means. A stored purchase never changes or goes away, so it is enough to look afterwards.
-async fn find_conflicts(pool: &PgPool, mut rows: PendingRows<'_>) -> Result<RecordError, StoreError> {
-    let stored = read::find_purchases(pool, &rows.ids()).await?;
-    let vanished = || StoreError("a conflict was gone when it was looked for".to_owned()).into();
-    Ok(rows.remove_stored(&stored).err().unwrap_or_else(vanished))
 }
 
 pub(super) async fn next_offsets(
@@ -105,7 +105,7 @@ pub(super) async fn skip(pool: &PgPool, incarnation: &str, step: &OffsetMove, re
     session.judge(skipped).map(drop).map_err(|error| match refusal(error) {
         Refusal::Final(error) => error,
         Refusal::Blocked(error) => error.into(),
-        Refusal::Raced | Refusal::Conflict => StoreError("other sessions are in the way".to_owned()).into(),
+        Refusal::Stored => StoreError("other sessions are in the way".to_owned()).into(),
     })
 }
 
@@ -123,45 +123,33 @@ pub(super) async fn list_skipped(pool: &PgPool) -> Result<Vec<Skipped>, StoreErr
 enum Refusal {
     /// No other attempt goes better.
     Final(RecordError),
-    /// Another replica stored one of the ids in the same moment.
-    Raced,
-    /// Some ids are stored with other content.
-    Conflict,
+    /// One of the ids is stored already.
+    Stored,
     /// Another session held a lock for too long.
     Blocked(StoreError),
 }
 
-async fn send(
-    pool: &PgPool,
-    batch: &Batch,
-    rows: &PendingRows<'_>,
-    duplicates_expected: bool,
-) -> Result<Recorded, Refusal> {
+async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Timestamp, Refusal> {
     let columns = Columns::new(rows);
-    let steps = Steps::new(&batch.moves);
     let text = if batch.dead_letters.is_empty() { RECORD } else { dead_letters::RECORD_AND_KEEP };
-    let query = steps
+    let query = Steps::new(&batch.moves)
         .bind_to(sqlx::query_as(text).bind(&*batch.incarnation))
         .bind(columns.ids)
         .bind(columns.userids)
         .bind(columns.usernames)
         .bind(columns.prices)
-        .bind(columns.times)
-        .bind(duplicates_expected);
+        .bind(columns.times);
     let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
     let mut session = session::acquire(pool).await.map_err(refusal)?;
     let recorded = answer(query.fetch_one(&mut *session)).await;
-    let (inserted, recording_time): (i64, DateTime<Utc>) = session.judge(recorded).map_err(refusal)?;
-    let inserted = usize::try_from(inserted).unwrap_or(0);
-    let recorded_at = Timestamp::new(recording_time);
-    Ok(Recorded { inserted, duplicates: batch.rows.len().saturating_sub(inserted), recorded_at })
+    let (recording_time,): (DateTime<Utc>,) = session.judge(recorded).map_err(refusal)?;
+    Ok(Timestamp::new(recording_time))
 }
 
 fn refusal(error: sqlx::Error) -> Refusal {
     match sqlstate::of(&error).1 {
         Meaning::Fenced => Refusal::Final(RecordError::Fenced),
-        Meaning::Conflict => Refusal::Conflict,
-        Meaning::Raced => Refusal::Raced,
+        Meaning::Stored => Refusal::Stored,
         Meaning::Blocked => Refusal::Blocked(error.into()),
         Meaning::Reject => Refusal::Final(RecordError::Rejected(error.to_string())),
         Meaning::Retry => Refusal::Final(StoreError::from(error).into()),

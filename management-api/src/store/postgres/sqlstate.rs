@@ -11,12 +11,10 @@ pub(super) enum Meaning {
     Retry,
     /// Another session holds a lock for too long.
     Blocked,
-    /// Another session stored one of the ids in the same moment.
-    Raced,
+    /// One of the ids is stored already.
+    Stored,
     /// An expected offset was not there.
     Fenced,
-    /// An id is stored with other content.
-    Conflict,
     /// Some row can never be stored: a dead letter, once it is found.
     Reject,
     /// Somebody has to do something. It is told, and tried again until they have.
@@ -32,21 +30,20 @@ pub(super) enum Session {
     Discard,
 }
 
-use Meaning::{Blocked, Conflict, Fenced, Raced, Reject, Retry, Tell};
+use Meaning::{Blocked, Fenced, Reject, Retry, Stored, Tell};
 use Session::{Discard, Keep};
 
 /// Codes before classes: the first line whose prefix fits decides.
 const TABLE: &[(&str, Session, Meaning)] = &[
     // Our own functions.
     ("PUR01", Keep, Fenced),
-    ("PUR02", Keep, Conflict),
     // Connection exceptions.
     ("08", Discard, Retry),
     // A prepared statement's result has changed with the tables.
     ("0A000", Discard, Retry),
     // Data exceptions: what a value holds.
     ("22", Keep, Reject),
-    ("23505", Keep, Raced),
+    ("23505", Keep, Stored),
     ("23", Keep, Reject),
     // Transaction states: read-only after a failover or by a setting of this session, aborted, or ended for idleness.
     ("25", Discard, Retry),
@@ -106,7 +103,6 @@ mod tests {
     fn every_code_that_was_met_is_decided() {
         let decisions: &[(&str, Session, Meaning)] = &[
             ("PUR01", Keep, Fenced),
-            ("PUR02", Keep, Conflict),
             ("08000", Discard, Retry),
             ("08006", Discard, Retry),
             ("08P01", Discard, Retry),
@@ -115,7 +111,7 @@ mod tests {
             ("22021", Keep, Reject),
             ("22P05", Keep, Reject),
             ("23502", Keep, Reject),
-            ("23505", Keep, Raced),
+            ("23505", Keep, Stored),
             ("23514", Keep, Reject),
             ("25006", Discard, Retry),
             ("25P02", Discard, Retry),

@@ -53,7 +53,7 @@ async fn missing_privileges_are_named_and_the_role_is_not() {
         store.record(&batch(0, 0, [purchase(1)])).await.unwrap();
         let public = "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC";
         administer(&database.url, public.to_owned()).await;
-        assert!(unfit(&*store).await.contains("EXECUTE on record_purchases_v2"));
+        assert!(unfit(&*store).await.contains("EXECUTE on record_purchases_v3"));
         let refused = store.record(&batch(0, 1, [purchase(2)])).await;
         assert!(matches!(refused, Err(RecordError::Unavailable(_))), "{refused:?}");
         store.close().await;

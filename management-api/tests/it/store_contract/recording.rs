@@ -76,6 +76,32 @@ async fn the_first_recorded_stays_and_its_repeat_counts_nowhere() {
     .await;
 }
 
+/// Once there were repeats, they are looked for beforehand: nothing but the way may differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn repeats_and_conflicts_after_repeats_are_found_all_the_same() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        store.record(&batch(0, 0, [purchase(1), purchase(2)])).await.unwrap();
+        for expected in [2, 4, 6] {
+            let recorded = store.record(&batch(0, expected, [purchase(2), purchase(1)])).await.unwrap();
+            assert_eq!((recorded.inserted, recorded.duplicates), (0, 2));
+        }
+        let other = Purchase { price: price("11"), ..purchase(2) };
+        match store.record(&batch(0, 8, [purchase(1), other.clone(), purchase(3)])).await {
+            Err(RecordError::Conflict(indexes)) => assert_eq!(indexes, [1]),
+            unexpected => panic!("{unexpected:?}"),
+        }
+        let outdated = store.record(&batch(0, 6, [other])).await;
+        assert!(matches!(outdated, Err(RecordError::Fenced)), "who was replaced decides nothing: {outdated:?}");
+        let recorded = store.record(&batch(0, 8, [purchase(1), purchase(3)])).await.unwrap();
+        assert_eq!((recorded.inserted, recorded.duplicates), (1, 1));
+        let recorded = store.record(&batch(0, 10, [purchase(4)])).await.unwrap();
+        assert_eq!((recorded.inserted, recorded.duplicates), (1, 0));
+        assert_eq!(totals(&*store, "alice").await, (4, "40".to_owned()));
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_stored_with_other_content_is_a_conflict_and_nothing_is_written() {
     on_each_database(|database| async move {

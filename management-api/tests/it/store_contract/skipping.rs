@@ -2,9 +2,10 @@
 
 use management_api::store::{Batch, OffsetMove, PartitionOffset, RecordError, Store};
 use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
 
 use super::databases::{on_each_database, on_postgres};
-use super::fixtures::{INCARNATION, batch, next_offset, purchase, step};
+use super::fixtures::{INCARNATION, batch, next_offset, purchase, step, totals};
 
 async fn offset(store: &dyn Store, partition: i32) -> PartitionOffset {
     store.next_offsets(INCARNATION, &[partition]).await.unwrap()[0]
@@ -72,24 +73,31 @@ async fn what_is_skipped_is_written_down_with_the_move_or_not_at_all() {
     .await;
 }
 
-/// A replica of the release before goes on while the new one's tables are there.
+/// Replicas of the releases before go on while the new one's tables are there.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_function_of_the_release_before_works_beside_the_new_one() {
+async fn the_functions_of_the_releases_before_work_beside_the_new_one() {
+    const FIRST: &str =
+        "SELECT inserted FROM record_purchases($1, '{0,1}', $2, $3, $4, $5, $5, '{10}', '{now}', false)";
+    const SECOND: &str = "SELECT inserted FROM record_purchases_v2(
+        $1, '{0,1}', $2, '{NULL,NULL}', $3, '{NULL,NULL}', $4, $5, $5, '{10}', '{now}', false)";
     on_postgres(|database| async move {
         let store = database.migrated().await;
         store.record(&moves_only(OffsetMove { leader_epoch: Some(3), ..step(0, 0, 1) })).await.unwrap();
         let mut old = PgConnection::connect(&database.url).await.unwrap();
-        let statement =
-            "SELECT inserted FROM record_purchases($1, '{0,1}', $2, $3, '{}', '{}', '{}', '{}', '{}', false)";
-        let record = async |old: &mut PgConnection, expected: [i64; 2], next: [i64; 2]| {
-            let query = sqlx::query_scalar::<_, i64>(statement).bind(INCARNATION).bind(expected).bind(next);
-            query.fetch_one(old).await
+        let record = async |old: &mut PgConnection, function: &'static str, expected: [i64; 2], next: [i64; 2]| {
+            let query = sqlx::query_scalar::<_, i64>(function).bind(INCARNATION).bind(expected).bind(next);
+            query.bind([Uuid::from_u128(next[0].unsigned_abs().into())]).bind(["alice"]).fetch_one(old).await
         };
-        assert_eq!(record(&mut old, [1, 0], [5, 2]).await.unwrap(), 0);
+        assert_eq!(record(&mut old, FIRST, [1, 0], [5, 2]).await.unwrap(), 1);
         assert_eq!(offset(&*store, 0).await, PartitionOffset { partition: 0, next_offset: 5, leader_epoch: None });
         assert_eq!(next_offset(&*store, 1).await, 2);
-        let fenced = record(&mut old, [1, 2], [9, 9]).await.unwrap_err();
-        assert_eq!(fenced.as_database_error().unwrap().code().unwrap(), "PUR01");
+        assert_eq!(record(&mut old, SECOND, [5, 2], [7, 3]).await.unwrap(), 1);
+        for function in [FIRST, SECOND] {
+            let fenced = record(&mut old, function, [1, 2], [9, 9]).await.unwrap_err();
+            assert_eq!(fenced.as_database_error().unwrap().code().unwrap(), "PUR01");
+        }
+        store.record(&batch(0, 7, [purchase(1)])).await.unwrap();
+        assert_eq!(totals(&*store, "alice").await, (3, "30".to_owned()));
     })
     .await;
 }
