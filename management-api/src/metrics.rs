@@ -67,6 +67,7 @@ pub struct IngestMetrics {
     transaction_seconds: Histogram,
     partitions: PartitionMetrics,
     truncations: Counter,
+    lost: Counter,
     member: Gauge,
     assigned: Gauge,
     rebalances: Counter,
@@ -187,6 +188,7 @@ impl IngestMetrics {
         let [batch_seconds, delay_seconds, batch_records, transaction_seconds] = Self::BUCKETS.map(|(name, _)| name);
         let processed = "Records dealt with, by what became of them.";
         let cut = "Times a partition's log was found cut: kafka has lost records that it had confirmed.";
+        let lost = "Records that kafka deleted before they were recorded.";
         let capacity = "What this replica could record, from the time its transactions take.";
         Self {
             processed: CounterBy::register(registry, "kafka_messages_processed_total", processed),
@@ -197,6 +199,7 @@ impl IngestMetrics {
             transaction_seconds: histogram(transaction_seconds, "Time of a recording transaction."),
             partitions: PartitionMetrics { registry: registry.clone(), seen: Mutex::default() },
             truncations: counter("kafka_log_truncations_total", cut),
+            lost: counter("kafka_records_lost_total", lost),
             member: gauge("kafka_group_member", "1 while the consumer group has this replica as a member."),
             assigned: gauge("kafka_consumer_assigned_partitions", "Partitions that this replica records."),
             rebalances: counter("kafka_rebalances_total", "Times the group gave or took partitions."),
@@ -222,6 +225,11 @@ impl IngestMetrics {
     /// A partition's log was found cut.
     pub fn truncation(&self) {
         self.truncations.increment(1);
+    }
+
+    /// So many records were deleted before they were recorded.
+    pub fn lost(&self, records: i64) {
+        self.lost.increment(u64::try_from(records).unwrap_or(0));
     }
 
     /// Whether the group has this replica as a member.

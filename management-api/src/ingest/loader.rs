@@ -150,9 +150,6 @@ fn start(stored: PartitionOffset, bounds: &PartitionBounds) -> Start {
     let PartitionBounds { low, end, .. } = *bounds;
     let is_cut = stored > end && stored_epoch.is_none();
     let (from, leader_epoch) = if stored < low {
-        if stored > 0 {
-            tracing::error!(partition, stored, low, "records were deleted from kafka before they were recorded");
-        }
         (low, None)
     } else if is_cut {
         // The log was cut behind our back. Reading all of it again is safe: what is recorded is not recorded twice, but for
@@ -170,6 +167,11 @@ impl Start {
     /// Where to read from.
     pub(super) fn read_position(&self) -> ReadPosition {
         ReadPosition { partition: self.partition, offset: self.from, leader_epoch: self.leader_epoch }
+    }
+
+    /// How many records of a partition that was recorded before were deleted from Kafka before they were recorded.
+    pub(super) fn lost(&self) -> i64 {
+        if self.stored > 0 { (self.low - self.stored).max(0) } else { 0 }
     }
 
     /// Goes on where the log's history parts from the one that was read. Where nobody knows that, the offset alone decides.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use management_api::partitions::{self, SkipError, Step};
 use management_api::store::{Batch, OffsetMove, Store};
-use shared::kafka::TopicAdmin;
-use shared::testing::eventually;
+use shared::kafka::{Codec, TopicAdmin};
+use shared::testing::{RawProducer, eventually};
 
 use crate::harness::{Api, Kafka, TOPIC, value};
 use crate::memory_store::MemoryStore;
@@ -118,6 +118,29 @@ async fn an_offset_that_the_history_has_is_read_on_without_a_word() {
     api.user_with("new", 1).await;
     assert_eq!(api.user_with("old", 0).await["count"], 0);
     assert_eq!(api.count("kafka_log_truncations_total").await, 0);
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_deleted_before_it_was_recorded_is_counted_once_and_passed() {
+    let kafka = Kafka::start();
+    // The in-process broker keeps 5 MB of a partition.
+    let large = format!("{}{}", value("ann", "1"), " ".repeat(900_000));
+    let producer = RawProducer::with_codec(&kafka.config, Codec::None);
+    for _ in 0..8 {
+        producer.send(TOPIC, 0, None, Some(large.as_bytes())).await;
+    }
+    let left = shared::testing::read_all(&kafka.config, TOPIC).await;
+    let lost = left[0].offset - 1;
+    assert!(lost > 0, "nothing was deleted");
+    let store = stored(&kafka, 1, left[0].leader_epoch.expect("the broker tells")).await;
+    let api = Api::start_on(store.clone(), &kafka, &[]).await.ready().await;
+    api.user_with("ann", left.len() as u64).await;
+    assert_eq!(api.count("kafka_records_lost_total").await, lost);
+    assert_eq!(api.count("kafka_log_truncations_total").await, 0, "nothing was cut");
+    assert!(api.stop().await);
+    let api = Api::start_on(store, &kafka, &[]).await.ready().await;
+    assert_eq!(api.count("kafka_records_lost_total").await, 0, "they were passed");
     assert!(api.stop().await);
 }
 

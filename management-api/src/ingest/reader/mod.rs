@@ -300,17 +300,22 @@ impl Reader {
     /// Nothing that can be polled is left before `offset`: what stands there are marks of transactions. They are passed
     /// like records, or the partition would seem to be behind for ever.
     fn end(&mut self, partition: i32, offset: i64) {
-        let Some(Some(position)) = self.partitions.get_mut(&partition) else { return };
+        let Some(Some(position)) = self.partitions.get(&partition) else { return };
         if offset > position.next {
             // A mark may be of another leader than the record before it, so no epoch goes along.
-            let Position { expected, expected_epoch, .. } = *position;
-            let step = OffsetMove { partition, expected, expected_epoch, next: offset, leader_epoch: None };
-            let lane = &mut self.lanes[position.lane];
-            lane.begin(&self.incarnation);
-            lane.next.pass(step);
-            position.next = offset;
+            self.pass(partition, offset, None);
         }
         self.can_be_read(partition);
+    }
+
+    /// Moves a partition past what will never be polled.
+    fn pass(&mut self, partition: i32, next: i64, leader_epoch: Option<i32>) {
+        let Some(Some(position)) = self.partitions.get_mut(&partition) else { return };
+        let Position { expected, expected_epoch, .. } = *position;
+        let lane = &mut self.lanes[position.lane];
+        lane.begin(&self.incarnation);
+        lane.next.pass(OffsetMove { partition, expected, expected_epoch, next, leader_epoch });
+        position.next = next;
     }
 
     /// Lets running transactions end; the group is left when the last owner drops the consumer.

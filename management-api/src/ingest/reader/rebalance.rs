@@ -141,6 +141,9 @@ impl Reader {
             if start.is_cut {
                 self.ingest.metrics.truncation();
             }
+            if start.lost() > 0 {
+                self.pass_lost(start);
+            }
             self.ingest.progress.take_over(start.partition, start.from, start.end);
             if start.stored > 0 {
                 // An autoscaler counts from what Kafka was told last; whoever had the partition may not have come to that.
@@ -156,6 +159,14 @@ impl Reader {
             joining.iter().chain(&loading).map(|start| start.partition).partition(|it| self.is_lane_paused(*it));
         self.consumer.pause(&busy)?;
         self.consumer.resume(&free)
+    }
+
+    /// What Kafka deleted before it was recorded is told, counted, and passed like a mark, so that nobody counts it again.
+    fn pass_lost(&mut self, start: &Start) {
+        let Start { partition, stored, low, .. } = *start;
+        tracing::error!(partition, stored, low, "records were deleted from kafka before they were recorded");
+        self.ingest.metrics.lost(start.lost());
+        self.pass(partition, low, None);
     }
 
     fn is_lane_paused(&self, partition: i32) -> bool {
