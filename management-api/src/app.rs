@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::config::KafkaConfig;
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Operations, Server};
-use shared::kafka::{ClientMetrics, KafkaError, RecordProducer, TopicAdmin};
+use shared::kafka::{ClientMetrics, KafkaError, RecordProducer};
 use shared::metrics::{HttpMetrics, Registry};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
@@ -101,12 +101,11 @@ impl Service {
         };
         let ingest = Ingest {
             config: config.ingest.clone(),
-            kafka: Arc::new(Cluster {
-                config: config.kafka.clone(),
-                consumer: config.ingest.consumer.clone(),
-                admin: TopicAdmin::new(&config.kafka, "management-api")?,
-                metrics: Arc::new(ClientMetrics::register(&registry, "consumer")),
-            }),
+            kafka: Arc::new(Cluster::new(
+                &config.kafka,
+                &config.ingest.consumer,
+                Arc::new(ClientMetrics::register(&registry, "consumer")),
+            )?),
             store,
             dead_letters: Arc::new(DeadLetters::new(&config.kafka, Arc::clone(&producer), Arc::clone(&metrics))),
             waiters,

@@ -1,6 +1,7 @@
 //! What the record path asks of Kafka: one seam, so that the very same code runs on a simulated broker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,8 @@ use shared::kafka::{
 };
 use tokio::task::spawn_blocking;
 
+/// What we call ourselves towards Kafka.
+const CLIENT_ID: &str = "management-api";
 /// How long the brokers may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -53,20 +56,43 @@ pub trait Consumer: Send + Sync + 'static {
 
 /// The real thing.
 pub struct Cluster {
-    /// How to reach the brokers.
-    pub config: KafkaConfig,
-    /// How to join the group.
-    pub consumer: ConsumerOptions,
+    config: KafkaConfig,
+    consumer: ConsumerOptions,
     /// Topics and their incarnations.
-    pub admin: Arc<TopicAdmin>,
+    admin: Arc<TopicAdmin>,
     /// What the consumer says of itself.
-    pub metrics: Arc<ClientMetrics>,
+    metrics: Arc<ClientMetrics>,
+    /// After so many milliseconds of silence a member loses its partitions; the brokers are asked what they allow.
+    session_ms: AtomicU64,
+}
+
+impl Cluster {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the settings are not taken.
+    pub fn new(
+        config: &KafkaConfig,
+        consumer: &ConsumerOptions,
+        metrics: Arc<ClientMetrics>,
+    ) -> Result<Self, KafkaError> {
+        let admin = TopicAdmin::new(config, CLIENT_ID)?;
+        let session_ms = millis(consumer.session(None)).into();
+        Ok(Self { config: config.clone(), consumer: consumer.clone(), admin, metrics, session_ms })
+    }
+
+    async fn choose_session(&self) {
+        let shortest = self.admin.shortest_session().await;
+        let shortest = shortest.inspect_err(|error| tracing::debug!(%error, "the shortest session is not told")).ok();
+        self.session_ms.store(millis(self.consumer.session(shortest)), Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
 impl Kafka for Cluster {
     async fn prepare(&self) -> Result<usize, KafkaError> {
         self.admin.ensure().await?;
+        self.choose_session().await;
         let admin = Arc::clone(&self.admin);
         blocking(move || admin.partition_count()).await
     }
@@ -77,7 +103,9 @@ impl Kafka for Cluster {
     }
 
     fn join(&self) -> Result<Arc<dyn Consumer>, KafkaError> {
-        let consumer = RecordConsumer::join(&self.config, "management-api", &self.consumer, Arc::clone(&self.metrics))?;
+        let session = Duration::from_millis(self.session_ms.load(Ordering::Relaxed));
+        let options = ConsumerOptions { session_timeout: Some(session), ..self.consumer.clone() };
+        let consumer = RecordConsumer::join(&self.config, CLIENT_ID, &options, Arc::clone(&self.metrics))?;
         Ok(Arc::new(GroupMember(Arc::new(consumer))))
     }
 }
@@ -142,6 +170,10 @@ impl Consumer for GroupMember {
         let consumer = Arc::clone(&self.0);
         blocking(move || consumer.partitions_of_group(TIMEOUT)).await
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Asks Kafka on a thread that may be blocked.

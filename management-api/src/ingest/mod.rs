@@ -80,12 +80,7 @@ impl IngestConfig {
                     "classic",
                     "classic (cooperative rebalances among members) or consumer (KIP-848, by the broker)",
                 ),
-                session_timeout: settings.millis(
-                    "KAFKA_SESSION_TIMEOUT_MS",
-                    10_000,
-                    1_000..=300_000,
-                    "a consumer silent for so long loses its partitions, ms",
-                ),
+                session_timeout: read_session_timeout(settings),
                 fetch_ahead_kib: settings.size(
                     "KAFKA_FETCH_AHEAD_KIB",
                     1_024,
@@ -116,6 +111,16 @@ impl IngestConfig {
             ),
         }
     }
+}
+
+fn read_session_timeout(settings: &mut Settings) -> Option<Duration> {
+    const NAME: &str = "KAFKA_SESSION_TIMEOUT_MS";
+    let help = "a consumer silent for so long loses its partitions, ms; 0: 3000, or as long as the brokers ask for";
+    let session = settings.millis(NAME, 0, 0..=300_000, help);
+    if (1..1_000).contains(&session.as_millis()) {
+        settings.mistake(NAME, "must be 0, or 1000 to 300000");
+    }
+    (!session.is_zero()).then_some(session)
 }
 
 /// Everything that the record path works with.

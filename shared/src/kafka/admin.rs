@@ -64,6 +64,10 @@ impl TopicAdmin {
         Ok(Arc::new(Self { config: config.clone(), client }))
     }
 
+    pub(super) fn topic(&self) -> &str {
+        &self.config.topic
+    }
+
     pub(super) fn client(&self) -> &AdminClient<QuietContext> {
         &self.client
     }

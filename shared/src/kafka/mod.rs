@@ -2,6 +2,7 @@
 
 mod admin;
 mod consumer;
+mod group_limits;
 mod in_process;
 mod partitioner;
 mod producer;

@@ -9,6 +9,7 @@ mod buy;
 mod client;
 mod delay;
 mod embedded;
+mod faults;
 mod machine;
 mod memory;
 mod reads;
@@ -72,8 +73,10 @@ pub enum Section {
     Scaling,
     /// a backlog of one user, drained by 1, 2 and 5 consumers
     ScaleOut,
-    /// small batches while somebody keeps a snapshot open
+    /// batches while somebody keeps a snapshot open
     Snapshot,
+    /// how soon work goes on when a consumer or a broker is killed
+    Faults,
 }
 
 /// How much of everything; `--quick` makes it small.
@@ -154,5 +157,6 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Scaling => scaling::measure(world).await,
         Section::ScaleOut => scale_out::measure(world).await,
         Section::Snapshot => snapshot::measure(world).await,
+        Section::Faults => faults::measure(world).await,
     }
 }

@@ -36,6 +36,8 @@ auto.create.topics.enable=false
 
 # A development machine has few members in a group: nobody to wait for.
 group.initial.rebalance.delay.ms=0
+# A killed consumer's partitions go on after three seconds.
+group.min.session.timeout.ms=3000
 ",
         voters = voters.join(","),
         log_dir = log_dir.display(),

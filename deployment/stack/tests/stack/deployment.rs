@@ -18,8 +18,8 @@ use stack::{KafkaCluster, Postgres};
 pub const READY: Duration = Duration::from_mins(1);
 /// How long everything acknowledged may take to be recorded once all faults are over.
 const RECORDED: Duration = Duration::from_mins(1);
-/// The shortest that Kafka allows.
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// After so long a silent consumer loses its partitions: the default, where the brokers allow it.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What to start.
 #[derive(Clone)]
@@ -60,7 +60,6 @@ impl Plan {
         plan.with("KAFKA_TOPIC", format!("purchases-{name}"))
             .with("KAFKA_DEAD_LETTER_TOPIC", format!("purchases-{name}.dead-letter"))
             .with("KAFKA_CONSUMER_GROUP", format!("group-{name}"))
-            .with("KAFKA_SESSION_TIMEOUT_MS", SESSION_TIMEOUT.as_millis())
             .with("DRAIN_DELAY_MS", 500)
     }
 

@@ -66,9 +66,9 @@ impl Infra {
 /// A cluster whose own group protocol notices a silent member as soon as the classic one can.
 async fn start_kafka(folder: &Path, brokers: usize) -> stack::Result<KafkaCluster> {
     let mut plan = KafkaPlan::on_free_ports(brokers)?;
-    let session = [("group.consumer.min.session.timeout.ms", "6000"), ("group.consumer.session.timeout.ms", "6000")];
+    let session = [("group.consumer.min.session.timeout.ms", "3000"), ("group.consumer.session.timeout.ms", "3000")];
     let heartbeat =
-        [("group.consumer.min.heartbeat.interval.ms", "1000"), ("group.consumer.heartbeat.interval.ms", "1000")];
+        [("group.consumer.min.heartbeat.interval.ms", "500"), ("group.consumer.heartbeat.interval.ms", "500")];
     plan.extra_settings =
         session.into_iter().chain(heartbeat).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let mut cluster = KafkaCluster::prepare(folder, plan).await?;

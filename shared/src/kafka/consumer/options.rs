@@ -11,6 +11,11 @@ use crate::kafka::{STATISTICS_INTERVAL_MS, client_config};
 /// The longest pause between two polls; the polling thread stays far below it.
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(15);
 
+/// A killed member's partitions go on soon, and a busy machine does not yet look dead.
+pub const SHORT_SESSION: Duration = Duration::from_secs(3);
+/// What Kafka asks for unless it is told otherwise.
+pub const SESSION_OF_KAFKA: Duration = Duration::from_secs(6);
+
 /// How a consumer joins its group and how much it holds.
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {
@@ -18,8 +23,9 @@ pub struct ConsumerOptions {
     pub group: String,
     /// `classic` or `consumer` (KIP-848).
     pub group_protocol: GroupProtocol,
-    /// A member silent for so long is thrown out; with `consumer` the broker decides.
-    pub session_timeout: Duration,
+    /// A member silent for so long is thrown out: nothing means [`SHORT_SESSION`], or as long as the brokers ask for. With
+    /// `consumer` they decide.
+    pub session_timeout: Option<Duration>,
     /// Bytes fetched ahead of the application at most, in KiB, over all partitions.
     pub fetch_ahead_kib: usize,
     /// How long a broker may hold a fetch that finds nothing.
@@ -49,7 +55,14 @@ impl FromStr for GroupProtocol {
 }
 
 impl ConsumerOptions {
+    /// The session for brokers that allow no shorter one than `shortest`; nothing when they do not tell.
+    #[must_use]
+    pub fn session(&self, shortest: Option<Duration>) -> Duration {
+        self.session_timeout.unwrap_or_else(|| SHORT_SESSION.max(shortest.unwrap_or(SESSION_OF_KAFKA)))
+    }
+
     pub(super) fn client_config(&self, config: &KafkaConfig, client_id: &str) -> ClientConfig {
+        let session = self.session(None);
         let mut client = client_config(config, client_id);
         client
             .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
@@ -75,11 +88,34 @@ impl ConsumerOptions {
             GroupProtocol::Classic => client
                 .set("partition.assignment.strategy", "cooperative-sticky")
                 // Also how long a rebalance waits for a member: one frozen in its middle must not hold up the others.
-                .set("max.poll.interval.ms", self.session_timeout.max(POLL_INTERVAL_MAX).as_millis().to_string())
-                .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
-                .set("heartbeat.interval.ms", (self.session_timeout.as_millis() / 5).clamp(100, 2000).to_string()),
+                .set("max.poll.interval.ms", session.max(POLL_INTERVAL_MAX).as_millis().to_string())
+                .set("session.timeout.ms", session.as_millis().to_string())
+                .set("heartbeat.interval.ms", (session.as_millis() / 5).clamp(100, 2000).to_string()),
             GroupProtocol::Consumer => client.set("group.protocol", "consumer"),
         };
         client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_short_if_the_brokers_allow_it_and_as_long_as_somebody_asks_for() {
+        let options = |session_timeout| ConsumerOptions {
+            group: String::new(),
+            group_protocol: GroupProtocol::Classic,
+            session_timeout,
+            fetch_ahead_kib: 1,
+            fetch_wait: Duration::ZERO,
+        };
+        let session = |seconds: Option<u64>, shortest: Option<u64>| {
+            options(seconds.map(Duration::from_secs)).session(shortest.map(Duration::from_secs)).as_secs()
+        };
+        assert_eq!(session(None, Some(1)), 3);
+        assert_eq!(session(None, Some(10)), 10);
+        assert_eq!(session(None, None), 6, "who may not ask is told by Kafka's own default");
+        assert_eq!(session(Some(2), Some(10)), 2, "who sets it is obeyed; the brokers' refusal then shows");
     }
 }
