@@ -42,7 +42,7 @@ struct BaselineServer {
 }
 
 /// One round at one server.
-struct Round {
+pub struct Round {
     load: WrkReport,
     cpu: Duration,
     broker_cpu: Duration,
@@ -109,7 +109,8 @@ fn compare(connections: usize, ours: &Rounds, theirs: &Rounds) -> Vec<Row> {
     rows
 }
 
-async fn web_round(world: &World, web: &Service, connections: usize) -> Result<Round> {
+/// One round at a web-server.
+pub async fn web_round(world: &World, web: &Service, connections: usize) -> Result<Round> {
     let mut plan = WrkPlan { address: web.address(), body: GUIDE_BODY, connections, time: WARM_UP };
     wrk::run(world.folder(), &plan).await?.all_good()?;
     plan.time = world.size.time(SECONDS);
@@ -121,6 +122,13 @@ async fn web_round(world: &World, web: &Service, connections: usize) -> Result<R
         broker_cpu: world.kafka.cpu_time().saturating_sub(broker_cpu),
         rss_bytes: web.rss_bytes(),
     })
+}
+
+impl Round {
+    /// Requests a second.
+    pub fn per_second(&self) -> f64 {
+        self.load.per_second()
+    }
 }
 
 impl BaselineServer {

@@ -26,7 +26,7 @@ const BROKERS: usize = 3;
 const BEFORE: Duration = Duration::from_secs(5);
 const AFTER: Duration = Duration::from_secs(15);
 /// How long a caller repeats a purchase, with its key.
-const RETRY_FOR: Duration = Duration::from_secs(60);
+const RETRY_FOR: Duration = Duration::from_mins(1);
 /// How often is looked how far a load is.
 const LOOK: Duration = Duration::from_millis(20);
 const READY: Duration = Duration::from_mins(2);

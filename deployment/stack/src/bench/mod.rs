@@ -8,6 +8,7 @@ pub mod baseline_server;
 mod buy;
 mod client;
 mod delay;
+mod distance;
 mod embedded;
 mod faults;
 mod machine;
@@ -57,6 +58,8 @@ pub enum Section {
     Buy,
     /// /buy, open loop at 5,000 a second
     OpenLoop,
+    /// /buy with a broker that is far away
+    Distance,
     /// web-server's memory over millions of requests
     Memory,
     /// a backlog into PostgreSQL, beside a bare client
@@ -148,6 +151,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
     match section {
         Section::Buy => buy::closed_loop(world).await,
         Section::OpenLoop => buy::open_loop(world).await,
+        Section::Distance => distance::measure(world).await,
         Section::Memory => memory::measure(world).await,
         Section::Record => record::measure(world).await,
         Section::Delay => delay::measure(world).await,
