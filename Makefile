@@ -37,6 +37,8 @@ docs: ## Build the API docs, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
 
 .PHONY: unit
+# Most tests wait for most of their time.
+unit: export RUST_TEST_THREADS ?= 6
 unit: ## Unit and integration tests on the in-process broker and SQLite
 	$(CARGO) test --workspace --locked --no-run
 	$(CARGO) test --workspace --locked

@@ -3,23 +3,22 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A limit that refuses instead of letting wait. Clones share one count.
 #[derive(Clone, Debug)]
-pub struct InFlightLimit {
-    now: Arc<AtomicUsize>,
-    max: usize,
-}
+pub struct InFlightLimit(Arc<Semaphore>);
 
 /// One place under the limit, given back on drop.
 #[derive(Debug)]
-pub struct Slot(Arc<AtomicUsize>);
+pub struct Slot {
+    _permit: OwnedSemaphorePermit,
+}
 
 /// Work under way, and the place that it takes until it has ended. If nobody waits for it any more it goes on by itself: what
 /// was begun is in flight, and its outcome counts, whether or not the caller has hung up.
@@ -28,20 +27,17 @@ pub struct Held<T: Send + 'static>(Option<(BoxFuture<'static, T>, Slot)>);
 impl InFlightLimit {
     /// At most `max` at once.
     pub fn new(max: usize) -> Self {
-        Self { now: Arc::default(), max }
+        Self(Arc::new(Semaphore::new(max)))
     }
 
     /// Whether a place is free now. It may be gone a moment later.
     pub fn has_room(&self) -> bool {
-        self.now.load(Ordering::Relaxed) < self.max
+        self.0.available_permits() > 0
     }
 
     /// Takes a place, if there is one.
     pub fn enter(&self) -> Option<Slot> {
-        // Counted first and looked at after: two atomic additions, and never more than `max` inside.
-        let before = self.now.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot(Arc::clone(&self.now));
-        (before < self.max).then_some(slot)
+        Some(Slot { _permit: Arc::clone(&self.0).try_acquire_owned().ok()? })
     }
 }
 
@@ -49,12 +45,6 @@ impl Slot {
     /// Keeps the place until `work` has ended, and gives both back then.
     pub fn hold<T: Send + 'static>(self, work: BoxFuture<'static, T>) -> Held<T> {
         Held(Some((work, self)))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,11 +7,12 @@ use axum::body::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::Client;
 use shared::http::{ByteBudget, NotCollected, RequestContext, collect};
 
 use super::answer::Answer;
 use super::calls::{CallKind, Verdict};
+use super::connector::Connector;
 use super::replicas::Replica;
 use crate::metrics::ManagementOutcome;
 
@@ -19,7 +20,7 @@ use crate::metrics::ManagementOutcome;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The pooled connections to all replicas.
-pub type Connections = Client<HttpConnector, Full<Bytes>>;
+pub type Connections = Client<Connector, Full<Bytes>>;
 
 /// What a call asks of management-api.
 pub struct Call<'a> {

@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 pub mod calls;
 mod config;
+mod connector;
 mod replicas;
 
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use http::{HeaderValue, Method};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::{Deserialize, Serialize};
 use shared::event::Purchase;
@@ -24,14 +25,13 @@ pub use self::answer::Answer;
 use self::attempt::{Call, Connections, Failure, Way, attempt};
 use self::calls::{Budgets, CallKind, Place};
 pub use self::config::ManagementConfig;
+use self::connector::Connector;
 pub use self::replicas::ReplicaUrl;
 use self::replicas::{Replica, Replicas};
 use crate::metrics::{ManagementOutcome, Metrics};
 
 /// Replicas tried one after the other within one call's deadline.
 const ATTEMPTS_MAX: usize = 3;
-/// How long a connection may take to be made. An address whose pod is gone answers nothing, and another replica may be asked.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Idle connections kept to each replica, and for how long: less than the replica itself keeps them.
 const IDLE_CONNECTIONS: (usize, Duration) = (64, Duration::from_secs(20));
 /// What a connection reads ahead of an answer: every call may have one of its own.
@@ -75,16 +75,13 @@ impl ManagementClient {
         let (resolving, shutdown) = (Arc::clone(&replicas), supervisor.shutdown().clone());
         // What was resolved is kept beside the task.
         supervisor.restart("replicas", move || Arc::clone(&resolving).keep_resolving(shutdown.clone()));
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let (idle_max, idle_timeout) = IDLE_CONNECTIONS;
         let connections = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(idle_max)
             .pool_idle_timeout(idle_timeout)
             .http1_max_buf_size(READ_BUFFER_BYTES_MAX)
-            .build(connector);
+            .build(Connector::new());
         let token = config.token.as_ref().and_then(|token| {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
             value.set_sensitive(true);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt as _;
+
 use crate::harness::{FakeAnswer, Server};
 
 const ID: &str = "019a0000-0000-7000-8000-000000000001";
@@ -102,6 +104,22 @@ async fn no_answer_in_time_is_503_and_says_how_each_attempt_failed() {
     }
     assert_eq!(server.metric(r#"management_requests_total{outcome="timeout"}"#).await, Some(1.0));
     assert_eq!(server.metric(r#"management_requests_total{outcome="error"}"#).await, Some(2.0));
+}
+
+/// Else the replica would work on, and its database too.
+#[tokio::test]
+async fn a_replica_that_took_too_long_sees_that_nobody_waits_any_more() {
+    let replica = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let urls = format!("http://{}", replica.local_addr().unwrap());
+    let server = Server::with(&[("CUSTOMER_MGMT_API_URL", &urls)], |_| {}).await;
+    let client = server.client.clone();
+    let reading = tokio::spawn(async move { client.get("/purchases?timeout=200").await });
+    let (mut connection, _) = replica.accept().await.unwrap();
+    let mut request = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(10), connection.read_to_end(&mut request)).await;
+    let error = ended.expect("in time").expect_err("an orderly end could be that of a caller who still waits");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    reading.await.unwrap().problem("unavailable");
 }
 
 #[tokio::test]

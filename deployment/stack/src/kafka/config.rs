@@ -38,6 +38,14 @@ auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 # A killed consumer's partitions go on after three seconds.
 group.min.session.timeout.ms=3000
+
+# A purchase waits for every replica that counts as in sync: one that was killed does so no longer after a second, and a
+# controller that was killed is replaced as soon.
+replica.lag.time.max.ms=700
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=250
+controller.quorum.fetch.timeout.ms=800
+controller.quorum.election.timeout.ms=500
 ",
         voters = voters.join(","),
         log_dir = log_dir.display(),

@@ -29,6 +29,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "5s"),
     ("transaction_timeout", "12s"),
+    // A statement whose caller is gone is ended so soon.
+    ("client_connection_check_interval", "500ms"),
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
@@ -53,18 +55,23 @@ const MIGRATION_SETTINGS: &[(&str, &str)] = &[
     ("idle_session_timeout", "10s"),
 ];
 
-/// A session while it is used for one statement.
-pub(super) struct Session(PoolConnection<Postgres>);
+/// A session while it is used for one statement. If nobody waits for its answer any more it is closed, and the server ends
+/// the statement: else it would run on, and its answer would be in the way of the next one.
+pub(super) struct Session {
+    connection: PoolConnection<Postgres>,
+    is_answered: bool,
+}
 
 /// A free session of the pool, or a new one.
 pub(super) async fn acquire(pool: &PgPool) -> Result<Session, sqlx::Error> {
-    Ok(Session(pool.acquire().await?))
+    Ok(Session { connection: pool.acquire().await?, is_answered: false })
 }
 
 impl Session {
     /// Gives the session back after its statement, unless the error could stay with it. An answer that does not come is
     /// such an error.
     pub(super) fn judge<T>(mut self, work: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        self.is_answered = true;
         if let Err(error) = &work
             && sqlstate::of(error).0 == sqlstate::Session::Discard
         {
@@ -75,7 +82,15 @@ impl Session {
 
     /// Closes the session when it is done with.
     pub(super) fn discard(&mut self) {
-        self.0.close_on_drop();
+        self.connection.close_on_drop();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.discard();
+        }
     }
 }
 
@@ -83,13 +98,13 @@ impl Deref for Session {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.0
+        &self.connection
     }
 }
 
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0
+        &mut self.connection
     }
 }
 

@@ -1,9 +1,10 @@
 //! Sessions that can no longer do their work are thrown away: recording goes on as soon as the database can.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use management_api::store::{RecordError, Store};
-use sqlx::{Connection as _, Executor as _};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::databases::{Database, administer, on_postgres};
 use super::fixtures::{batch, next_offset, purchase};
@@ -72,6 +73,49 @@ async fn a_prepared_statement_that_is_gone_or_outdated_costs_one_session() {
         assert_recovers(&*store, 1).await;
     })
     .await;
+}
+
+/// Else a caller who is gone would hold one of a few connections for as long as a statement may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_nobody_waits_for_ends_in_the_database_too() {
+    on_postgres(|database| async move {
+        let store = database.migrated().await;
+        store.record(&batch(0, 0, [purchase(0)])).await.unwrap();
+        let (mut blocker, mut looker) = (connect(&database).await, connect(&database).await);
+        blocker.execute("BEGIN; LOCK purchases IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        for _ in 0..8 {
+            let read = tokio::spawn({
+                let store = Arc::clone(&store);
+                async move { store.list_user_purchases("alice", 10).await.map(drop) }
+            });
+            until_reads(&mut looker, 1).await;
+            read.abort();
+            let abandoned = Instant::now();
+            until_reads(&mut looker, 0).await;
+            assert!(
+                abandoned.elapsed() < Duration::from_millis(1_800),
+                "before any time limit: {:?}",
+                abandoned.elapsed()
+            );
+        }
+        blocker.execute("ROLLBACK").await.unwrap();
+        assert_eq!(store.list_user_purchases("alice", 10).await.unwrap().count, 1);
+    })
+    .await;
+}
+
+async fn until_reads(looker: &mut PgConnection, count: i64) {
+    const READS: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()";
+    let deadline = Instant::now() + RECOVERY;
+    while sqlx::query_scalar::<_, i64>(READS).fetch_one(&mut *looker).await.unwrap() != count {
+        assert!(Instant::now() < deadline, "never {count} reads");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn connect(database: &Database) -> PgConnection {
+    PgConnection::connect(&database.url).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
