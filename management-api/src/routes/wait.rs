@@ -50,7 +50,7 @@ pub(super) struct WaitAnswer {
         (status = 408, description = "The body was too slow"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not `application/json`"),
-        (status = 503, description = "Too many wait, and the database does not answer"),
+        (status = 503, description = "Too many wait and the database does not answer, or there is no room for the answer"),
         Unauthorized,
     )
 )]

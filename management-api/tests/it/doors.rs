@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Method;
 use management_api::app::Service;
 use management_api::routes::{ROUTES, openapi::ApiDoc};
@@ -68,6 +69,28 @@ async fn the_end_of_the_service_ends_waits_and_leaves_nothing_behind() {
     assert!(api.stop().await, "nothing was cut off");
     assert_eq!(waiting.await.unwrap().status, 404, "not recorded yet");
     assert!(asked.elapsed() < Duration::from_secs(20), "long before the wait was over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_for_which_there_is_no_room_is_refused_and_counted() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let config = config(&kafka, &folder, &[("HTTP_MEMORY_MAX_KIB", "1024")]);
+    let api = Api::build(|shutdown| Service::build(config, shutdown)).await.ready().await;
+    let (ids, name) = ((0..500).map(|number| format!("0190a5c2-0000-7000-8000-{number:012}")), "\u{1F6D2}".repeat(256));
+    let ids: Vec<_> = ids.collect();
+    let values = ids.iter().map(|id| value_with_id(id, &name, &name, "1"));
+    join_all(values.map(async |value| kafka.send(&value).await)).await;
+    let wait = async |ids: &[String]| {
+        let body = json!({ "purchase_ids": ids, "wait_ms": 20_000 });
+        api.http.post_json(&format!("{}/internal/purchases/wait", api.url), body.to_string()).await
+    };
+    for refused in [wait(&ids).await, api.get("/purchases?limit=500").await] {
+        assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "1"), "{}", refused.text());
+    }
+    let refusals = api.metric("http_requests_refused_total{reason=\"memory\"}").await;
+    assert!((refusals - 2.0).abs() < 1e-9, "{refusals}");
+    assert_eq!(wait(&ids[..9]).await.json()["purchases"].as_array().map(Vec::len), Some(9), "smaller ones find room");
+    assert!(api.stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,21 +3,29 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use axum::Extension;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::Method;
 use hyper::body::{Frame, SizeHint};
 
 use super::budget::{Purpose, SMALL_BYTES};
 use super::operations::is_operations;
 use super::server::Crowded;
-use super::{ByteBudget, BytePermit};
+use super::{ByteBudget, BytePermit, Problem};
 
 /// Marks an answer whose bytes are counted already: who made it has tied a permit to them.
 #[derive(Clone, Copy)]
 pub struct Counted;
+
+/// Room for an answer that is made later. Who does something that cannot be undone takes it before.
+#[must_use]
+pub struct AnswerRoom {
+    bytes_max: usize,
+    /// None for a small answer.
+    permit: Option<BytePermit>,
+}
 
 /// Whether a request may be handled: health and metrics are answered whatever is full.
 pub(super) fn is_admitted(request: &Request, path: &str) -> bool {
@@ -25,19 +33,41 @@ pub(super) fn is_admitted(request: &Request, path: &str) -> bool {
 }
 
 impl ByteBudget {
-    /// Counts an answer for as long as any of it is held. A read's answer for which there is no room becomes a refusal; any
-    /// other tells of something that is done already, and a refusal would say that it is not: it is counted past the limit.
-    pub(super) fn hold_answer(&self, response: Response, method: &Method, path: &str) -> Response {
+    /// Room for an answer of at most `bytes_max`.
+    ///
+    /// # Errors
+    /// 503 when there is none.
+    pub fn reserve_answer(&self, bytes_max: usize) -> Result<AnswerRoom, Problem> {
+        let permit = match bytes_max {
+            ..=SMALL_BYTES => None,
+            _ => Some(self.take(bytes_max).ok_or_else(|| self.refuse())?),
+        };
+        Ok(AnswerRoom { bytes_max, permit })
+    }
+
+    /// Counts an answer for as long as any of it is held; one for which there is no room becomes a refusal. It has been
+    /// reserved, or is small, when it tells of something that a refusal would deny.
+    pub(super) fn hold_answer(&self, response: Response, path: &str) -> Response {
         let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
         if bytes <= SMALL_BYTES || response.extensions().get::<Counted>().is_some() {
             return response;
         }
         let reserve = || self.take_for(Purpose::Reserve, bytes).filter(|_| is_operations(path));
-        let done = || (!method.is_safe()).then(|| self.take_past_the_limit(bytes));
-        match self.take(bytes).or_else(reserve).or_else(done) {
+        match self.take(bytes).or_else(reserve) {
             Some(permit) => response.map(|body| Body::new(HeldBody { body, permit: Some(permit) })),
             None => self.refuse().into_response(),
         }
+    }
+}
+
+impl AnswerRoom {
+    /// An answer of these bytes, which keeps the room that they need until the last of them is written.
+    pub fn answer(self, body: Vec<u8>) -> Response {
+        debug_assert!(body.len() <= self.bytes_max, "{} bytes, and room for {}", body.len(), self.bytes_max);
+        let Some(mut permit) = self.permit else { return body.into_response() };
+        let body = Bytes::from(body.into_boxed_slice());
+        permit.shrink(body.len());
+        (Extension(Counted), permit.hold(body)).into_response()
     }
 }
 

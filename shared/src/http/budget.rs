@@ -84,13 +84,6 @@ impl ByteBudget {
         Problem::unavailable("too much is held for callers now: try again", RETRY_AFTER_SECONDS)
     }
 
-    /// Room for bytes that are there whether or not there is room for them.
-    pub(super) fn take_past_the_limit(&self, bytes: usize) -> BytePermit {
-        self.0.content.fetch_add(bytes, Ordering::Relaxed);
-        self.0.shown.increment(value(bytes));
-        BytePermit { budget: self.clone(), purpose: Purpose::Content, bytes }
-    }
-
     pub(super) fn take_for(&self, purpose: Purpose, bytes: usize) -> Option<BytePermit> {
         let mut permit = BytePermit { budget: self.clone(), purpose, bytes: 0 };
         permit.grow(bytes).then_some(permit)
@@ -134,6 +127,15 @@ impl BytePermit {
         true
     }
 
+    /// Gives back all but `bytes` of the room.
+    pub fn shrink(&mut self, bytes: usize) {
+        let budget = &self.budget.0;
+        let more = self.bytes.saturating_sub(bytes);
+        budget.held(self.purpose).fetch_sub(more, Ordering::Relaxed);
+        budget.shown.decrement(value(more));
+        self.bytes -= more;
+    }
+
     /// Ties this to `bytes`: the room is given back when the last part of them is gone.
     #[must_use]
     pub fn hold(self, bytes: Bytes) -> Bytes {
@@ -143,9 +145,7 @@ impl BytePermit {
 
 impl Drop for BytePermit {
     fn drop(&mut self) {
-        let budget = &self.budget.0;
-        budget.held(self.purpose).fetch_sub(self.bytes, Ordering::Relaxed);
-        budget.shown.decrement(value(self.bytes));
+        self.shrink(0);
     }
 }
 

@@ -14,7 +14,7 @@ mod query;
 mod request_context;
 mod server;
 
-pub use self::answers::Counted;
+pub use self::answers::{AnswerRoom, Counted};
 pub use self::body::{BodyLimits, NotCollected, collect, read_json_body};
 pub use self::budget::{ByteBudget, BytePermit};
 pub use self::config::HttpConfig;

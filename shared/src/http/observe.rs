@@ -46,7 +46,7 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     } else {
         observer.budget.refuse().into_response()
     };
-    response = observer.budget.hold_answer(response, &method, answering.path());
+    response = observer.budget.hold_answer(response, answering.path());
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         response = render(problem, &response, context.request_id());

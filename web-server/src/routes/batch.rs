@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use shared::event::{FieldError, Purchase, brief, purchase_json};
-use shared::http::{Problem, ProblemBody, kinds, read_json_body};
+use shared::http::{AnswerRoom, Problem, ProblemBody, kinds, read_json_body};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -25,6 +25,8 @@ use crate::state::AppState;
 
 /// The most purchases of one batch.
 const ITEMS_MAX: usize = 500;
+/// The most that is told of an item that was sent.
+const OUTCOME_BYTES_MAX: usize = 768;
 
 /// The outcome of each item, in the order of the batch.
 #[derive(Serialize, ToSchema)]
@@ -73,27 +75,40 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let items = parse_items(&body, errors)?;
     app.check_admission()?;
     let wait = intake.reserve_wait(items.len())?;
-    // All are handed to the producer before the first delivery report is awaited.
-    let (purchases, publishing) = send_all(&intake, &items);
+    let purchases = parse_all(&intake, &items);
     drop(body);
-    let (published, slot) = slot.hold(join_all(publishing).boxed()).await;
+    // A caller who reads nothing makes the service hold the answer: nothing is sent that cannot be told.
+    let room = app.budget.reserve_answer(answer_bytes_max(&purchases, intake.context.request_id()))?;
+    // All are handed to the producer before the first delivery report is awaited.
+    let (published, slot) = slot.hold(join_all(send_all(&intake, &purchases)).boxed()).await;
     let purchases = confirm_all(&intake, purchases, published);
     let taken = settle_all(&intake, purchases, wait, slot).await;
-    Ok(answer(&taken, intake.context.request_id()))
+    Ok(answer(&taken, intake.context.request_id(), room))
 }
 
-/// Sends every good item. Gives, in their order, the purchases or what is wrong, and what the good ones wait for.
-fn send_all(intake: &Intake<'_>, items: &[&RawValue]) -> (Vec<Result<Purchase, Problem>>, Vec<Publishing>) {
-    let mut publishing = Vec::with_capacity(items.len());
-    let purchases = items.iter().enumerate().map(|(index, item)| {
-        let purchase = parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
+/// The purchases, or what is wrong with them, in their order.
+fn parse_all(intake: &Intake<'_>, items: &[&RawValue]) -> Vec<Result<Purchase, Problem>> {
+    let parse = |(index, item): (usize, &&RawValue)| {
+        parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
             let own = fields.idempotency_key(errors);
             own.or_else(|| intake.key.as_ref().map(|key| key.for_item(index)))
-        })?;
-        publishing.push(intake.send(&purchase, &purchase_json(&purchase)));
-        Ok(purchase)
-    });
-    (purchases.collect(), publishing)
+        })
+    };
+    items.iter().enumerate().map(parse).collect()
+}
+
+/// As long as the answer can become: what is wrong is known, what becomes of the good items is not.
+fn answer_bytes_max(purchases: &[Result<Purchase, Problem>], request_id: &str) -> usize {
+    let item = |(index, item): (usize, &Result<Purchase, Problem>)| match item {
+        Ok(_) => OUTCOME_BYTES_MAX,
+        Err(problem) => ItemResult::failed(index, problem, request_id).bytes(),
+    };
+    r#"{"results":[]}"#.len() + purchases.iter().enumerate().map(item).sum::<usize>()
+}
+
+/// Sends every good item; gives what each of them waits for.
+fn send_all(intake: &Intake<'_>, purchases: &[Result<Purchase, Problem>]) -> Vec<Publishing> {
+    purchases.iter().flatten().map(|purchase| intake.send(purchase, &purchase_json(purchase))).collect()
 }
 
 /// Keeps the purchases that have a receipt; `published` has one outcome for each that was sent.
@@ -130,24 +145,40 @@ async fn settle_all(
     published.into_iter().map(|item| item.and_then(settle)).collect()
 }
 
-fn answer(taken: &[Result<(Uuid, Taken), Problem>], request_id: &str) -> Response {
+fn answer(taken: &[Result<(Uuid, Taken), Problem>], request_id: &str, room: AnswerRoom) -> Response {
     let results: Vec<_> =
         taken.iter().enumerate().map(|(index, item)| ItemResult::new(index, item, request_id)).collect();
     let all = |status: StatusCode| results.iter().all(|result| result.status == status.as_u16());
     let status = [StatusCode::ACCEPTED, StatusCode::CREATED].into_iter().find(|status| all(*status));
     let status = status.unwrap_or(StatusCode::MULTI_STATUS);
     let body = serde_json::to_vec(&BatchAnswer { results }).unwrap_or_default();
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (status, content_type, room.answer(body)).into_response()
 }
 
 impl<'a> ItemResult<'a> {
     fn new(index: usize, item: &'a Result<(Uuid, Taken), Problem>, request_id: &'a str) -> Self {
-        let (status, purchase_id, error) = match item {
-            Ok((id, Taken::Accepted)) => (StatusCode::ACCEPTED, Some(*id), None),
-            Ok((id, Taken::Recorded(_))) => (StatusCode::CREATED, Some(*id), None),
-            Err(problem) => (problem.status(), None, Some(problem.body(request_id))),
+        let taken = |status: StatusCode, id: &Uuid| Self {
+            index,
+            status: status.as_u16(),
+            purchase_id: Some(*id),
+            error: None,
         };
-        Self { index, status: status.as_u16(), purchase_id, error }
+        match item {
+            Ok((id, Taken::Accepted)) => taken(StatusCode::ACCEPTED, id),
+            Ok((id, Taken::Recorded(_))) => taken(StatusCode::CREATED, id),
+            Err(problem) => Self::failed(index, problem, request_id),
+        }
+    }
+
+    fn failed(index: usize, problem: &'a Problem, request_id: &'a str) -> Self {
+        let error = Some(problem.body(request_id));
+        Self { index, status: problem.status().as_u16(), purchase_id: None, error }
+    }
+
+    /// How long its JSON is, with a comma.
+    fn bytes(&self) -> usize {
+        serde_json::to_vec(self).map_or(0, |json| json.len() + 1)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shared::event::{IdempotencyKey, purchase_id_for_key};
 
-use crate::harness::{FakeAnswer, Server, read_records};
+use crate::harness::{FakeAnswer, Server, eventually, read_records};
 
 fn item(userid: &str) -> Value {
     json!({"username": "n", "userid": userid, "price": 1})
@@ -113,4 +113,26 @@ async fn waiting_holds_for_the_whole_batch() {
     assert_eq!(answer.status, 207);
     let statuses: Vec<_> = results(&answer).iter().map(|result| result["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [202, 201, 201]);
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_finds_no_room_is_refused_before_anything_is_sent() {
+    let settings = [("HTTP_MEMORY_MAX_KIB", "1024"), ("KAFKA_PRODUCER_LINGER_US", "1000000")];
+    let server = Server::with(&settings, |_| {}).await;
+    let batch = json!(vec![item("u"); 500]).to_string();
+    let buying = [(); 2].map(|()| {
+        let (client, body) = (server.client.clone(), batch.clone());
+        tokio::spawn(async move { client.post("/buy/batch", body).send().await.status })
+    });
+    let is_full = async || server.metric("http_memory_bytes").await.is_some_and(|bytes| bytes > 768_000.0);
+    eventually("two have taken their room", is_full).await;
+    let refused = server.client.post("/buy/batch", batch.clone()).send().await;
+    refused.problem("unavailable");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    for bought in buying {
+        assert_eq!(bought.await.unwrap(), 202, "its room was taken before");
+    }
+    assert_eq!(server.metric(r#"http_requests_refused_total{reason="memory"}"#).await, Some(1.0));
+    assert_eq!(read_records(&server.broker).await.len(), 1000, "of the refused one nothing was sent");
+    assert_eq!(server.client.post("/buy/batch", batch).send().await.status, 202, "the room was given back");
 }

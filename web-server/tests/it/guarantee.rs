@@ -87,6 +87,28 @@ async fn each_outcome_has_its_status_and_shows_no_internals() {
 }
 
 #[tokio::test]
+async fn the_longest_outcomes_of_a_batch_find_room_in_what_was_reserved_for_them() {
+    let (server, _reports) = start(1).await;
+    for outcome in ["refused", "failed", "unknown"] {
+        let batch = format!("[{}]", vec![purchase(outcome); 500].join(","));
+        let answer = server.client.post("/buy/batch", batch).header("x-request-id", &"r".repeat(64)).send().await;
+        assert_eq!(answer.status, 207, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn the_longest_answer_to_a_purchase_is_small() {
+    let (server, _reports) = start(1).await;
+    let (wide, escaped) = ("\u{1F6D2}".repeat(256), r#"\""#.repeat(256));
+    for (username, userid) in [(&wide, &wide), (&escaped, &escaped)] {
+        let body = format!(r#"{{"username":"{username}","userid":"{userid}","price":999999999999999.9999}}"#);
+        let answer = server.client.post("/buy", body).send().await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        assert!(answer.text().len() <= 4096, "no room is reserved for it: {} bytes", answer.text().len());
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_one_callers_500() {
     let (server, _reports) = start(1).await;
     let answer = server.client.post("/buy", purchase("panic")).header("x-request-id", "r-1").send().await;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -170,6 +171,9 @@ fn many_names() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_callers_make_the_services_hold_stays_within_their_pods_memory() {
+    // Where so many files may not be opened, the test says so itself. The services inherit it.
+    let process = std::process::id().to_string();
+    let _ = Command::new("prlimit").args(["--pid", &process, "--nofile=16384:"]).status();
     let mut pods = Pods::start().await;
     pods.record_a_long_list().await;
     let (web, management) = (pods.web.address(), pods.management.address());
@@ -182,7 +186,13 @@ async fn what_callers_make_the_services_hold_stays_within_their_pods_memory() {
     let unread_there = crowd(&management, 400, |_| list("/users/collector/purchases")).await;
     pods.settle().await;
     pods.check("400 more at management-api", &load).await;
-    drop(unread_there);
+    drop((unread, unread_there));
+
+    let items = format!("[{}]", vec!["{}"; 500].join(","));
+    let batch = format!("{}{items}", head(items.len()));
+    let unread = crowd(&web, 1500, |_| batch.clone().into_bytes()).await;
+    pods.settle().await;
+    pods.check("1,500 batches of errors that nobody reads", &load).await;
 
     let body = vec![b' '; 8 * MIB - 1];
     let bodies = crowd(&web, 32, |_| [head(8 * MIB).as_bytes(), &body].concat()).await;
@@ -206,6 +216,13 @@ async fn what_callers_make_the_services_hold_stays_within_their_pods_memory() {
         crowd(&web, 4000, |number| slow_head.as_bytes()[..if number % 2 == 0 { 15_000 } else { 65_536 }].into()).await;
     pods.check("4,000 heads without an end", &load).await;
     drop(heads);
+
+    let idle = crowd(&web, 10_000, |_| Vec::new()).await;
+    assert_eq!(idle.len(), 10_000);
+    let heads = crowd(&pods.operations, 300, |_| b"GET /livez HTTP/1.1\r\nx: ".to_vec()).await;
+    pods.check("10,000 connections that idle, and 300 heads without an end at the operations port", &load).await;
+    assert_eq!(pods.http.get(&format!("http://{}/livez", pods.operations)).await.status, 200);
+    drop((idle, heads));
 
     let report = load.stop().await;
     let (all, accepted) = (report.statuses.values().sum::<u64>(), report.statuses.get(&202).copied().unwrap_or(0));
