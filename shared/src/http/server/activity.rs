@@ -191,6 +191,12 @@ impl Activity {
         Duration::from_millis(self.now().saturating_sub(since))
     }
 
+    /// As if all that has been were so much longer ago.
+    #[cfg(test)]
+    pub(super) fn grow_older(&mut self, by: Duration) {
+        self.start -= by;
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -288,4 +288,33 @@ mod tests {
         assert!(too_slow(60, 30 * 20), "20 bytes a second");
         assert!(!too_slow(3_600, 3_600 * READ_RATE_MIN), "an hour at the least rate");
     }
+
+    #[test]
+    fn a_connection_is_judged_by_what_its_caller_has_read_since_it_fell_behind() {
+        let limits = ServerLimits {
+            connections: 1,
+            header_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(90),
+            answer_timeout: Duration::from_secs(30),
+            max_age: None,
+            drain_timeout: Duration::ZERO,
+            half_close: true,
+        };
+        let after_a_minute = |bytes_a_second, ending| {
+            let mut activity = Activity::new(std::time::Instant::now());
+            activity.enter(Phase::Answered);
+            activity.write_blocked();
+            for _ in 0..60 {
+                activity.grow_older(Duration::from_secs(1));
+                activity.written(bytes_a_second);
+                activity.write_blocked();
+            }
+            verdict(&activity, &limits, ending)
+        };
+        assert!(matches!(after_a_minute(20, false), Verdict::CutOff));
+        assert!(matches!(after_a_minute(4096, false), Verdict::GoOn));
+        assert!(matches!(after_a_minute(2000, false), Verdict::CutOff));
+        assert!(matches!(after_a_minute(3072, false), Verdict::GoOn), "not yet");
+        assert!(matches!(after_a_minute(3072, true), Verdict::CutOff), "at the end there is less patience");
+    }
 }
