@@ -11,6 +11,10 @@ const LOOK: &str = "
         (SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()) AS encoding,
         pg_is_in_recovery() AS is_standby,
         current_setting('transaction_read_only') = 'on' AS is_read_only,
+        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
+        (SELECT min(needed.name) FROM unnest($1::text[]) AS needed (name)
+            JOIN pg_class ON pg_class.oid = to_regclass(needed.name)
+            WHERE NOT pg_has_role(relowner, 'USAGE')) AS table_of_others,
         (SELECT min(needed.name) FROM unnest($1::text[]) AS needed (name)
             WHERE to_regclass(needed.name) IS NULL) AS missing_table,
         (SELECT min(needed.privilege || ' on ' || needed.name) FROM unnest($1::text[], $2::text[]) AS needed (name, privilege)
@@ -50,6 +54,10 @@ pub(super) struct Look {
     encoding: String,
     is_standby: bool,
     is_read_only: bool,
+    /// Whether tables and functions can be made.
+    may_create: bool,
+    /// One that is there, and cannot be altered.
+    table_of_others: Option<String>,
     missing_table: Option<String>,
     missing_privilege: Option<String>,
     missing_function: Option<String>,
@@ -62,6 +70,8 @@ impl<'r> FromRow<'r, PgRow> for Look {
             encoding: row.try_get("encoding")?,
             is_standby: row.try_get("is_standby")?,
             is_read_only: row.try_get("is_read_only")?,
+            may_create: row.try_get("may_create")?,
+            table_of_others: row.try_get("table_of_others")?,
             missing_table: row.try_get("missing_table")?,
             missing_privilege: row.try_get("missing_privilege")?,
             missing_function: row.try_get("missing_function")?,
@@ -96,10 +106,10 @@ impl Look {
     /// Whether the tables and functions are there, and may be used.
     pub(super) fn is_ready(&self) -> Result<(), Unfit> {
         if let Some(table) = &self.missing_table {
-            return unfit(format!("the database has no table {table} yet"));
+            return unfit(format!("the database has no table {table} {}", self.why_not_yet()));
         }
         if let Some(function) = &self.missing_function {
-            return unfit(format!("the database has no function {function} yet"));
+            return unfit(format!("the database has no function {function} {}", self.why_not_yet()));
         }
         if let Some(privilege) = &self.missing_privilege {
             return unfit(format!("the database's user lacks the privilege {privilege}"));
@@ -110,6 +120,15 @@ impl Look {
         Ok(())
     }
 
+    /// What keeps this service from making what is missing; it does so at its start, as a rule.
+    fn why_not_yet(&self) -> String {
+        match &self.table_of_others {
+            _ if !self.may_create => "and its user lacks the privilege CREATE on the schema to make it".to_owned(),
+            Some(table) => format!("and its user may not alter the tables to make it: {table} belongs to another role"),
+            None => "yet".to_owned(),
+        }
+    }
+
     /// Whether the session itself may be what keeps it from writing: what it was told at its start stays with it.
     pub(super) fn stays_with_session(&self) -> bool {
         self.is_standby || self.is_read_only
@@ -118,4 +137,35 @@ impl Look {
 
 fn unfit(reason: impl Into<String>) -> Result<(), Unfit> {
     Err(Unfit(reason.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database that has everything.
+    fn fit() -> Look {
+        Look {
+            encoding: "UTF8".to_owned(),
+            is_standby: false,
+            is_read_only: false,
+            may_create: true,
+            table_of_others: None,
+            missing_table: None,
+            missing_privilege: None,
+            missing_function: None,
+            missing_execute: None,
+        }
+    }
+
+    #[test]
+    fn a_standby_takes_nothing_and_another_session_may_find_another_server() {
+        let standby = Look { is_standby: true, is_read_only: true, ..fit() };
+        assert!(standby.takes_everything().unwrap_err().to_string().contains("standby"));
+        assert!(standby.stays_with_session());
+        let read_only = Look { is_read_only: true, ..fit() };
+        assert!(read_only.takes_everything().unwrap_err().to_string().contains("read-only"));
+        assert!(read_only.stays_with_session());
+        assert!(fit().takes_everything().is_ok() && fit().is_ready().is_ok() && !fit().stays_with_session());
+    }
 }

@@ -1,5 +1,7 @@
 //! A database that cannot do what is asked of it says so before anything is recorded.
 
+use std::sync::Arc;
+
 use management_api::store::{RecordError, Store};
 
 use super::databases::{administer, on_each_database, on_postgres, on_postgres_made_with, on_sqlite, store_at};
@@ -7,6 +9,21 @@ use super::fixtures::{INCARNATION, batch, purchase};
 
 async fn unfit(store: &dyn Store) -> String {
     store.check().await.expect_err("the database is not fit").to_string()
+}
+
+/// A role that may connect and nothing more, and a store that does so.
+async fn role_of(url: &str) -> (String, Arc<dyn Store>) {
+    let role = format!("role_{}", uuid::Uuid::new_v4().simple());
+    administer(url, format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
+    let (_, server) = url.split_once('@').unwrap();
+    let store = store_at(&format!("postgres://{role}:secret@{server}"));
+    (role, store)
+}
+
+async fn drop_role(url: &str, role: &str, store: &dyn Store) {
+    store.close().await;
+    administer(url, format!("DROP OWNED BY {role}")).await;
+    administer(url, format!("DROP ROLE {role}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,10 +54,7 @@ async fn another_encoding_is_told_and_nothing_is_recorded() {
 async fn missing_privileges_are_named_and_the_role_is_not() {
     on_postgres(|database| async move {
         database.migrated().await;
-        let role = format!("role_{}", uuid::Uuid::new_v4().simple());
-        administer(&database.url, format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
-        let (_, server) = database.url.split_once('@').unwrap();
-        let store = store_at(&format!("postgres://{role}:secret@{server}"));
+        let (role, store) = role_of(&database.url).await;
         let reading = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO";
         administer(&database.url, format!("{reading} {role}")).await;
         let reason = unfit(&*store).await;
@@ -56,9 +70,40 @@ async fn missing_privileges_are_named_and_the_role_is_not() {
         assert!(unfit(&*store).await.contains("EXECUTE on record_purchases_v3"));
         let refused = store.record(&batch(0, 1, [purchase(2)])).await;
         assert!(matches!(refused, Err(RecordError::Unavailable(_))), "{refused:?}");
-        store.close().await;
-        administer(&database.url, format!("DROP OWNED BY {role}")).await;
-        administer(&database.url, format!("DROP ROLE {role}")).await;
+        drop_role(&database.url, &role, &*store).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_make_the_tables_is_told_so_and_not_to_wait() {
+    on_postgres(|database| async move {
+        let (role, store) = role_of(&database.url).await;
+        let reason = unfit(&*store).await;
+        assert!(reason.contains("no table") && reason.contains("CREATE on the schema"), "{reason}");
+        assert!(store.migrate().await.is_err());
+        administer(&database.url, format!("GRANT CREATE ON SCHEMA public TO {role}")).await;
+        assert!(unfit(&*store).await.ends_with(" yet"), "{}", unfit(&*store).await);
+        store.migrate().await.unwrap();
+        store.check().await.unwrap();
+        drop_role(&database.url, &role, &*store).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_tables_of_another_role_are_told() {
+    on_postgres(|database| async move {
+        database.migrated().await;
+        let (role, store) = role_of(&database.url).await;
+        administer(&database.url, format!("GRANT ALL ON SCHEMA public TO {role}")).await;
+        administer(&database.url, format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")).await;
+        store.check().await.unwrap();
+        administer(&database.url, "DROP TABLE skipped_records".to_owned()).await;
+        let reason = unfit(&*store).await;
+        assert!(reason.contains("no table skipped_records"), "{reason}");
+        assert!(reason.contains("belongs to another role") && !reason.contains(&role), "{reason}");
+        drop_role(&database.url, &role, &*store).await;
     })
     .await;
 }
