@@ -109,6 +109,22 @@ pub fn rule_queries() -> Vec<Query> {
     rules().iter().map(named).collect()
 }
 
+/// The queries of runbooks: each begins at the left, and goes on in lines that do not.
+pub fn runbook_queries() -> Vec<Query> {
+    let mut queries: Vec<Query> = Vec::new();
+    for file in files("grafana/runbooks", "md") {
+        let text = read(&file);
+        let blocks = text.split("```promql\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for line in blocks.flat_map(str::lines) {
+            match queries.last_mut() {
+                Some(last) if line.starts_with(' ') => last.text.push_str(line),
+                _ => queries.push(Query { source: file.clone(), text: line.to_owned() }),
+            }
+        }
+    }
+    queries
+}
+
 /// The queries of ScaledObjects.
 pub fn scaler_queries() -> Vec<Query> {
     let mut queries = Vec::new();

@@ -76,6 +76,23 @@ fn check_images(compose: &Value, findings: &mut Findings) {
     }
 }
 
+/// What callers may make a service hold is made for the pod's limit.
+fn check_memory(compose: &Value, findings: &mut Findings) {
+    for (name, entry) in entries(compose) {
+        let Some(service) = replica_of(name) else { continue };
+        let pod = &yaml::read(&format!("deployment/{service}/deployment.yaml"))["spec"]["template"]["spec"];
+        let limit = pod["containers"][0]["resources"]["limits"]["memory"].as_str().unwrap_or_default();
+        // The cluster writes 256Mi, compose 256m.
+        let expected = json!(limit.to_lowercase().trim_end_matches('i'));
+        if entry["mem_limit"] != expected {
+            let found = &entry["mem_limit"];
+            findings.add(format!(
+                "{COMPOSE}: /services/{name}/mem_limit is {found}, expected {expected} as {service}'s pods"
+            ));
+        }
+    }
+}
+
 /// What a service mounts of this machine, and where it sees it.
 fn mounts(entry: &Value) -> Vec<(PathBuf, &str)> {
     let volumes = list(&entry["volumes"]).iter().filter_map(Value::as_str);
@@ -167,6 +184,7 @@ fn mistakes(compose: &Value, configuration: &Value) -> Findings {
     }
     check_settings(compose, &mut findings);
     check_images(compose, &mut findings);
+    check_memory(compose, &mut findings);
     check_mounts_and_ports(compose, &mut findings);
     check_files_of_prometheus(configuration, compose, &mut findings);
     check_targets(configuration, compose, &mut findings);
@@ -187,6 +205,8 @@ fn a_mistake_is_found_with_its_field() {
         ("/services/customer-web-server-1/environment", json!({"KAFKA_TOPICS": "x"}), 2),
         ("/services/customer-web-server-1/environment", json!(["KAFKA_TOPIC=x"]), 2),
         ("/services/customer-web-server-1/image", json!("customer-management-api:0.1.0"), 1),
+        ("/services/customer-web-server-1/mem_limit", json!("512m"), 1),
+        ("/services/customer-management-api-2/mem_limit", json!(null), 1),
         ("/services/postgres/image", json!("postgres:18.3-bookworm"), 1),
         ("/services/credentials/image", json!("postgres:18.3-bookworm"), 1),
         ("/services/kafka/image", json!("bitnami/kafka:4.1.2"), 1),

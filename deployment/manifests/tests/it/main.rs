@@ -7,5 +7,6 @@ mod dashboards;
 mod guides;
 mod lag;
 mod metrics;
+mod runbooks;
 mod scrape;
 mod selectors;

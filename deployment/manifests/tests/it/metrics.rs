@@ -2,7 +2,8 @@
 
 use manifests::object::list;
 use manifests::queries::{
-    ADAPTERS, Query, Rule, adapter_rules, dashboards, panel_queries, rule_queries, rules, scaler_queries,
+    ADAPTERS, Query, Rule, adapter_rules, dashboards, panel_queries, rule_queries, rules, runbook_queries,
+    scaler_queries,
 };
 
 use crate::scrape::{self, Metrics};
@@ -18,7 +19,7 @@ const BY_HTTP_STATUS: &str = "http_request_";
 fn queries() -> Vec<Query> {
     let adapters = ADAPTERS.iter().flat_map(|file| adapter_rules(file));
     let adapters = adapters.map(|rule| Query { source: rule.source, text: rule.query.replace(PREFIX, "") });
-    [panel_queries(), rule_queries(), scaler_queries(), adapters.collect(), variables()].concat()
+    [panel_queries(), rule_queries(), runbook_queries(), scaler_queries(), adapters.collect(), variables()].concat()
 }
 
 /// The metrics that dashboards take the choices of their variables from.
