@@ -5,4 +5,5 @@ mod crowd;
 mod descriptions;
 mod harness;
 mod invariants;
+mod metrics_table;
 mod settings_table;
