@@ -61,7 +61,9 @@ pub async fn skip(config: &KafkaConfig, store: &Arc<dyn Store>, step: Step) -> R
     let Step { partition, offset, to } = step;
     store.migrate().await?;
     let admin = TopicAdmin::new(config, "partition-skip")?;
-    let incarnation = blocking(move || admin.incarnation()).await?;
+    // What is skipped may be of any leader up to now; with its epoch a later cut is noticed.
+    let (incarnation, leader_epoch) =
+        blocking(move || Ok((admin.incarnation()?, admin.leader_epoch(partition)?))).await?;
     let found = store.next_offsets(&incarnation, &[partition]).await?.first().map_or(0, |stored| stored.next_offset);
     if found != offset {
         return Err(SkipError::Elsewhere { partition, found, given: offset });
@@ -73,7 +75,7 @@ pub async fn skip(config: &KafkaConfig, store: &Arc<dyn Store>, step: Step) -> R
     if to <= offset {
         return Err(SkipError::Backwards);
     }
-    let step = OffsetMove { partition, expected: offset, expected_epoch: None, next: to, leader_epoch: None };
+    let step = OffsetMove { partition, expected: offset, expected_epoch: None, next: to, leader_epoch };
     match store.skip(&incarnation, &step, &reason).await {
         Ok(()) => Ok(json!({ "partition": partition, "from": offset, "to": to, "reason": reason })),
         Err(RecordError::Fenced) => Err(SkipError::Moved),

@@ -45,11 +45,13 @@ pub enum Bug {
     ReadAgainFromStored,
     /// What Kafka did not take of a commit is not told again.
     FailedCommitForgotten,
+    /// Behind marks of transactions no leader's epoch is stored.
+    MarkHidesEpoch,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -69,6 +71,7 @@ impl Bug {
         Self::EmptyRoundUnanswered,
         Self::ReadAgainFromStored,
         Self::FailedCommitForgotten,
+        Self::MarkHidesEpoch,
     ];
 }
 

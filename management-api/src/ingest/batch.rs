@@ -55,8 +55,6 @@ pub struct Span {
     pub oldest_ms: i64,
     /// The last one's.
     pub newest_ms: i64,
-    /// The leader epoch of all of them; nothing if they have several, or none.
-    leader_epoch: Option<i32>,
 }
 
 impl PendingBatch {
@@ -92,13 +90,13 @@ impl PendingBatch {
         let original_time = position.timestamp_ms.and_then(Timestamp::from_millis).unwrap_or(sent_at);
         let decoded = decode_record(record.value(), position, original_time);
         self.began.get_or_insert_with(Instant::now);
-        self.extend_span(origin.partition, sent_at.millis(), record.leader_epoch());
+        self.extend_span(origin.partition, sent_at.millis());
         let step = OffsetMove {
             partition: origin.partition,
             expected: expected.0,
             expected_epoch: expected.1,
             next: origin.offset + 1,
-            leader_epoch: record.leader_epoch(),
+            leader_epoch: origin.leader_epoch,
         };
         self.advance(step);
         match decoded {
@@ -117,11 +115,9 @@ impl PendingBatch {
         self.advance(step);
     }
 
-    fn extend_span(&mut self, partition: i32, sent_at_ms: i64, leader_epoch: Option<i32>) {
-        let first = Span { oldest_ms: sent_at_ms, newest_ms: sent_at_ms, leader_epoch };
-        let span = self.spans.entry(partition).or_insert(first);
-        span.newest_ms = sent_at_ms;
-        span.leader_epoch = span.leader_epoch.filter(|epoch| Some(*epoch) == leader_epoch);
+    fn extend_span(&mut self, partition: i32, sent_at_ms: i64) {
+        let first = Span { oldest_ms: sent_at_ms, newest_ms: sent_at_ms };
+        self.spans.entry(partition).or_insert(first).newest_ms = sent_at_ms;
     }
 
     fn advance(&mut self, to: OffsetMove) {
@@ -256,15 +252,14 @@ impl PendingBatch {
         for step in std::mem::take(&mut self.batch.moves) {
             // Everything of a partition up to the first row of the second half is done with the first half.
             let cut = second.origins.iter().find(|origin| origin.partition == step.partition);
-            let cut = cut.filter(|_| !planted::is(Bug::SplitMovesTooFar)).map_or(step.next, |origin| origin.offset);
-            if cut == step.next {
+            let Some(cut) = cut.filter(|_| !planted::is(Bug::SplitMovesTooFar)) else {
                 moves.push(step);
                 continue;
-            }
-            // Where a partition has records of several leaders, nobody knows any more whose is the last one here.
-            let leader_epoch = self.spans.get(&step.partition).and_then(|span| span.leader_epoch);
-            moves.push(OffsetMove { next: cut, leader_epoch, ..step });
-            second.batch.moves.push(OffsetMove { expected: cut, expected_epoch: leader_epoch, ..step });
+            };
+            // What stands before a record is of no newer leader, and whoever cuts it off later is one: its epoch is as good.
+            let (next, leader_epoch) = (cut.offset, cut.leader_epoch);
+            moves.push(OffsetMove { next, leader_epoch, ..step });
+            second.batch.moves.push(OffsetMove { expected: next, expected_epoch: leader_epoch, ..step });
         }
         self.batch.moves = moves;
         (self, second)

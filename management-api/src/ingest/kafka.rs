@@ -50,6 +50,7 @@ pub trait Consumer: Send + Sync + 'static {
     }
     fn membership(&self) -> Membership;
     async fn bounds(&self, partitions: &[i32]) -> Result<Vec<PartitionBounds>, KafkaError>;
+    async fn stable_ends(&self, partitions: &[i32]) -> Result<Vec<ReadPosition>, KafkaError>;
     async fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, KafkaError>;
     async fn partitions_of_group(&self) -> Result<usize, KafkaError>;
 }
@@ -159,6 +160,11 @@ impl Consumer for GroupMember {
     async fn bounds(&self, partitions: &[i32]) -> Result<Vec<PartitionBounds>, KafkaError> {
         let (consumer, partitions) = (Arc::clone(&self.0), partitions.to_vec());
         blocking(move || consumer.bounds(&partitions, TIMEOUT)).await
+    }
+
+    async fn stable_ends(&self, partitions: &[i32]) -> Result<Vec<ReadPosition>, KafkaError> {
+        let (consumer, partitions) = (Arc::clone(&self.0), partitions.to_vec());
+        blocking(move || consumer.stable_ends(&partitions, TIMEOUT)).await
     }
 
     async fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, KafkaError> {

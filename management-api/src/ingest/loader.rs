@@ -52,6 +52,10 @@ pub(super) struct Position {
     pub next: i64,
     /// The leader epoch of the record before that, if it is known.
     pub read_epoch: Option<i32>,
+    /// What was next when the end was reached, and the end: marks of transactions stand between.
+    pub reached: Option<(i64, i64)>,
+    /// The end that the brokers have told, and its leader's epoch.
+    pub told_end: Option<ReadPosition>,
 }
 
 /// Where a partition goes on.

@@ -9,7 +9,7 @@ use shared::testing::{RawProducer, eventually};
 
 use crate::harness::{Api, Kafka, TOPIC, value};
 use crate::memory_store::MemoryStore;
-use crate::raw_batch::{UNKNOWN_CODEC, append, batch};
+use crate::raw_batch::{COMMITTED, MARK, UNKNOWN_CODEC, append, batch};
 
 /// Appends a batch that cannot be read between two purchases of partition 0, and gives its offset.
 async fn send_around(kafka: &Kafka, unreadable: &[u8]) -> i64 {
@@ -117,6 +117,24 @@ async fn an_offset_that_the_history_has_is_read_on_without_a_word() {
     let api = Api::start_on(store, &kafka, &[]).await.ready().await;
     api.user_with("new", 1).await;
     assert_eq!(api.user_with("old", 0).await["count"], 0);
+    assert_eq!(api.count("kafka_log_truncations_total").await, 0);
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_of_transactions_at_the_end_are_passed_whoever_leads_the_partition() {
+    let (kafka, store) = (Kafka::start(), MemoryStore::new());
+    let mark = batch(MARK, COMMITTED, false);
+    kafka.send(&value("ann", "1")).await;
+    append(&kafka.config.bootstrap_servers, TOPIC, 0, &mark);
+    let api = Api::start_on(store.clone(), &kafka, &[]).await.ready().await;
+    for next in [2, 3] {
+        eventually("the mark is passed", async || (store.next_offset(0) == next).then_some(())).await;
+        kafka.broker.choose_leader_anew(TOPIC, 0).unwrap();
+        append(&kafka.config.bootstrap_servers, TOPIC, 0, &mark);
+    }
+    kafka.send(&value("ann", "1")).await;
+    api.user_with("ann", 2).await;
     assert_eq!(api.count("kafka_log_truncations_total").await, 0);
     assert!(api.stop().await);
 }

@@ -7,6 +7,11 @@ use std::net::TcpStream;
 /// Bits of a batch's attributes: the codec that no client knows.
 pub const UNKNOWN_CODEC: i16 = 6;
 
+/// Bits of a batch's attributes: marks of transactions.
+pub const MARK: i16 = 0x30;
+/// The one record of such a batch: a transaction was committed.
+pub const COMMITTED: &[u8] = b"\x20\0\0\0\x08\0\0\0\x01\x0c\0\0\0\0\0\0\0";
+
 /// A batch of one record, with these attributes and, unless it is to be broken, the right checksum.
 pub fn batch(attributes: i16, payload: &[u8], broken: bool) -> Vec<u8> {
     let mut checked = Vec::new();

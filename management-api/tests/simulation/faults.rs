@@ -177,9 +177,9 @@ impl Cluster {
         state.topic.cut(partition, records);
         let end = state.topic.logs[partition].end();
         state.fault(0, "the log is cut", [i64::try_from(partition).unwrap_or(0), end, 0]);
-        // It grows again at once, further than it was.
+        // It grows again at once, as far as it was, or further.
         let State { topic, rng, .. } = &mut *state;
-        for _ in 0..records + 2 {
+        for _ in 0..records + rng.random_range(0..=2) {
             topic.write(partition, rng);
         }
     }

@@ -217,6 +217,17 @@ impl Consumer for Member {
         .await
     }
 
+    async fn stable_ends(&self, partitions: &[i32]) -> Result<Vec<ReadPosition>, KafkaError> {
+        ask(&self.world, self.process, |state| {
+            let ends = partitions.iter().map(|partition| {
+                let log = &state.topic.logs[usize::try_from(*partition).unwrap_or(0)];
+                ReadPosition { partition: *partition, offset: log.end(), leader_epoch: Some(log.epoch) }
+            });
+            ends.collect()
+        })
+        .await
+    }
+
     async fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, KafkaError> {
         ask(&self.world, self.process, |state| {
             let committed = &state.group.committed;

@@ -8,7 +8,9 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
+use rdkafka::{Offset, TopicPartitionList};
 
+use super::sys::{IsolationLevel, end_offsets};
 use super::{client_config, sys};
 use crate::config::KafkaConfig;
 
@@ -142,6 +144,18 @@ impl TopicAdmin {
         let cluster_id =
             client.fetch_cluster_id(TIMEOUT).ok_or_else(|| KafkaError::Admin("no cluster id".to_owned()))?;
         Ok(format!("{cluster_id}/{topic}/{topic_id}"))
+    }
+
+    /// The epoch of the leader that a partition of the topic of purchases has now, if the brokers tell: no record of it is of
+    /// a newer one. Blocks.
+    ///
+    /// # Errors
+    /// When the brokers cannot be asked.
+    pub fn leader_epoch(&self, partition: i32) -> Result<Option<i32>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.config.topic, partition, Offset::End)?;
+        let ends = end_offsets(self.client.inner(), &list, IsolationLevel::ReadUncommitted, TIMEOUT);
+        Ok(ends.map_err(KafkaError::Admin)?.first().and_then(|end| end.leader_epoch))
     }
 
     /// How many partitions the topic of purchases has. Blocks.

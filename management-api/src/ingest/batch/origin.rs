@@ -12,6 +12,8 @@ use crate::letter::{DeadLetter, Original, is_own_header};
 pub(super) struct Origin {
     pub(super) partition: i32,
     pub(super) offset: i64,
+    /// Which leader wrote it, if that is known.
+    pub(super) leader_epoch: Option<i32>,
     /// The record's time, in milliseconds since 1970, if it has one.
     timestamp_ms: Option<i64>,
     /// The same, or when it was read.
@@ -40,6 +42,7 @@ impl Origin {
         Self {
             partition: record.partition(),
             offset: record.offset(),
+            leader_epoch: record.leader_epoch(),
             timestamp_ms: record.timestamp_ms(),
             sent_at,
             returned: Original::of_returned(record).map(Box::new),

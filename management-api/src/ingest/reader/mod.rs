@@ -1,5 +1,6 @@
 //! The one task that polls Kafka, decodes records, and answers rebalances.
 
+mod ends;
 mod handover;
 mod rebalance;
 mod trouble;
@@ -19,13 +20,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::ends::Ends;
 use self::handover::Lane;
 use self::trouble::Unreadable;
 use super::lane::{self, Report};
 use super::loader::{Loaded, Position};
 use super::{Consumer, Ingest};
 use crate::planted::{self, Bug};
-use crate::store::OffsetMove;
 
 /// The longest poll: how soon a shutdown or an answer of the loader is seen.
 const POLL: Duration = Duration::from_millis(50);
@@ -100,6 +101,8 @@ struct Reader {
     cuts: BTreeMap<i32, Option<i64>>,
     /// Partitions whose position was not in their log, and that have not been read on since.
     doubted: BTreeSet<i32>,
+    /// What is asked about ends that were reached.
+    ends: Ends,
     /// Stored offsets are not what was expected: all are to be read again.
     reload_due: bool,
     /// The newest request to the loader, what works on it, and its answers.
@@ -142,6 +145,7 @@ impl Reader {
             unreadable: BTreeMap::new(),
             cuts: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            ends: Ends::new(),
             reload_due: false,
             request: 0,
             loader: None,
@@ -159,6 +163,9 @@ impl Reader {
         while let Ok(loaded) = self.loaded.1.try_recv() {
             self.take_over(loaded).await?;
         }
+        while let Some(told) = self.ends.take_told() {
+            self.ends_told(told)?;
+        }
         self.check_tasks()?;
         if self.ingest.progress.take_incarnation_change() {
             tracing::warn!("the topic was made anew, reading it from where the database says");
@@ -168,6 +175,7 @@ impl Reader {
             self.reload().await?;
         }
         self.retry_unreadable();
+        self.ask_ends();
         let consumer = Arc::clone(&self.consumer);
         let polled = consumer.poll(self.poll_timeout()).await;
         self.react(polled).await?;
@@ -295,27 +303,6 @@ impl Reader {
         (position.next, position.read_epoch) = (record.offset() + 1, record.leader_epoch().or(position.read_epoch));
         self.can_be_read(partition);
         (self.is_full(number) && !self.lanes[number].has_room()).then_some(number)
-    }
-
-    /// Nothing that can be polled is left before `offset`: what stands there are marks of transactions. They are passed
-    /// like records, or the partition would seem to be behind for ever.
-    fn end(&mut self, partition: i32, offset: i64) {
-        let Some(Some(position)) = self.partitions.get(&partition) else { return };
-        if offset > position.next {
-            // A mark may be of another leader than the record before it, so no epoch goes along.
-            self.pass(partition, offset, None);
-        }
-        self.can_be_read(partition);
-    }
-
-    /// Moves a partition past what will never be polled.
-    fn pass(&mut self, partition: i32, next: i64, leader_epoch: Option<i32>) {
-        let Some(Some(position)) = self.partitions.get_mut(&partition) else { return };
-        let Position { expected, expected_epoch, .. } = *position;
-        let lane = &mut self.lanes[position.lane];
-        lane.begin(&self.incarnation);
-        lane.next.pass(OffsetMove { partition, expected, expected_epoch, next, leader_epoch });
-        position.next = next;
     }
 
     /// Lets running transactions end; the group is left when the last owner drops the consumer.

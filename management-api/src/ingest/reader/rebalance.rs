@@ -136,6 +136,8 @@ impl Reader {
                 handed: start.read_position(),
                 next: start.from,
                 read_epoch: start.leader_epoch,
+                reached: None,
+                told_end: None,
             };
             self.partitions.insert(start.partition, Some(position));
             if start.is_cut {

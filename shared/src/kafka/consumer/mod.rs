@@ -249,6 +249,15 @@ impl RecordConsumer {
         Ok(bounds.collect())
     }
 
+    /// How far each partition can be read now, with the epoch of the leader that tells it: no record before is of a newer
+    /// one. Blocks.
+    ///
+    /// # Errors
+    /// When the brokers do not answer in time.
+    pub fn stable_ends(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<ReadPosition>, KafkaError> {
+        self.offsets_at(partitions, Offset::End, IsolationLevel::ReadCommitted, timeout)
+    }
+
     /// The offsets that the group has committed to Kafka; none of a partition without. Blocks.
     ///
     /// # Errors
@@ -268,7 +277,7 @@ impl RecordConsumer {
         at: Offset,
         isolation: IsolationLevel,
         timeout: Duration,
-    ) -> Result<Vec<(i32, i64)>, KafkaError> {
+    ) -> Result<Vec<ReadPosition>, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             list.add_partition_offset(&self.topic, *partition, at)?;
@@ -314,6 +323,6 @@ impl ReadPosition {
     }
 }
 
-fn find(offsets: &[(i32, i64)], partition: i32) -> Option<i64> {
-    offsets.iter().find(|(other, _)| *other == partition).map(|(_, offset)| *offset)
+fn find(positions: &[ReadPosition], partition: i32) -> Option<i64> {
+    positions.iter().find(|position| position.partition == partition).map(|position| position.offset)
 }

@@ -9,6 +9,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka_sys as sys;
 
 use super::text;
+use crate::kafka::ReadPosition;
 
 /// Which records count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +35,13 @@ pub(in crate::kafka) fn with_leader_epochs(list: &mut TopicPartitionList, epochs
     }
 }
 
-/// The next offset of each partition in `list` at this isolation level. Blocks.
+/// The next offset of each partition in `list` at this isolation level, with the epoch of the leader that tells it. Blocks.
 pub(in crate::kafka) fn end_offsets<C: ClientContext>(
     client: &Client<C>,
     list: &TopicPartitionList,
     isolation: IsolationLevel,
     timeout: Duration,
-) -> Result<Vec<(i32, i64)>, String> {
+) -> Result<Vec<ReadPosition>, String> {
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let level = match isolation {
         IsolationLevel::ReadUncommitted => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
@@ -70,7 +71,7 @@ pub(in crate::kafka) fn end_offsets<C: ClientContext>(
 
 /// # Safety
 /// `event` must be the live answer of a `ListOffsets` call.
-unsafe fn listed(event: *mut sys::rd_kafka_event_t) -> Result<Vec<(i32, i64)>, String> {
+unsafe fn listed(event: *mut sys::rd_kafka_event_t) -> Result<Vec<ReadPosition>, String> {
     // SAFETY: the event is alive, and all that is read belongs to it.
     unsafe {
         if sys::rd_kafka_event_error(event) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -85,6 +86,11 @@ unsafe fn listed(event: *mut sys::rd_kafka_event_t) -> Result<Vec<(i32, i64)>, S
         let infos = slice::from_raw_parts(infos, count);
         let places = infos.iter().map(|info| &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
         let known = places.filter(|place| place.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
-        Ok(known.map(|place| (place.partition, place.offset)).collect())
+        let positions = known.map(|place| {
+            let epoch = sys::rd_kafka_topic_partition_get_leader_epoch(place);
+            let leader_epoch = (epoch >= 0).then_some(epoch);
+            ReadPosition { partition: place.partition, offset: place.offset, leader_epoch }
+        });
+        Ok(positions.collect())
     }
 }

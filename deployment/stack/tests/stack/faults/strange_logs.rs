@@ -31,6 +31,13 @@ async fn recorded(stack: &Deployment, infra: &Infra, userid: &str, count: i64) {
     .await;
 }
 
+/// Whether the leader's epoch stands beside the offset.
+async fn has_epoch(stack: &Deployment, infra: &Infra, partition: i32) -> bool {
+    let client = stack.sql(&infra.postgres).await;
+    let query = "SELECT leader_epoch IS NOT NULL FROM consumer_offsets WHERE kafka_partition = $1";
+    client.query_one(query, &[&partition]).await.expect("the table").get(0)
+}
+
 async fn metric(stack: &Deployment, name: &str, labels: &str) -> f64 {
     let page = stack.api[0].metrics().await.unwrap_or_default();
     sum(&page, name, labels).unwrap_or(0.0)
@@ -52,6 +59,12 @@ async fn transactions_of_others_leave_no_lag_and_an_open_one_shows() {
     // Kafka's own marks count as offsets: nobody is behind for ever because of them, neither to us nor to KEDA.
     let none = wait_for_lag(&stack, &infra.kafka, 0).await;
     assert!(none.is_empty());
+    for partition in [0, 1] {
+        assert!(
+            has_epoch(&stack, &infra, partition).await,
+            "a cut behind the mark of partition {partition} goes unseen"
+        );
+    }
 
     others.begin(topic, 0, &[&one]);
     let producer = RawProducer::new(&stack.kafka);
