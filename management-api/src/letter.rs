@@ -20,7 +20,7 @@ pub(crate) const ORIGINAL_PARTITION: &str = "original_partition";
 pub(crate) const ORIGINAL_OFFSET: &str = "original_offset";
 /// Header: the life of the topic that the offset belongs to.
 pub(crate) const ORIGINAL_INCARNATION: &str = "original_incarnation";
-/// Header: the record's own time there, in milliseconds since 1970.
+/// Header: the record's own time there, in milliseconds since 1970; -1 for a record without one, as in Kafka's protocol.
 pub(crate) const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
 
 /// Whether a header is one of those above, and so says nothing of the record itself.
@@ -96,7 +96,7 @@ impl Original {
             partition: record.header(ORIGINAL_PARTITION)?.parse().ok()?,
             offset: record.header(ORIGINAL_OFFSET)?.parse().ok()?,
             timestamp_ms: match record.header(ORIGINAL_TIMESTAMP) {
-                Some(time) => time.parse().ok(),
+                Some(time) => time.parse().ok().filter(|time| *time >= 0),
                 // Sent back by a release that gave the record the original's time.
                 None => record.timestamp_ms(),
             },
@@ -121,9 +121,7 @@ impl OutgoingHeaders {
         headers.set(ORIGINAL_PARTITION, original.partition.to_string());
         headers.set(ORIGINAL_OFFSET, original.offset.to_string());
         headers.set(ORIGINAL_INCARNATION, original.incarnation.to_string());
-        if let Some(time) = original.timestamp_ms {
-            headers.set(ORIGINAL_TIMESTAMP, time.to_string());
-        }
+        headers.set(ORIGINAL_TIMESTAMP, original.timestamp_ms.unwrap_or(-1).to_string());
         headers
     }
 

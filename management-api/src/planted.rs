@@ -1,6 +1,6 @@
 //! Bugs for the simulation to find: each a rule of the record path left out, on purpose and on one thread.
 
-use shared::event::Timestamp;
+use shared::event::{Purchase, Timestamp};
 
 use crate::store::{Batch, Recorded};
 
@@ -47,11 +47,13 @@ pub enum Bug {
     FailedCommitForgotten,
     /// Behind marks of transactions no leader's epoch is stored.
     MarkHidesEpoch,
+    /// Two purchases of a batch are recorded with each other's price.
+    PricesSwapped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -72,12 +74,20 @@ impl Bug {
         Self::ReadAgainFromStored,
         Self::FailedCommitForgotten,
         Self::MarkHidesEpoch,
+        Self::PricesSwapped,
     ];
 }
 
 /// The lane that a mixed-up reader takes.
 pub(crate) fn lane(offset: i64, lanes: usize) -> usize {
     usize::try_from(offset).unwrap_or(0) % lanes
+}
+
+/// Gives the last two rows each other's price.
+pub(crate) fn swap_prices(rows: &mut [Purchase]) {
+    if let [.., one, other] = rows {
+        std::mem::swap(&mut one.price, &mut other.price);
+    }
 }
 
 /// What is told of a batch that is not recorded.

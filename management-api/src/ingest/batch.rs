@@ -103,6 +103,9 @@ impl PendingBatch {
             Ok(Decoded { purchase, id_by_place }) => {
                 self.ids_by_place |= id_by_place;
                 self.batch.rows.push(purchase);
+                if planted::is(Bug::PricesSwapped) {
+                    planted::swap_prices(&mut self.batch.rows);
+                }
                 self.origins.push(origin);
             }
             Err(poison) => self.condemn(&origin, poison),

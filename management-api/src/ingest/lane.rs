@@ -61,12 +61,7 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
     if !ingest.config.batch_delay.is_zero() {
         sleep(ingest.config.batch_delay).await;
     }
-    // Ids made of a record's place are those of one life of the topic; it may have ended since the record was fetched.
-    let asks = batch.has_ids_by_place() && !planted::is(Bug::LifeNotAsked);
-    if asks && !ingest.is_alive(&batch.batch.incarnation).await {
-        tracing::warn!("the topic may have been made anew, reading it again");
-        return Outcome::Outdated;
-    }
+    let (ids_by_place, mut asks) = (batch.has_ids_by_place(), !planted::is(Bug::LifeNotAsked));
     if let Err(rivals) = batch.deduplicate(None) {
         let asks = !planted::is(Bug::RivalsNotAsked);
         let stored = if asks { find_stored(ingest, &batch.batch, &rivals).await } else { Some(HashMap::new()) };
@@ -78,6 +73,15 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
     // The rest of a batch that was cut to find a row that the database refuses; usually just the batch.
     let mut parts = vec![batch];
     while let Some(mut part) = parts.pop() {
+        // What a record's place names, an id or a dead letter, belongs to one life of the topic; that may have ended since
+        // the record was fetched.
+        if asks && (ids_by_place || !part.poison.is_empty()) {
+            if !ingest.is_alive(&part.batch.incarnation).await {
+                tracing::warn!("the topic may have been made anew, reading it again");
+                return Outcome::Outdated;
+            }
+            asks = false;
+        }
         if !planted::is(Bug::OffsetBeforeDeadLetter) {
             set_aside(ingest, &mut part).await;
         }

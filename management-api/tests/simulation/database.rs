@@ -79,8 +79,10 @@ impl Database {
         if *copies > 1 {
             self.violations.push(format!("purchase {number} is recorded twice"));
         }
-        if topic.fates.get(number as usize) != Some(&Fate::Row(number)) {
+        if topic.written.get(number as usize).map(|written| written.fate) != Some(Fate::Row(number)) {
             self.violations.push(format!("record {number} must not become a row"));
+        } else if !topic.is_row_of(number, row) {
+            self.violations.push(format!("record {number} is recorded as {row:?}"));
         }
     }
 
@@ -96,12 +98,21 @@ impl Database {
         number
     }
 
+    /// Records that are dead letters, wherever they are kept.
+    pub fn letters(&self) -> impl Iterator<Item = u32> {
+        self.dead_letters.iter().chain(&self.kept).copied()
+    }
+
     fn check_letter(&mut self, letter: &DeadLetter, topic: &Topic) -> u32 {
-        let key = letter.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-        let number = key.and_then(|key| key.parse().ok()).unwrap_or(u32::MAX);
-        if topic.fates.get(number as usize) != Some(&Fate::DeadLetter) {
+        let Some((number, is_true)) = topic.find_letter(letter) else {
+            self.violations.push(format!("{letter:?} is of no record"));
+            return u32::MAX;
+        };
+        if topic.written[number as usize].fate != Fate::DeadLetter {
             let reason = letter.reason.label();
             self.violations.push(format!("record {number} must not become a dead letter ({reason})"));
+        } else if !is_true {
+            self.violations.push(format!("record {number} is set aside as {letter:?}"));
         }
         number
     }
@@ -132,9 +143,12 @@ impl Database {
 
     /// Whether a record became what it must become.
     pub fn is_settled(&self, number: u32, topic: &Topic) -> bool {
-        match topic.fates[number as usize] {
+        match topic.written[number as usize].fate {
             Fate::Row(purchase) => self.copies.contains_key(&purchase),
-            Fate::DeadLetter => self.dead_letters.contains(&number) || self.kept.contains(&number),
+            Fate::DeadLetter => topic
+                .stand_ins(number)
+                .iter()
+                .any(|other| self.dead_letters.contains(other) || self.kept.contains(other)),
         }
     }
 

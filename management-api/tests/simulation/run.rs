@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use management_api::waiters::Waiting;
 use rand::RngExt;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -55,7 +55,7 @@ async fn live(seed: u64) -> Outcome {
     Outcome {
         trace: state.trace.hash(),
         faults: state.faults,
-        records: state.topic.fates.len(),
+        records: state.topic.written.len(),
         violations: violations.map(|broken| format!("{}\n{broken}", state.trace.tail())),
     }
 }
@@ -97,8 +97,11 @@ async fn write(world: World, waiters: Vec<Arc<management_api::waiters::Waiters>>
         world.delay(50).await;
         let (ids, waiters) = {
             let mut state = world.lock();
-            let State { topic, rng, .. } = &mut *state;
+            let State { topic, rng, database, .. } = &mut *state;
             let partition = rng.random_range(0..PARTITIONS);
+            if let Some(dead) = database.letters().choose(rng).filter(|_| rng.random_ratio(1, 4)) {
+                topic.send_back(dead, partition, rng);
+            }
             let count = rng.random_range(1..=6);
             let ids: Vec<Uuid> = (0..count).filter_map(|_| topic.write(partition, rng)).collect();
             (ids, waiters.choose(rng).cloned())

@@ -1,9 +1,11 @@
 //! The topic of purchases as the brokers have it: logs of records of every kind, in lives and leader epochs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use management_api::letter::{DeadLetter, Original, is_own_header};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use shared::event::{Purchase, RecordPosition, Timestamp, decode_record};
 use shared::kafka::OwnedRecord;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -20,6 +22,15 @@ pub enum Fate {
     Row(u32),
     /// A dead letter, and no row.
     DeadLetter,
+}
+
+/// A record that was ever written.
+pub struct Written {
+    /// What must become of it.
+    pub fate: Fate,
+    /// Where it first stood: one that was sent back has stood elsewhere before.
+    original: Original,
+    record: OwnedRecord,
 }
 
 /// What stands at an offset.
@@ -52,7 +63,11 @@ pub struct Topic {
     /// Its partitions.
     pub logs: Vec<Log>,
     /// By the records' numbers.
-    pub fates: Vec<Fate>,
+    pub written: Vec<Written>,
+    /// The numbers of the records of each dead letter: as it first stood, and as it was sent back, one time after the other.
+    letters: BTreeMap<Uuid, Vec<u32>>,
+    /// Dead letters that were mended before they were sent back.
+    mended: BTreeSet<Uuid>,
     /// Purchases that stand in the topic more than once: one record's offset may move while another still stands for it.
     repeated: BTreeSet<u32>,
     mode: Mode,
@@ -87,7 +102,9 @@ impl Topic {
         Self {
             incarnation: 0,
             logs: (0..partitions).map(|_| Log::default()).collect(),
-            fates: Vec::new(),
+            written: Vec::new(),
+            letters: BTreeMap::new(),
+            mended: BTreeSet::new(),
             repeated: BTreeSet::new(),
             mode,
         }
@@ -95,7 +112,27 @@ impl Topic {
 
     /// Whether another record may still stand for this one's purchase.
     pub fn is_repeated(&self, number: u32) -> bool {
-        matches!(self.fates[number as usize], Fate::Row(purchase) if self.repeated.contains(&purchase))
+        matches!(self.written[number as usize].fate, Fate::Row(purchase) if self.repeated.contains(&purchase))
+    }
+
+    /// Whether a row says what some record of this purchase says.
+    pub fn is_row_of(&self, number: u32, row: &Purchase) -> bool {
+        let of_purchase = self.written.iter().filter(|written| written.fate == Fate::Row(number));
+        of_purchase.into_iter().any(|written| written.is_stored_as(row))
+    }
+
+    /// The record that a dead letter is of, and whether it says what that says.
+    pub fn find_letter(&self, letter: &DeadLetter) -> Option<(u32, bool)> {
+        let number = *self.letters.get(&letter.original.id())?.get(letter.redrive as usize)?;
+        Some((number, self.written[number as usize].is_set_aside_as(letter)))
+    }
+
+    /// Which records stand for a dead letter: of several with one id and the same content in a batch the first alone is asked
+    /// about, so for one that the database decides on, any that is the same dead letter.
+    pub fn stand_ins(&self, number: u32) -> Vec<u32> {
+        let written = &self.written[number as usize];
+        let letters = self.letters.get(&written.original.id()).filter(|_| written.decode(Timestamp::now()).is_some());
+        letters.cloned().unwrap_or_else(|| vec![number])
     }
 
     /// Its life's name.
@@ -119,16 +156,9 @@ impl Topic {
 
     /// Writes a record of some kind. Gives the purchase id of one that will surely be recorded under it.
     pub fn write(&mut self, partition: usize, rng: &mut StdRng) -> Option<Uuid> {
-        let number = u32::try_from(self.fates.len()).unwrap_or(u32::MAX);
+        let number = self.next_number();
         let fresh = Uuid::from_u128((0x0190_a5c2_0000_7000_8000_u128 << 48) | u128::from(number));
-        let mut record = OwnedRecord {
-            partition: i32::try_from(partition).unwrap_or(0),
-            offset: self.logs[partition].end(),
-            leader_epoch: Some(self.logs[partition].epoch),
-            key: Some(number.to_string().into_bytes()),
-            timestamp_ms: Some(FIRST_TIME_MS + i64::from(number)),
-            ..OwnedRecord::default()
-        };
+        let mut record = self.next_record(partition);
         // In a log that may be cut it is the time that tells apart what stood at one place.
         if self.mode != Mode::Cut && rng.random_ratio(1, 6) {
             record.timestamp_ms = None;
@@ -157,10 +187,68 @@ impl Topic {
             _ => (Fate::DeadLetter, format!(r#"{{"userid":"{user}","price":-{number}}}"#).into_bytes(), None),
         };
         record.value = (!value.is_empty()).then_some(value);
-        self.fates.push(fate);
-        let log = &mut self.logs[partition];
-        log.entries.push(Entry { epoch: log.epoch, number: Some(number), record, id });
+        let original = Original {
+            incarnation: self.name().into(),
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+        };
+        self.letters.insert(original.id(), vec![number]);
+        self.push(partition, Written { fate, original, record }, id);
         id
+    }
+
+    /// An operator sends the dead letter back that this record has become: mended, or as it is.
+    pub fn send_back(&mut self, dead: u32, partition: usize, rng: &mut StdRng) {
+        let original = self.written[dead as usize].original.clone();
+        let Some(letters) = self.letters.get(&original.id()).filter(|_| !self.mended.contains(&original.id())) else {
+            return;
+        };
+        let (number, redrive) = (self.next_number(), letters.len());
+        let first = &self.written[letters[0] as usize].record;
+        let OwnedRecord { key, value, headers, .. } = first.clone();
+        let mut record = OwnedRecord { key, value, headers, ..self.next_record(partition) };
+        for (name, value) in [
+            ("original_incarnation", original.incarnation.to_string()),
+            ("original_partition", original.partition.to_string()),
+            ("original_offset", original.offset.to_string()),
+            ("original_timestamp", original.timestamp_ms.unwrap_or(-1).to_string()),
+            ("dead_letter_redrive", redrive.to_string()),
+        ] {
+            record.headers.push((name.as_bytes().to_vec(), Some(value.into_bytes())));
+        }
+        self.letters.entry(original.id()).or_default().push(number);
+        let mut fate = Fate::DeadLetter;
+        if rng.random_ratio(1, 2) {
+            self.mended.insert(original.id());
+            fate = Fate::Row(number);
+            record.value = Some(purchase(None, &format!("u{}", number % 5), number, number));
+        }
+        self.push(partition, Written { fate, original, record }, None);
+    }
+
+    fn next_number(&self) -> u32 {
+        u32::try_from(self.written.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The frame of the next record: its key tells its number, and so does its time.
+    fn next_record(&self, partition: usize) -> OwnedRecord {
+        let number = self.next_number();
+        OwnedRecord {
+            partition: i32::try_from(partition).unwrap_or(0),
+            offset: self.logs[partition].end(),
+            leader_epoch: Some(self.logs[partition].epoch),
+            key: Some(number.to_string().into_bytes()),
+            timestamp_ms: Some(FIRST_TIME_MS + i64::from(number)),
+            ..OwnedRecord::default()
+        }
+    }
+
+    fn push(&mut self, partition: usize, written: Written, id: Option<Uuid>) {
+        let number = Some(self.next_number());
+        let log = &mut self.logs[partition];
+        log.entries.push(Entry { epoch: log.epoch, number, record: written.record.clone(), id });
+        self.written.push(written);
     }
 
     /// A mark of somebody's transaction: an offset without a record.
@@ -179,6 +267,29 @@ impl Topic {
         let entries = &self.logs[partition].entries;
         let entry = entries.get(rng.random_range(0..entries.len().max(1)))?;
         Some((entry.id?, entry.number?))
+    }
+}
+
+impl Written {
+    /// The purchase that it brings, if it does; read at a time that counts if it has none.
+    fn decode(&self, read_at: Timestamp) -> Option<Purchase> {
+        let Original { incarnation, partition, offset, timestamp_ms } = &self.original;
+        let (partition, offset, timestamp_ms) = (*partition, *offset, *timestamp_ms);
+        let position = RecordPosition { incarnation, partition, offset, timestamp_ms };
+        let time = timestamp_ms.or(self.record.timestamp_ms).and_then(Timestamp::from_millis).unwrap_or(read_at);
+        decode_record(self.record.value.as_deref(), position, time).ok().map(|decoded| decoded.purchase)
+    }
+
+    fn is_stored_as(&self, row: &Purchase) -> bool {
+        self.decode(row.timestamp).as_ref() == Some(row)
+    }
+
+    fn is_set_aside_as(&self, letter: &DeadLetter) -> bool {
+        let OwnedRecord { key, value, headers, .. } = &self.record;
+        let headers = headers.iter().filter(|(name, _)| !is_own_header(name));
+        letter.original == self.original
+            && (&letter.key, &letter.value) == (key, value)
+            && letter.headers.iter().eq(headers)
     }
 }
 
