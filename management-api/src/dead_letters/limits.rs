@@ -5,14 +5,17 @@ use std::time::Duration;
 use shared::config::KafkaConfig;
 use shared::kafka::{KafkaError, TopicAdmin, TopicLimits};
 
-/// The pause before the brokers are asked again.
-const PAUSE: Duration = Duration::from_secs(10);
-/// After so many questions without an answer nobody asks on: a broker may not tell, or not know the question.
-const ATTEMPTS: usize = 6;
+use crate::backoff::Backoff;
 
-/// Compares the two topics' limits once the brokers tell them, and says in the log what does not fit.
+/// The pauses before the brokers are asked again: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
+/// So many questions without an answer are nothing unusual while a cluster starts.
+const QUIET_ATTEMPTS: usize = 3;
+
+/// Compares the two topics' limits once the brokers tell them, however late that is, and says in the log what does not fit.
 pub async fn compare_limits(config: KafkaConfig) {
-    for _ in 0..ATTEMPTS {
+    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+    for attempt in 1.. {
         match limits(&config).await {
             Ok((purchases, letters)) => {
                 for difference in differences(&purchases, &letters) {
@@ -20,9 +23,13 @@ pub async fn compare_limits(config: KafkaConfig) {
                 }
                 return;
             }
-            Err(error) => tracing::debug!(%error, "the topics' limits are not known"),
+            // A broker may not know the question, or not answer this user.
+            Err(error) if attempt == QUIET_ATTEMPTS => {
+                tracing::info!(%error, "the topics' limits are not told, and so not compared; asking on");
+            }
+            Err(error) => tracing::debug!(%error, "the topics' limits are not told"),
         }
-        tokio::time::sleep(PAUSE).await;
+        backoff.sleep().await;
     }
 }
 

@@ -2,13 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use management_api::app::Service;
 use management_api::metrics::TASKS;
+use shared::shutdown::Shutdown;
 use shared::testing::eventually;
 
-use crate::harness::{Api, Kafka, value};
+use crate::harness::{Api, Kafka, config, value};
+use crate::memory_store::MemoryStore;
 
 /// How soon the service must be well again, or ended.
 const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// They start anew, whenever they die.
+const LASTING: [&str; 8] =
+    ["database_watch", "kafka_producer", "kafka_sender", "lag_watch", "lane", "metrics", "reader", "waiters"];
+/// They have work at the start only, or in a rebalance, and begin it anew.
+const AT_THE_START: [&str; 3] = ["dead_letter_limits", "loader", "migration"];
+/// Without one of them there is no service.
+const VITAL: [&str; 3] = ["http", "ingest", "operations"];
 
 async fn failures(api: &Api, task: &str) -> f64 {
     api.metric(&format!(r#"task_failures_total{{task="{task}"}}"#)).await
@@ -29,9 +40,7 @@ async fn a_task_that_dies_starts_anew() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let api = Api::start(&kafka, &folder).await.ready().await;
     let mut recorded = 0;
-    for task in
-        ["database_watch", "kafka_producer", "kafka_sender", "lag_watch", "lane", "metrics", "reader", "waiters"]
-    {
+    for task in LASTING {
         api.shutdown.faults().kill(task);
         let died = Instant::now();
         eventually("its death is counted", async || (failures(&api, task).await > 0.5).then_some(())).await;
@@ -46,12 +55,39 @@ async fn a_task_that_dies_starts_anew() {
     assert!(api.stop().await);
 }
 
+#[test]
+fn each_task_is_killed_here() {
+    let mut killed = [LASTING.as_slice(), &AT_THE_START, &VITAL].concat();
+    killed.sort_unstable();
+    assert_eq!(killed, TASKS);
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_listener_the_service_ends_with_an_error() {
-    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
-    let api = Api::start(&kafka, &folder).await.ready().await;
-    api.shutdown.faults().kill("http");
-    let died = Instant::now();
-    assert!(!api.ended().await, "the service goes on without its listener");
-    assert!(died.elapsed() < AT_ONCE);
+async fn work_at_the_start_that_dies_begins_anew() {
+    for task in AT_THE_START {
+        let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+        let dying = |shutdown: &Shutdown| {
+            shutdown.faults().kill(task);
+            Service::build(config(&kafka, &folder, &[]), shutdown)
+        };
+        let api = Api::build(dying).await.ready().await;
+        eventually("its death is counted", async || (failures(&api, task).await > 0.5).then_some(())).await;
+        kafka.send("poison").await;
+        kafka.send(&value("ann", "1")).await;
+        api.user_with("ann", 1).await;
+        assert!(api.stop().await, "{task}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_part_that_cannot_start_anew_the_service_ends_with_an_error() {
+    for task in VITAL {
+        let (kafka, store) = (Kafka::start(), MemoryStore::new());
+        let operations = [("OPERATIONS_LISTEN_ADDRESS", "127.0.0.1:0")];
+        let api = Api::start_on(store, &kafka, &operations).await.ready().await;
+        api.shutdown.faults().kill(task);
+        let died = Instant::now();
+        assert!(!api.ended().await, "the service goes on without {task}");
+        assert!(died.elapsed() < AT_ONCE, "{task}: {:?}", died.elapsed());
+    }
 }

@@ -7,7 +7,7 @@ use management_api::store::{Batch, OffsetMove, RecordError, Recorded};
 use shared::event::{Purchase, Timestamp};
 use uuid::Uuid;
 
-use crate::topic::{Fate, Topic};
+use crate::topic::{Fate, REFUSED_USER, Topic};
 
 /// What is stored.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl Database {
         if batch.moves.iter().any(is_fenced) {
             return Err(RecordError::Fenced);
         }
-        if batch.rows.iter().any(|row| row.userid == "mallory") {
+        if batch.rows.iter().any(|row| row.userid == REFUSED_USER) {
             return Err(RecordError::Rejected("a check of the table".to_owned()));
         }
         let ids: BTreeSet<_> = batch.rows.iter().map(|row| row.purchase_id).collect();

@@ -100,7 +100,7 @@ async fn write(world: World, waiters: Vec<Arc<management_api::waiters::Waiters>>
             let State { topic, rng, database, .. } = &mut *state;
             let partition = rng.random_range(0..PARTITIONS);
             if let Some(dead) = database.letters().choose(rng).filter(|_| rng.random_ratio(1, 4)) {
-                topic.send_back(dead, partition, rng);
+                topic.send_back(dead, partition, &database.rows, rng);
             }
             let count = rng.random_range(1..=6);
             let ids: Vec<Uuid> = (0..count).filter_map(|_| topic.write(partition, rng)).collect();

@@ -15,6 +15,9 @@ use crate::world::Mode;
 /// The time of the first record, in milliseconds since 1970.
 const FIRST_TIME_MS: i64 = 1_700_000_000_000;
 
+/// Whose rows the database refuses.
+pub const REFUSED_USER: &str = "mallory";
+
 /// What must become of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -182,7 +185,7 @@ impl Topic {
                 Some((id, _)) => (Fate::DeadLetter, purchase(Some(id), &user, number, number), None),
                 None => (Fate::DeadLetter, format!("not json {number}").into_bytes(), None),
             },
-            84..90 => (Fate::DeadLetter, purchase(Some(fresh), "mallory", number, number), None),
+            84..90 => (Fate::DeadLetter, purchase(Some(fresh), REFUSED_USER, number, number), None),
             90..93 => (Fate::DeadLetter, Vec::new(), None),
             _ => (Fate::DeadLetter, format!(r#"{{"userid":"{user}","price":-{number}}}"#).into_bytes(), None),
         };
@@ -198,8 +201,9 @@ impl Topic {
         id
     }
 
-    /// An operator sends the dead letter back that this record has become: mended, or as it is.
-    pub fn send_back(&mut self, dead: u32, partition: usize, rng: &mut StdRng) {
+    /// An operator sends the dead letter back that this record has become: mended, or as it is if that is surely poison
+    /// still. Of two purchases with one id the first that is stored stays, and that may not have happened yet.
+    pub fn send_back(&mut self, dead: u32, partition: usize, rows: &BTreeMap<Uuid, Purchase>, rng: &mut StdRng) {
         let original = self.written[dead as usize].original.clone();
         let Some(letters) = self.letters.get(&original.id()).filter(|_| !self.mended.contains(&original.id())) else {
             return;
@@ -218,8 +222,10 @@ impl Topic {
             record.headers.push((name.as_bytes().to_vec(), Some(value.into_bytes())));
         }
         self.letters.entry(original.id()).or_default().push(number);
+        let decoded = self.written[dead as usize].decode(Timestamp::now());
+        let is_poison = decoded.is_none_or(|it| it.userid == REFUSED_USER || rows.contains_key(&it.purchase_id));
         let mut fate = Fate::DeadLetter;
-        if rng.random_ratio(1, 2) {
+        if !is_poison || rng.random_ratio(1, 2) {
             self.mended.insert(original.id());
             fate = Fate::Row(number);
             record.value = Some(purchase(None, &format!("u{}", number % 5), number, number));

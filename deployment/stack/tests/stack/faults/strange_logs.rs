@@ -98,7 +98,15 @@ async fn a_topic_that_compresses_by_itself_is_read_whatever_its_codec() {
     let topic = stack.kafka.topic.clone();
     let create = ["--create", "--topic", &topic, "--partitions", "10", "--config", "compression.type=zstd"];
     infra.kafka.run_tool("org.apache.kafka.tools.TopicCommand", &create).await.expect("made");
+    let dead_letters = stack.kafka.dead_letter_topic.clone();
+    let create = ["--create", "--topic", &dead_letters, "--partitions", "1", "--config", "retention.ms=3600000"];
+    infra.kafka.run_tool("org.apache.kafka.tools.TopicCommand", &create).await.expect("made");
     stack.start().await;
+    eventually("it is told that dead letters are gone too soon", async || {
+        let log = fs::read_to_string(stack.api[0].log()).ok()?;
+        log.contains("the dead-letter topic's retention.ms is 3600000").then_some(())
+    })
+    .await;
     let report = Load::run(LoadPlan { purchases_max: Some(500), ..stack.load(1000.0) }).await;
     assert_none_given_up(&report);
     stack.assert_exact(&infra.postgres, &report.ledger).await;
