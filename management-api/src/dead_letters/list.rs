@@ -112,7 +112,7 @@ pub(super) fn for_each_in_topic(
     let mut portion = Vec::new();
     let mut bytes = 0;
     let mut hand_over = |portion: Vec<Entry>| each(runtime.block_on(remember(&**store, portion))?);
-    read_topic::<DeadLetterError>(config, &config.dead_letter_topic, |record| {
+    let read = read_topic::<DeadLetterError>(config, &config.dead_letter_topic, |record| {
         bytes += record.value().map_or(0, <[u8]>::len) + record.key().map_or(0, <[u8]>::len);
         record.for_each_header(|name, value| bytes += name.len() + value.map_or(0, <[u8]>::len));
         portion.push(Entry::of_record(&config.dead_letter_topic, record));
@@ -121,8 +121,12 @@ pub(super) fn for_each_in_topic(
         }
         bytes = 0;
         hand_over(std::mem::take(&mut portion))
-    })?;
-    hand_over(portion)
+    });
+    // What could be read counts also when not everything could.
+    if matches!(read, Ok(()) | Err(DeadLetterError::Kafka(_))) {
+        hand_over(portion)?;
+    }
+    read
 }
 
 /// Adds what the database remembers of them.

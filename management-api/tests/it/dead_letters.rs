@@ -12,6 +12,7 @@ use shared::testing::eventually;
 use tempfile::TempDir;
 
 use crate::harness::{Api, Kafka, TOPIC, config, value};
+use crate::raw_batch::{UNKNOWN_CODEC, append, batch};
 
 /// Old enough that any retention would have ended it.
 const LONG_AGO_MS: i64 = 1_500_000_000_000;
@@ -32,10 +33,18 @@ impl Operator {
     }
 
     async fn list(&self) -> Vec<Value> {
+        let (letters, ended) = self.try_list().await;
+        ended.unwrap();
+        letters
+    }
+
+    /// What is listed, and how the listing ends.
+    async fn try_list(&self) -> (Vec<Value>, Result<(), DeadLetterError>) {
         let output = Output::default();
-        list(&self.config.kafka, &self.store, output.clone()).await.unwrap();
+        let ended = list(&self.config.kafka, &self.store, output.clone()).await;
         let bytes = output.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let lines = String::from_utf8(bytes).unwrap();
+        (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), ended)
     }
 
     async fn redrive(&self, selection: Selection) -> Result<usize, DeadLetterError> {
@@ -184,6 +193,30 @@ async fn a_topic_that_takes_nothing_is_left_alone_and_the_database_keeps_all() {
     let letters = operator.list_with_kept(2).await;
     assert!(letters.iter().all(|letter| letter["kept_in"] == "database"), "{letters:?}");
     assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_read_of_a_damaged_topic_is_listed_and_the_damage_told_at_the_end() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    kafka.broker.create_topic("damaged", 3).unwrap();
+    let mut operator = Operator::new(&kafka, &folder);
+    operator.config.kafka.dead_letter_topic = "damaged".to_owned();
+    operator.store.migrate().await.unwrap();
+    for partition in 0..3 {
+        kafka.producer.send("damaged", partition, None, Some(b"before")).await;
+    }
+    append(&kafka.config.bootstrap_servers, "damaged", 1, &batch(UNKNOWN_CODEC, b"\0", false));
+    for partition in [1, 2] {
+        kafka.producer.send("damaged", partition, None, Some(b"after")).await;
+    }
+    let (listed, ended) = operator.try_list().await;
+    let places =
+        listed.iter().map(|letter| (letter["partition"].as_i64().unwrap(), letter["offset"].as_i64().unwrap()));
+    let mut places: Vec<_> = places.collect();
+    places.sort_unstable();
+    assert_eq!(places, [(0, 0), (1, 0), (2, 0), (2, 1)]);
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("partition 1 of damaged cannot be read from offset 1"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
