@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::testing::eventually;
 use stack::Load;
 
-use crate::deployment::{Plan, READY};
+use crate::deployment::{Deployment, Plan, READY, is};
 use crate::infra::infra_alone;
 
 /// The longest that any purchase may have waited to be recorded.
@@ -49,4 +49,27 @@ async fn replicas_that_come_and_go_stall_no_purchase() {
     let longest: f64 = stack.sql(&infra.postgres).await.query_one(longest, &[]).await.expect("the table").get(0);
     eprintln!("the longest wait from accepting to recording: {longest:.2} s");
     assert!(longest <= STALL_MAX.as_secs_f64(), "a purchase waited {longest} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_more_than_there_are_partitions_is_ready_and_takes_over() {
+    let infra = infra_alone().await;
+    let plan = Plan::new("spare").replicas(0, 3).with("KAFKA_TOPIC_PARTITIONS", 2);
+    let mut stack = plan.prepare(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    for service in &mut stack.api {
+        service.start_again().expect("it starts");
+    }
+    let owners = async |stack: &Deployment| -> Option<Vec<usize>> {
+        let assigned = stack.assigned().await;
+        let owners = assigned.iter().enumerate().filter(|(_, count)| is(**count, 1.0)).map(|(number, _)| number);
+        Some(owners.collect::<Vec<_>>()).filter(|owners| owners.len() == 2)
+    };
+    let first = eventually("two of three have a partition", async || owners(&stack).await).await;
+    for service in &mut stack.api {
+        service.wait_ready(READY).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+    stack.api[first[0]].kill_9();
+    let second =
+        eventually("the spare one has it", async || owners(&stack).await.filter(|owners| *owners != first)).await;
+    assert!(!second.contains(&first[0]), "{second:?}");
 }
