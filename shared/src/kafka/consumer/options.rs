@@ -23,7 +23,7 @@ pub struct ConsumerOptions {
     pub group: String,
     /// `classic` or `consumer` (KIP-848).
     pub group_protocol: GroupProtocol,
-    /// A member silent for so long is thrown out: nothing means [`SHORT_SESSION`], or as long as the brokers ask for. With
+    /// A member silent for so long is thrown out: nothing means 3 s, or as long as the brokers ask for. With
     /// `consumer` they decide.
     pub session_timeout: Option<Duration>,
     /// Bytes fetched ahead of the application at most, in KiB, over all partitions.
