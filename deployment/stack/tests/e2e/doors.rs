@@ -9,7 +9,11 @@ use serde_json::Value;
 use shared::config::KafkaConfig;
 use shared::testing::{Answer, HttpClient, RawProducer, RawRecord, eventually, read_all};
 use stack::Service;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// Embedded mode lets in two batches at once: the cases take turns.
+static BATCHES: Semaphore = Semaphore::const_new(2);
 
 /// Where a running pipeline can be reached. Each call goes to the next replica.
 pub struct Doors {
@@ -62,6 +66,7 @@ impl Doors {
 
     /// `POST` of JSON to web-server, with further headers.
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let _turn = if path == "/buy/batch" { Some(BATCHES.acquire().await.expect("never closed")) } else { None };
         let mut all = vec![("content-type", "application/json")];
         all.extend_from_slice(headers);
         self.request(Method::POST, &self.web(path), &all, body).await
