@@ -43,7 +43,7 @@ impl<'a> PendingRows<'a> {
 
     /// Drops what is among `stored` with the same content, and decides nothing about the others.
     pub(super) fn remove_same(&mut self, stored: &[Purchase]) {
-        let stored: HashMap<Uuid, &Purchase> = stored.iter().map(|purchase| (purchase.purchase_id, purchase)).collect();
+        let stored = by_id(stored);
         self.0.retain(|(_, row)| !stored.get(&row.purchase_id).is_some_and(|first| first.same_content(row)));
     }
 
@@ -52,7 +52,7 @@ impl<'a> PendingRows<'a> {
     /// # Errors
     /// `Conflict` when an id is stored with other content.
     pub(super) fn remove_stored(&mut self, stored: &[Purchase]) -> Result<(), RecordError> {
-        let stored: HashMap<Uuid, &Purchase> = stored.iter().map(|purchase| (purchase.purchase_id, purchase)).collect();
+        let stored = by_id(stored);
         let mut conflicts = Vec::new();
         self.0.retain(|(index, row)| match stored.get(&row.purchase_id) {
             None => true,
@@ -66,6 +66,10 @@ impl<'a> PendingRows<'a> {
         conflicts.sort_unstable();
         if conflicts.is_empty() { Ok(()) } else { Err(RecordError::Conflict(conflicts)) }
     }
+}
+
+fn by_id(purchases: &[Purchase]) -> HashMap<Uuid, &Purchase> {
+    purchases.iter().map(|purchase| (purchase.purchase_id, purchase)).collect()
 }
 
 /// The decoder of records refuses most of this before; the store does not take its word for it.

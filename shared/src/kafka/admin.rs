@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::sys::{IsolationLevel, end_offsets};
@@ -64,10 +64,6 @@ impl TopicAdmin {
     pub fn new(config: &KafkaConfig, client_id: &str) -> Result<Arc<Self>, KafkaError> {
         let client = AdminClient::from_config_and_context(&client_config(config, client_id), QuietContext)?;
         Ok(Arc::new(Self { config: config.clone(), client }))
-    }
-
-    pub(super) fn topic(&self) -> &str {
-        &self.config.topic
     }
 
     pub(super) fn client(&self) -> &AdminClient<QuietContext> {
@@ -130,6 +126,13 @@ impl TopicAdmin {
         Err(KafkaError::Created(topic.to_owned()))
     }
 
+    /// Some broker's id. Blocks.
+    pub(super) fn any_broker(&self) -> Result<i32, KafkaError> {
+        let metadata = self.client.inner().fetch_metadata(Some(&self.config.topic), TIMEOUT)?;
+        let broker = metadata.brokers().first().map(MetadataBroker::id);
+        broker.ok_or_else(|| KafkaError::Admin("no broker is known".to_owned()))
+    }
+
     /// Names this life of the topic of purchases: cluster id and topic id. Blocks.
     ///
     /// # Errors
@@ -137,9 +140,7 @@ impl TopicAdmin {
     pub fn incarnation(&self) -> Result<String, KafkaError> {
         let client = self.client.inner();
         let topic = &self.config.topic;
-        let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
-        let broker = metadata.brokers().first().ok_or_else(|| KafkaError::Admin("no broker is known".to_owned()))?;
-        let topic_id = sys::topic_id(client, topic, broker.id(), TIMEOUT).map_err(KafkaError::Admin)?;
+        let topic_id = sys::topic_id(client, topic, self.any_broker()?, TIMEOUT).map_err(KafkaError::Admin)?;
         let topic_id = topic_id.ok_or_else(|| KafkaError::MissingTopic(topic.clone()))?;
         let cluster_id =
             client.fetch_cluster_id(TIMEOUT).ok_or_else(|| KafkaError::Admin("no cluster id".to_owned()))?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, ResourceSpecifier};
-use rdkafka::metadata::MetadataBroker;
 
 use super::KafkaError;
 use super::admin::{TIMEOUT, TopicAdmin};
@@ -26,14 +25,5 @@ impl TopicAdmin {
         shortest
             .map(Duration::from_millis)
             .ok_or_else(|| KafkaError::Admin("the brokers' settings are not told".to_owned()))
-    }
-
-    fn any_broker(&self) -> Result<i32, KafkaError> {
-        let metadata = self.client().inner().fetch_metadata(Some(self.topic()), TIMEOUT)?;
-        metadata
-            .brokers()
-            .first()
-            .map(MetadataBroker::id)
-            .ok_or_else(|| KafkaError::Admin("no broker is known".to_owned()))
     }
 }
