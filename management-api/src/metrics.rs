@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::event::Timestamp;
+use shared::kafka::Damage;
 use shared::metrics::{Buckets, Counter, CounterBy, Gauge, Histogram, Label, Registry, value};
 
 /// The long-lived tasks and threads of management-api.
@@ -100,8 +101,8 @@ pub struct PartitionState {
     pub lag: i64,
     /// The age of the oldest of them.
     pub lag_age: Duration,
-    /// Whether a batch of it cannot be read.
-    pub is_unreadable: bool,
+    /// From which offset on it cannot be read, if so, and what is wrong there.
+    pub unreadable: Option<(i64, Damage)>,
     /// Whether somebody's open transaction holds it back.
     pub is_blocked: bool,
 }
@@ -115,7 +116,8 @@ struct PartitionMetrics {
 struct PartitionGauges {
     lag: Gauge,
     lag_seconds: Gauge,
-    unreadable: Gauge,
+    unreadable: Vec<(Damage, Gauge)>,
+    unreadable_offset: Gauge,
     blocked: Gauge,
 }
 
@@ -125,7 +127,11 @@ impl PartitionMetrics {
         let gauges = seen.entry(partition).or_insert_with(|| PartitionGauges::register(&self.registry, partition));
         gauges.lag.set(value(usize::try_from(state.lag).unwrap_or(0)));
         gauges.lag_seconds.set(state.lag_age.as_secs_f64());
-        gauges.unreadable.set(flag(state.is_unreadable));
+        for (damage, gauge) in &gauges.unreadable {
+            gauge.set(flag(state.unreadable.is_some_and(|(_, found)| found == *damage)));
+        }
+        let offset = state.unreadable.and_then(|(offset, _)| usize::try_from(offset).ok());
+        gauges.unreadable_offset.set(offset.map_or(-1.0, value));
         gauges.blocked.set(flag(state.is_blocked));
     }
 }
@@ -134,10 +140,15 @@ impl PartitionGauges {
     fn register(registry: &Registry, partition: i32) -> Self {
         let partition = partition.to_string();
         let gauge = |name, help| registry.gauge(name, help, &[("partition", &partition)]);
+        let unreadable = |damage: Damage| {
+            let labels = [("partition", partition.as_str()), (Damage::NAME, damage.text())];
+            registry.gauge("kafka_consumer_unreadable", "1 while a batch of the partition cannot be read.", &labels)
+        };
         Self {
             lag: gauge("kafka_consumer_lag", "Records of the partition that are not recorded yet."),
             lag_seconds: gauge("kafka_consumer_lag_seconds", "Age of the oldest record that is not recorded yet."),
-            unreadable: gauge("kafka_consumer_unreadable", "1 while a batch of the partition cannot be read."),
+            unreadable: Damage::ALL.iter().map(|damage| (*damage, unreadable(*damage))).collect(),
+            unreadable_offset: gauge("kafka_consumer_unreadable_offset", "Where that batch stands; -1 for none."),
             blocked: gauge(
                 "kafka_consumer_blocked_by_transaction",
                 "1 while a transaction that somebody left open holds back the partition.",

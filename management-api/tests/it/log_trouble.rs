@@ -21,7 +21,9 @@ async fn send_around(kafka: &Kafka, unreadable: &[u8]) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_cannot_be_read_stops_its_partition_alone_until_an_operator_steps_over_it() {
-    for unreadable in [batch(UNKNOWN_CODEC, b"\0", false), batch(0, b"\x10\0\0\0\x01\x02x\0", true)] {
+    let damaged =
+        [("codec", batch(UNKNOWN_CODEC, b"\0", false)), ("checksum", batch(0, b"\x10\0\0\0\x01\x02x\0", true))];
+    for (damage, unreadable) in damaged {
         let (kafka, store) = (Kafka::start(), MemoryStore::new());
         let api = Api::start_on(store.clone(), &kafka, &[]).await.ready().await;
         let offset = send_around(&kafka, &unreadable).await;
@@ -31,8 +33,12 @@ async fn a_batch_that_cannot_be_read_stops_its_partition_alone_until_an_operator
         })
         .await;
         assert!(reason.contains(&format!("partition 0 cannot be read on from offset {offset}")), "{reason}");
-        assert_eq!(api.count(r#"kafka_consumer_unreadable{partition="0"}"#).await, 1);
-        assert_eq!(api.count(r#"kafka_consumer_unreadable{partition="1"}"#).await, 0);
+        for kind in ["codec", "checksum", "other"] {
+            let series = format!(r#"kafka_consumer_unreadable{{partition="0",reason="{kind}"}}"#);
+            assert_eq!(api.count(&series).await, i64::from(kind == damage), "{series}");
+        }
+        assert_eq!(api.count(r#"kafka_consumer_unreadable_offset{partition="0"}"#).await, offset);
+        assert_eq!(api.count(r#"kafka_consumer_unreadable_offset{partition="1"}"#).await, -1);
         for partition in [1, 2] {
             kafka.producer.send(TOPIC, partition, None, Some(value("bob", "1").as_bytes())).await;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use shared::kafka::{Polled, ReadPosition};
+use shared::kafka::{Damage, Polled, ReadPosition};
 use tokio::time::Instant;
 
 use crate::topic::{Log, Topic};
@@ -99,7 +99,7 @@ impl Fetch {
             return Some(Polled::Reset { partition, cut_at, reason: "the position is not in the log".to_owned() });
         }
         if log.unreadable.is_some_and(|(offset, until)| offset == self.next && now < until) {
-            return Some(Polled::Unreadable { partition, reason: "a broken batch".to_owned() });
+            return Some(Polled::Unreadable { partition, damage: Damage::Other, reason: "a broken batch".to_owned() });
         }
         while let Some(entry) = log.entry(self.next) {
             (self.next, self.epoch) = (self.next + 1, Some(entry.epoch));

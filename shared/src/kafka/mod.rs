@@ -2,6 +2,7 @@
 
 mod admin;
 mod consumer;
+mod damage;
 mod group_limits;
 mod in_process;
 mod partitioner;
@@ -21,6 +22,7 @@ pub use self::consumer::{
     ConsumedRecord, ConsumerOptions, GroupProtocol, Membership, OwnedRecord, PartitionBounds, Partitions, Polled,
     ReadPosition, RecordConsumer, RecordHeader,
 };
+pub use self::damage::Damage;
 pub use self::in_process::{InProcessBroker, ProduceFault};
 pub use self::producer::{
     Codec, Delivery, HeaderRef, OutgoingRecord, ProducerOptions, PublishError, RecordProducer, Report, text_headers,

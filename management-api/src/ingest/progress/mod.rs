@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use self::group::Group;
 use self::partition::Partition;
+pub(super) use self::partition::Stuck;
 pub use self::watch::watch;
 use super::Consumer;
 use crate::metrics::IngestMetrics;
@@ -177,8 +178,8 @@ impl Progress {
         self.beat(Membership::default());
     }
 
-    /// The partition cannot be read on from this offset, for this reason; or it can again.
-    pub(super) fn set_unreadable(&self, partition: i32, unreadable: Option<(i64, String)>) {
+    /// The partition is stuck, or can be read on again.
+    pub(super) fn set_unreadable(&self, partition: i32, unreadable: Option<Stuck>) {
         self.change(partition, |entry| entry.unreadable = unreadable);
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::event::Timestamp;
-use shared::kafka::PartitionBounds;
+use shared::kafka::{Damage, PartitionBounds};
 use tokio::time::Instant;
 
 use crate::metrics::{IngestMetrics, PartitionState};
@@ -21,8 +21,16 @@ pub(super) struct Partition {
     behind_since_ms: Option<i64>,
     /// Where the first open transaction begins, and since when nothing else is left to record.
     blocked: Option<(i64, Instant)>,
-    /// From where on it cannot be read, and why.
-    pub(super) unreadable: Option<(i64, String)>,
+    /// Whether it cannot be read on.
+    pub(super) unreadable: Option<Stuck>,
+}
+
+/// From where on a partition cannot be read, and why.
+pub(in crate::ingest) struct Stuck {
+    pub(in crate::ingest) offset: i64,
+    pub(in crate::ingest) damage: Damage,
+    /// The same in words.
+    pub(in crate::ingest) reason: String,
 }
 
 impl Partition {
@@ -58,7 +66,7 @@ impl Partition {
     }
 
     pub(super) fn check_readable(&self, number: i32) -> Result<(), String> {
-        self.unreadable.as_ref().map_or(Ok(()), |(offset, reason)| {
+        self.unreadable.as_ref().map_or(Ok(()), |Stuck { offset, reason, .. }| {
             Err(format!("partition {number} cannot be read on from offset {offset}: {reason}"))
         })
     }
@@ -84,7 +92,7 @@ impl Partition {
         let state = PartitionState {
             lag: self.lag(),
             lag_age: Duration::from_millis(u64::try_from(now - since).unwrap_or(0)),
-            is_unreadable: self.unreadable.is_some(),
+            unreadable: self.unreadable.as_ref().map(|stuck| (stuck.offset, stuck.damage)),
             is_blocked: self.blocked_at().is_some(),
         };
         metrics.set_partition(number, &state);

@@ -196,7 +196,7 @@ impl Reader {
             Polled::Assigned(partitions) => self.assigned(partitions)?,
             Polled::Revoked(partitions) => self.revoked(&partitions).await?,
             Polled::Reset { partition, cut_at, reason } => self.reset(partition, cut_at, &reason),
-            Polled::Unreadable { partition, reason } => self.cannot_read(partition, reason)?,
+            Polled::Unreadable { partition, damage, reason } => self.cannot_read(partition, damage, reason)?,
             Polled::Trouble(error) => self.note_trouble(error),
             Polled::Fatal(error) => return Err(KafkaError::Admin(error)),
         }

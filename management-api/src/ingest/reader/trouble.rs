@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use shared::kafka::{KafkaError, ReadPosition};
+use shared::kafka::{Damage, KafkaError, ReadPosition};
 use tokio::time::Instant;
 
 use super::Reader;
+use crate::ingest::progress::Stuck;
 use crate::planted::{self, Bug};
 
 /// How soon a partition that cannot be read is tried again: the brokers may have been mended, or an operator has decided
@@ -61,12 +62,13 @@ impl Reader {
     }
 
     /// What comes next cannot be read: nothing is skipped, and everybody is told.
-    pub(super) fn cannot_read(&mut self, partition: i32, reason: String) -> Result<(), KafkaError> {
+    pub(super) fn cannot_read(&mut self, partition: i32, damage: Damage, reason: String) -> Result<(), KafkaError> {
         let Some(Some(position)) = self.partitions.get(&partition).copied() else { return Ok(()) };
         if self.unreadable.get(&partition).is_none_or(|known| known.reason != reason) {
             tracing::error!(partition, offset = position.next, reason, "the partition cannot be read on");
         }
-        self.ingest.progress.set_unreadable(partition, Some((position.next, reason.clone())));
+        let stuck = Stuck { offset: position.next, damage, reason: reason.clone() };
+        self.ingest.progress.set_unreadable(partition, Some(stuck));
         let retry_at = Instant::now() + RETRY_INTERVAL;
         self.unreadable.insert(partition, Unreadable { reason, retry_at, trying: false });
         self.consumer.pause(&[partition])?;

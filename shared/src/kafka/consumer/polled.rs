@@ -4,6 +4,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::context::{Context, Rebalance};
 use super::{ConsumedRecord, Partitions};
+use crate::kafka::Damage;
 use crate::kafka::sys::Event;
 
 /// What one poll brought.
@@ -36,7 +37,9 @@ pub enum Polled<'a> {
     Unreadable {
         /// The partition.
         partition: i32,
-        /// Why not.
+        /// What is wrong with it.
+        damage: Damage,
+        /// The same in words.
         reason: String,
     },
     /// The client goes on by itself.
@@ -95,7 +98,7 @@ fn partition_error<'a>(
             Some(Polled::Reset { partition, cut_at: cut_at(&text), reason: text })
         }
         code if is_passing(code) => Some(Polled::Trouble(text)),
-        _ => Some(Polled::Unreadable { partition, reason: text }),
+        _ => Some(Polled::Unreadable { partition, damage: Damage::of(code, &text), reason: text }),
     }
 }
 

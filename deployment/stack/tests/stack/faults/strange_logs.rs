@@ -164,7 +164,8 @@ async fn a_batch_damaged_on_the_brokers_disk_is_stepped_over_by_an_operator_alon
     })
     .await;
     assert!(why.contains("CRC"), "{why}");
-    assert!(is(metric(&stack, "kafka_consumer_unreadable", r#"partition="0""#).await, 1.0));
+    assert!(is(metric(&stack, "kafka_consumer_unreadable", r#"partition="0",reason="checksum""#).await, 1.0));
+    assert!(is(metric(&stack, "kafka_consumer_unreadable_offset", r#"partition="0""#).await, 1.0));
 
     let skipped = stack.api[0].run_command(&["partitions", "skip", "--partition", "0", "--offset", "1"]).expect("run");
     assert!(skipped.status.success(), "{}", String::from_utf8_lossy(&skipped.stderr));
