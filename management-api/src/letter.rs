@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use shared::event::PoisonReason;
 use shared::kafka::{ConsumedRecord, HeaderRef, RecordHeader};
 use uuid::Uuid;
@@ -48,6 +49,8 @@ pub type Headers = Vec<RecordHeader>;
 /// A record that can never be stored, bytes untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// Where it stands.
+    pub place: Original,
     /// Where it first stood. Sent back and set aside again, it keeps that.
     pub original: Original,
     /// The how manieth time it was sent back that brought it here; 0 for a record that never was a dead letter.
@@ -62,6 +65,60 @@ pub struct DeadLetter {
     pub reason: PoisonReason,
     /// The same in words.
     pub error: String,
+}
+
+impl DeadLetter {
+    /// What it says of itself, if it says that it was sent back. Anybody can write such headers.
+    #[must_use]
+    pub fn sending(&self) -> Option<Sending> {
+        let content = Content { key: self.key.as_deref(), value: self.value.as_deref(), headers: &self.headers };
+        (self.redrive > 0).then(|| Sending { letter_id: self.original.id(), digest: content.digest() })
+    }
+
+    /// It is another record, whatever its headers say.
+    pub fn disown(&mut self) {
+        self.original = self.place.clone();
+        self.redrive = 0;
+    }
+}
+
+/// A dead letter on its way back, by what nobody else can send: its very content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sending {
+    /// Names the dead letter.
+    pub letter_id: Uuid,
+    /// Of what was sent.
+    pub digest: [u8; 32],
+}
+
+/// What a record brings along.
+pub struct Content<'a> {
+    /// Its key, if any.
+    pub key: Option<&'a [u8]>,
+    /// Its value, if any.
+    pub value: Option<&'a [u8]>,
+    /// Its headers, but for those that are ours.
+    pub headers: &'a Headers,
+}
+
+impl Content<'_> {
+    /// SHA-256 of all parts, each behind its length. What is not there is as good as empty: brokers and clients mix them up.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        let mut put = |part: Option<&[u8]>| {
+            let part = part.unwrap_or_default();
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        };
+        put(self.key);
+        put(self.value);
+        for (name, value) in self.headers {
+            put(Some(name));
+            put(value.as_deref());
+        }
+        digest.finalize().into()
+    }
 }
 
 /// Where and when a record first stood in the topic of purchases.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::Ingest;
 use super::batch::PendingBatch;
 use crate::backoff::Backoff;
+use crate::letter::{DeadLetter, Sending};
 use crate::metrics::CommittedBatch;
 use crate::planted::{self, Bug};
 use crate::store::{Batch, OffsetMove, RecordError, Recorded, StoreError};
@@ -151,11 +152,36 @@ async fn set_aside(ingest: &Ingest, part: &mut PendingBatch) {
     if part.poison.is_empty() {
         return;
     }
-    let poison = std::mem::take(&mut part.poison);
+    let mut poison = std::mem::take(&mut part.poison);
+    recognize(ingest, &mut poison).await;
     let mut refused: BTreeSet<usize> = ingest.dead_letters.publish_all(&poison).await.into_iter().collect();
     refused.retain(|_| !planted::is(Bug::RefusedDeadLetterDropped));
     let kept = poison.into_iter().enumerate().filter(|(index, _)| refused.contains(index));
     part.batch.dead_letters.extend(kept.map(|(_, letter)| letter));
+}
+
+/// Tells dead letters that come back from records that only say so: those are new ones.
+async fn recognize(ingest: &Ingest, poison: &mut [DeadLetter]) {
+    let sendings: Vec<Sending> = poison.iter().filter_map(DeadLetter::sending).collect();
+    if sendings.is_empty() {
+        return;
+    }
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    let announced = loop {
+        let found = ingest.store.find_announced(&sendings).await;
+        ingest.progress.set_writable(found.is_ok());
+        match found {
+            Ok(announced) => break announced,
+            Err(error) => tracing::warn!(%error, "not known what was sent back, trying again"),
+        }
+        ingest.metrics.error(sendings.len());
+        backoff.sleep().await;
+    };
+    for letter in poison {
+        if letter.sending().is_some_and(|sending| !announced.contains(&sending)) {
+            letter.disown();
+        }
+    }
 }
 
 /// Why a batch cannot be recorded as it is, however often it is tried.

@@ -67,9 +67,15 @@ pub(super) struct PendingLetters<'a>(Vec<(Uuid, &'a DeadLetter)>);
 
 impl<'a> PendingLetters<'a> {
     pub(super) fn new(letters: &'a [DeadLetter]) -> Self {
-        let last: BTreeMap<Uuid, &DeadLetter> = letters.iter().map(|letter| (letter.original.id(), letter)).collect();
         // By ascending id, as rows: sessions wait for each other in one order.
-        Self(last.into_iter().collect())
+        let mut newest: BTreeMap<Uuid, &DeadLetter> = BTreeMap::new();
+        for letter in letters {
+            let known = newest.entry(letter.original.id()).or_insert(letter);
+            if known.redrive < letter.redrive {
+                *known = letter;
+            }
+        }
+        Self(newest.into_iter().collect())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Uuid, &'a DeadLetter)> {
@@ -139,6 +145,7 @@ impl Columns {
         let redrives =
             Redrives { id: original.id(), sent: count(self.sent), returned: count(self.returned), kept: true };
         let letter = DeadLetter {
+            place: original.clone(),
             original,
             redrive: redrives.returned,
             key: self.key,

@@ -17,7 +17,7 @@ use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
 pub use self::cursor::{Cursor, InvalidCursor};
 pub use self::dead_letters::{KeptLetter, Redriven, Redrives};
-use crate::letter::DeadLetter;
+use crate::letter::{DeadLetter, Sending};
 
 /// The most purchases in one answer.
 const PAGE_MAX: u32 = 1000;
@@ -63,6 +63,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the database remembers of these dead letters, in no particular order, wherever they are kept.
     async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError>;
+
+    /// Remembers what is about to be sent back, so that it is known when it comes back.
+    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError>;
+
+    /// Those of `sendings` that were announced, in no particular order. For who records.
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError>;
 
     /// Remembers that a dead letter was sent back.
     async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError>;

@@ -112,6 +112,41 @@ async fn what_is_still_poison_keeps_its_one_entry_however_often_it_is_sent_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_only_says_that_it_came_back_hides_nobody() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    kafka.send("victim").await;
+    kafka.dead_letters(1).await;
+    let operator = Operator::new(&kafka, &folder);
+    // Sent back once, so that the number which is claimed below is a good one, and the database keeps it.
+    assert_eq!(operator.redrive(Selection::All).await.unwrap(), 1);
+    operator.list_with_kept(1).await;
+    let sent = shared::testing::read_all(&kafka.config, TOPIC).await;
+    let returned = sent.iter().find(|record| !record.header("dead_letter_redrive").is_empty()).unwrap();
+    let headers: Vec<_> =
+        returned.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_slice()))).collect();
+    let forged = |value: &'static [u8]| OutgoingRecord {
+        topic: TOPIC,
+        partition: Some(0),
+        key: returned.key.as_deref(),
+        value: Some(value),
+        headers: &headers,
+        timestamp_ms: None,
+    };
+    for value in [b"forged a".as_slice(), b"forged b", b"victim"] {
+        kafka.producer.send_record(&forged(value)).await;
+    }
+    let letters = operator.list_with_kept(3).await;
+    let mut values: Vec<_> = letters.iter().map(|letter| letter["value"].as_str().unwrap()).collect();
+    values.sort_unstable();
+    assert_eq!(values, ["forged a", "forged b", "victim"], "each is its own; the copy of what was sent is that");
+    kafka.dead_letters(3).await;
+    assert_eq!(operator.redrive(Selection::All).await.unwrap(), 3);
+    assert_eq!(operator.list_with_kept(3).await.len(), 3);
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_of_now_and_keeps_its_headers_and_sent_back_it_is_as_old_as_it_was() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let api = Api::start(&kafka, &folder).await.ready().await;

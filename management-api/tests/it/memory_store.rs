@@ -1,12 +1,12 @@
 //! A database in memory that fails when a test says so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use management_api::letter::DeadLetter;
+use management_api::letter::{DeadLetter, Sending};
 use management_api::store::{
     Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
     Skipped, Store, StoreError, Unfit,
@@ -35,6 +35,7 @@ struct State {
     offsets: HashMap<(String, i32), i64>,
     epochs: HashMap<(String, i32), Option<i32>>,
     letters: HashMap<Uuid, KeptLetter>,
+    announced: HashSet<Sending>,
     skipped: Vec<Skipped>,
 }
 
@@ -159,6 +160,18 @@ impl Store for MemoryStore {
         self.reach()?;
         let state = self.state.lock().unwrap();
         Ok(ids.iter().filter_map(|id| Some(state.letters.get(id)?.redrives.clone())).collect())
+    }
+
+    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
+        self.reach()?;
+        self.state.lock().unwrap().announced.extend(sendings);
+        Ok(())
+    }
+
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+        self.reach()?;
+        let state = self.state.lock().unwrap();
+        Ok(sendings.iter().filter(|sending| state.announced.contains(sending)).copied().collect())
     }
 
     async fn mark_redriven(&self, _: &Redriven) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use management_api::letter::Sending;
 use management_api::store::{
     Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
     Skipped, Store, StoreError, Unfit,
@@ -153,6 +154,18 @@ impl Store for SimulatedStore {
 
     async fn find_redrives(&self, _: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
         not_asked()
+    }
+
+    async fn announce(&self, _: &[Sending]) -> Result<(), StoreError> {
+        not_asked()
+    }
+
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+        self.world.gate(self.process).await;
+        self.world.delay(5).await;
+        self.reach()?;
+        let state = self.world.lock();
+        Ok(sendings.iter().filter(|sending| state.topic.was_sent_back(sending)).copied().collect())
     }
 
     async fn mark_redriven(&self, _: &Redriven) -> Result<(), StoreError> {

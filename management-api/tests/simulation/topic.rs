@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use management_api::letter::{DeadLetter, Original, is_own_header};
+use management_api::letter::{Content, DeadLetter, Headers, Original, Sending, is_own_header};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use shared::event::{Purchase, RecordPosition, Timestamp, decode_record};
@@ -196,9 +196,26 @@ impl Topic {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
         };
-        self.letters.insert(original.id(), vec![number]);
-        self.push(partition, Written { fate, original, record }, id);
+        let mut written = Written { fate, original, record };
+        if written.decode(Timestamp::now()).is_none() && rng.random_ratio(1, 5) {
+            self.forge(&mut written.record, rng);
+        }
+        self.letters.insert(written.original.id(), vec![number]);
+        self.push(partition, written, id);
         id
+    }
+
+    /// A record says that it is a dead letter that comes back, and is not.
+    fn forge(&self, record: &mut OwnedRecord, rng: &mut StdRng) {
+        if let Some(other) = self.written.get(rng.random_range(0..self.written.len().max(1))) {
+            claim(record, &other.original, rng.random_range(1..4));
+        }
+    }
+
+    /// Whether an operator has sent back a dead letter with this content.
+    pub fn was_sent_back(&self, sending: &Sending) -> bool {
+        let sent = self.letters.get(&sending.letter_id).and_then(|letters| letters.get(1..)).unwrap_or_default();
+        sent.iter().any(|number| self.written[*number as usize].digest() == sending.digest)
     }
 
     /// An operator sends the dead letter back that this record has become: mended, or as it is if that is surely poison
@@ -212,15 +229,8 @@ impl Topic {
         let first = &self.written[letters[0] as usize].record;
         let OwnedRecord { key, value, headers, .. } = first.clone();
         let mut record = OwnedRecord { key, value, headers, ..self.next_record(partition) };
-        for (name, value) in [
-            ("original_incarnation", original.incarnation.to_string()),
-            ("original_partition", original.partition.to_string()),
-            ("original_offset", original.offset.to_string()),
-            ("original_timestamp", original.timestamp_ms.unwrap_or(-1).to_string()),
-            ("dead_letter_redrive", redrive.to_string()),
-        ] {
-            record.headers.push((name.as_bytes().to_vec(), Some(value.into_bytes())));
-        }
+        record.headers.retain(|(name, _)| !is_own_header(name));
+        claim(&mut record, &original, redrive);
         self.letters.entry(original.id()).or_default().push(number);
         let decoded = self.written[dead as usize].decode(Timestamp::now());
         let is_poison = decoded.is_none_or(|it| it.userid == REFUSED_USER || rows.contains_key(&it.purchase_id));
@@ -290,12 +300,31 @@ impl Written {
         self.decode(row.timestamp).as_ref() == Some(row)
     }
 
+    fn digest(&self) -> [u8; 32] {
+        let OwnedRecord { key, value, headers, .. } = &self.record;
+        let headers: Headers = headers.iter().filter(|(name, _)| !is_own_header(name)).cloned().collect();
+        Content { key: key.as_deref(), value: value.as_deref(), headers: &headers }.digest()
+    }
+
     fn is_set_aside_as(&self, letter: &DeadLetter) -> bool {
         let OwnedRecord { key, value, headers, .. } = &self.record;
         let headers = headers.iter().filter(|(name, _)| !is_own_header(name));
         letter.original == self.original
             && (&letter.key, &letter.value) == (key, value)
             && letter.headers.iter().eq(headers)
+    }
+}
+
+/// The headers of a dead letter that is sent back.
+fn claim(record: &mut OwnedRecord, original: &Original, redrive: usize) {
+    for (name, value) in [
+        ("original_incarnation", original.incarnation.to_string()),
+        ("original_partition", original.partition.to_string()),
+        ("original_offset", original.offset.to_string()),
+        ("original_timestamp", original.timestamp_ms.unwrap_or(-1).to_string()),
+        ("dead_letter_redrive", redrive.to_string()),
+    ] {
+        record.headers.push((name.as_bytes().to_vec(), Some(value.into_bytes())));
     }
 }
 

@@ -79,14 +79,15 @@ impl Origin {
         let headers =
             (0..self.headers).map(|_| (cut_with_length(&mut rest).unwrap_or_default(), cut_with_length(&mut rest)));
         let headers: Vec<RecordHeader> = headers.filter(|(name, _)| !is_own_header(name)).collect();
-        let here = || Original {
+        let place = Original {
             incarnation: Arc::clone(incarnation),
             partition: self.partition,
             offset: self.offset,
             timestamp_ms: self.timestamp_ms,
         };
-        let (original, redrive) = self.returned.as_deref().cloned().unwrap_or_else(|| (here(), 0));
-        DeadLetter { original, redrive, key, value, headers, reason: poison.reason, error: poison.error }
+        let returned = self.returned.as_deref().filter(|(_, redrive)| *redrive > 0).cloned();
+        let (original, redrive) = returned.unwrap_or_else(|| (place.clone(), 0));
+        DeadLetter { place, original, redrive, key, value, headers, reason: poison.reason, error: poison.error }
     }
 }
 

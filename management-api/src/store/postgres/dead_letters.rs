@@ -8,7 +8,7 @@ use sqlx::{FromRow, Postgres, Row as _};
 use uuid::Uuid;
 
 use super::{answer, session};
-use crate::letter::DeadLetter;
+use crate::letter::{DeadLetter, Sending};
 use crate::store::StoreError;
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
@@ -56,6 +56,16 @@ const LIST: &str = "
 const FIND_REDRIVES: &str = "
     SELECT letter_id, redrives_sent::bigint, redrives_returned::bigint, kept_at IS NOT NULL
     FROM dead_letters WHERE letter_id = ANY ($1)";
+
+const ANNOUNCE: &str = "
+    INSERT INTO sent_dead_letters (letter_id, content_digest)
+    SELECT DISTINCT letter_id, digest FROM unnest($1::uuid[], $2::bytea[]) AS given (letter_id, digest) ORDER BY 1, 2
+    ON CONFLICT DO NOTHING";
+
+const FIND_ANNOUNCED: &str = "
+    SELECT letter_id, content_digest
+    FROM sent_dead_letters JOIN unnest($1::uuid[], $2::bytea[]) AS given (id, digest)
+        ON letter_id = given.id AND content_digest = given.digest";
 
 const MARK_REDRIVEN: &str = "
     INSERT INTO dead_letters AS letter (
@@ -105,6 +115,27 @@ pub(super) async fn find_redrives(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Red
     let rows = answer(query.fetch_all(&mut *session)).await;
     let rows: Vec<StoredRedrives> = session.judge(rows)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+pub(super) async fn announce(pool: &PgPool, sendings: &[Sending]) -> Result<(), StoreError> {
+    let (ids, digests) = columns(sendings);
+    let mut session = session::acquire(pool).await?;
+    let announced = answer(sqlx::query(ANNOUNCE).bind(ids).bind(digests).execute(&mut *session)).await;
+    session.judge(announced)?;
+    Ok(())
+}
+
+pub(super) async fn find_announced(pool: &PgPool, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+    let (ids, digests) = columns(sendings);
+    let query = sqlx::query_as(FIND_ANNOUNCED).bind(ids).bind(digests);
+    let mut session = session::acquire(pool).await?;
+    let rows = answer(query.fetch_all(&mut *session)).await;
+    let rows: Vec<(Uuid, [u8; 32])> = session.judge(rows)?;
+    Ok(rows.into_iter().map(|(letter_id, digest)| Sending { letter_id, digest }).collect())
+}
+
+fn columns(sendings: &[Sending]) -> (Vec<Uuid>, Vec<&[u8]>) {
+    sendings.iter().map(|sending| (sending.letter_id, sending.digest.as_slice())).unzip()
 }
 
 pub(super) async fn mark_redriven(pool: &PgPool, redriven: &Redriven) -> Result<(), StoreError> {

@@ -42,6 +42,8 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("dead_letters", "SELECT"),
     ("dead_letters", "INSERT"),
     ("dead_letters", "UPDATE"),
+    ("sent_dead_letters", "SELECT"),
+    ("sent_dead_letters", "INSERT"),
     ("skipped_records", "SELECT"),
     ("skipped_records", "INSERT"),
 ];

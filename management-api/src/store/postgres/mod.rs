@@ -24,6 +24,7 @@ use super::{
     Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
     Skipped, Store, StoreConfig, StoreError, Unfit,
 };
+use crate::letter::Sending;
 
 /// How long one statement may take until its answer is here. The server itself gives up earlier; past this, it does not
 /// answer at all, or the network does not.
@@ -83,15 +84,15 @@ impl PostgresStore {
 }
 
 fn migrator() -> Migrator {
-    let purchases = include_str!("../../../migrations/postgres/0001_purchases.sql");
-    let purchases = Migration::new(1, "purchases".into(), MigrationType::Simple, purchases.into_sql_str(), false);
-    let dead_letters = include_str!("../../../migrations/postgres/0002_dead_letters.sql");
-    let dead_letters =
-        Migration::new(2, "dead letters".into(), MigrationType::Simple, dead_letters.into_sql_str(), false);
-    let record_purchases = include_str!("../../../migrations/postgres/0003_record_purchases.sql");
-    let record_purchases =
-        Migration::new(3, "record purchases".into(), MigrationType::Simple, record_purchases.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![purchases, dead_letters, record_purchases]);
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations(vec![
+        migration(1, "purchases", include_str!("../../../migrations/postgres/0001_purchases.sql")),
+        migration(2, "dead letters", include_str!("../../../migrations/postgres/0002_dead_letters.sql")),
+        migration(3, "record purchases", include_str!("../../../migrations/postgres/0003_record_purchases.sql")),
+        migration(4, "sent dead letters", include_str!("../../../migrations/postgres/0004_sent_dead_letters.sql")),
+    ]);
     // While a new release rolls out, and after a roll-back, old replicas start on newer tables.
     migrator.set_ignore_missing(true);
     migrator
@@ -147,6 +148,14 @@ impl Store for PostgresStore {
 
     async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
         dead_letters::find_redrives(&self.reading, ids).await
+    }
+
+    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
+        dead_letters::announce(&self.recording, sendings).await
+    }
+
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+        dead_letters::find_announced(&self.recording, sendings).await
     }
 
     async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {

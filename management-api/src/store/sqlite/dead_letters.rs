@@ -5,7 +5,8 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use crate::letter::DeadLetter;
+use super::BEGIN_WRITING;
+use crate::letter::{DeadLetter, Sending};
 use crate::store::StoreError;
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
@@ -40,6 +41,10 @@ const LIST: &str = "
 const FIND_REDRIVES: &str = "
     SELECT letter_id, redrives_sent, redrives_returned, kept_at IS NOT NULL
     FROM dead_letters WHERE letter_id IN (SELECT value FROM json_each(?1))";
+
+const ANNOUNCE: &str = "INSERT INTO sent_dead_letters VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+
+const FIND_ANNOUNCED: &str = "SELECT count(*) FROM sent_dead_letters WHERE letter_id = ?1 AND content_digest = ?2";
 
 const MARK_REDRIVEN: &str = "
     INSERT INTO dead_letters AS letter (
@@ -88,6 +93,26 @@ pub(super) async fn find_redrives(pool: &SqlitePool, ids: &[Uuid]) -> Result<Vec
     let query = sqlx::query_as(FIND_REDRIVES).bind(serde_json::json!(ids).to_string());
     let rows: Vec<StoredRedrives> = query.fetch_all(pool).await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+pub(super) async fn announce(pool: &SqlitePool, sendings: &[Sending]) -> Result<(), StoreError> {
+    let mut transaction = pool.begin_with(BEGIN_WRITING).await?;
+    for sending in sendings {
+        let query = sqlx::query(ANNOUNCE).bind(sending.letter_id.to_string()).bind(sending.digest.as_slice());
+        query.execute(&mut *transaction).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn find_announced(pool: &SqlitePool, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+    let mut found = Vec::new();
+    for sending in sendings {
+        let query = sqlx::query_scalar::<_, i64>(FIND_ANNOUNCED).bind(sending.letter_id.to_string());
+        if query.bind(sending.digest.as_slice()).fetch_one(pool).await? > 0 {
+            found.push(*sending);
+        }
+    }
+    Ok(found)
 }
 
 pub(super) async fn mark_redriven(pool: &SqlitePool, redriven: &Redriven) -> Result<(), StoreError> {

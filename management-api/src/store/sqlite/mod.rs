@@ -22,14 +22,16 @@ use super::{
     Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
     Skipped, Store, StoreConfig, StoreError, Unfit,
 };
+use crate::letter::Sending;
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it looks, where SQLite does not wait by itself.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 const TABLES_ARE_THERE: &str = "
-    SELECT count(*) = 6 FROM sqlite_schema WHERE type = 'table' AND name IN
-        ('purchases', 'user_totals', 'consumer_offsets', 'leader_epochs', 'dead_letters', 'skipped_records')";
+    SELECT count(*) = 7 FROM sqlite_schema WHERE type = 'table' AND name IN (
+        'purchases', 'user_totals', 'consumer_offsets', 'leader_epochs', 'dead_letters', 'sent_dead_letters', 'skipped_records'
+    )";
 /// Takes the lock for writing at once: a transaction that began as a reader could fail when it comes to write.
 const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
 
@@ -93,12 +95,14 @@ async fn is_fit_for_another_transaction(connection: &mut SqliteConnection) -> Re
 }
 
 fn migrator() -> Migrator {
-    let purchases = include_str!("../../../migrations/sqlite/0001_purchases.sql");
-    let purchases = Migration::new(1, "purchases".into(), MigrationType::Simple, purchases.into_sql_str(), false);
-    let dead_letters = include_str!("../../../migrations/sqlite/0002_dead_letters.sql");
-    let dead_letters =
-        Migration::new(2, "dead letters".into(), MigrationType::Simple, dead_letters.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![purchases, dead_letters]);
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations(vec![
+        migration(1, "purchases", include_str!("../../../migrations/sqlite/0001_purchases.sql")),
+        migration(2, "dead letters", include_str!("../../../migrations/sqlite/0002_dead_letters.sql")),
+        migration(3, "sent dead letters", include_str!("../../../migrations/sqlite/0003_sent_dead_letters.sql")),
+    ]);
     migrator.set_ignore_missing(true);
     migrator
 }
@@ -139,6 +143,14 @@ impl Store for SqliteStore {
 
     async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
         dead_letters::find_redrives(&self.reading, ids).await
+    }
+
+    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
+        dead_letters::announce(&self.writing, sendings).await
+    }
+
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+        dead_letters::find_announced(&self.reading, sendings).await
     }
 
     async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {

@@ -8,8 +8,10 @@ use super::databases::on_each_database;
 use super::fixtures::{INCARNATION, next_offset, step};
 
 fn letter(offset: i64, value: &[u8]) -> DeadLetter {
+    let place = Original { incarnation: INCARNATION.into(), partition: 0, offset, timestamp_ms: Some(1_700) };
     DeadLetter {
-        original: Original { incarnation: INCARNATION.into(), partition: 0, offset, timestamp_ms: Some(1_700) },
+        original: place.clone(),
+        place,
         redrive: 0,
         key: Some(b"k\0\xff".to_vec()),
         value: Some(value.to_vec()),
@@ -66,7 +68,8 @@ async fn however_often_a_dead_letter_is_kept_it_is_one_and_the_first_value_stays
         assert_eq!((kept[0].value.as_deref(), kept[0].error.as_str()), (Some(b"first".as_slice()), "still"));
         // Another record at the same offset, after the log was cut, is another dead letter.
         let mut other = letter(0, b"other");
-        other.original.timestamp_ms = None;
+        other.place.timestamp_ms = None;
+        other.disown();
         store.record(&batch(2, &[other])).await.unwrap();
         assert_eq!(all(&*store).await.len(), 2);
     })
@@ -99,6 +102,29 @@ async fn a_dead_letter_is_out_from_being_sent_back_until_it_returns_in_whatever_
             assert!(store.find_redrives(&[original.id()]).await.unwrap()[0].is_redriven());
         }
         assert_eq!(store.count_dead_letters().await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_announced_is_known_by_its_content_and_of_several_returns_the_newest_counts() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let returned = |redrive: u32, value: &[u8]| DeadLetter { redrive, ..letter(0, value) };
+        let sendings = [returned(1, b"a"), returned(1, b"b")].map(|letter| letter.sending().unwrap());
+        store.announce(&[sendings[0], sendings[0]]).await.unwrap();
+        store.announce(&sendings[..1]).await.unwrap();
+        assert_eq!(store.find_announced(&sendings).await.unwrap(), sendings[..1]);
+        let other = DeadLetter { redrive: 1, ..letter(1, b"a") };
+        assert_eq!(store.find_announced(&[other.sending().unwrap()]).await.unwrap(), []);
+        store.announce(&[]).await.unwrap();
+
+        let original = letter(0, b"").original;
+        store.mark_redriven(&Redriven { original: original.clone(), number: 2 }).await.unwrap();
+        store.record(&batch(0, &[returned(2, b"b"), returned(1, b"a")])).await.unwrap();
+        let found = store.find_redrives(&[original.id()]).await.unwrap();
+        assert_eq!((found[0].sent, found[0].returned), (2, 2));
+        assert_eq!(all(&*store).await.len(), 1);
     })
     .await;
 }
