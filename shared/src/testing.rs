@@ -39,6 +39,13 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
     }
 }
 
+/// Makes what services log a part of the output of a test that fails.
+pub fn show_logs() {
+    let logs = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO);
+    // The first test of a process does it for all.
+    let _ = logs.try_init();
+}
+
 /// An HTTP client for one test.
 #[derive(Clone)]
 pub struct HttpClient(Client<HttpConnector, Body>);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use shared::config::{KafkaConfig, Settings};
 use shared::kafka::InProcessBroker;
 use shared::shutdown::Shutdown;
-use shared::testing::{Answer, HttpClient, RawProducer, RawRecord, eventually, kafka_config, read_all};
+use shared::testing::{Answer, HttpClient, RawProducer, RawRecord, eventually, kafka_config, read_all, show_logs};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -70,6 +70,7 @@ impl Api {
     }
 
     pub async fn build(build: impl FnOnce(&Shutdown) -> Result<Service, BuildError>) -> Self {
+        show_logs();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = Shutdown::new();

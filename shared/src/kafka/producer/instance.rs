@@ -73,11 +73,11 @@ impl Instance {
     }
 
     /// Sends records; they leave together, as one batch if the producer chooses their partition.
-    pub fn send(&self, records: Vec<WaitingRecord>) {
+    pub fn send(&self, records: &mut Vec<WaitingRecord>) {
         if let Some(partitioner) = &self.client.context().partitioner {
             partitioner.turn();
         }
-        for record in records {
+        for record in records.drain(..) {
             self.hand_over(record);
         }
     }
@@ -148,10 +148,11 @@ impl Instance {
 
 impl Life {
     fn die(&self, reason: &str) {
-        tracing::error!(reason, "kafka producer failed for good");
         self.dead.store(true, Ordering::Relaxed);
-        self.is_told.store(true, Ordering::Relaxed);
-        self.trouble.died(reason);
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(reason, "kafka producer failed for good");
+            self.trouble.died(reason);
+        }
     }
 
     /// Takes note of what no second try can change.

@@ -11,6 +11,7 @@ mod outbox;
 mod record;
 mod trouble;
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -94,8 +95,9 @@ impl RecordProducer {
         // What a panic of a report or of the statistics leaves undone, the next poll does.
         supervisor.thread(LISTENER, move || listening.listen(&mut backoff)).map_err(no_thread)?;
         // What it held when it panicked has no report: its outcome is unknown.
+        let producer = Arc::new(Self(core));
         supervisor.thread(SENDER, move || sending.send()).map_err(no_thread)?;
-        Ok(Arc::new(Self(core)))
+        Ok(producer)
     }
 
     /// Hands a record to the producer; the report tells what becomes of it. Never blocks.
@@ -124,7 +126,7 @@ impl RecordProducer {
     /// Waits until every record was delivered or given up, at most `deadline`. Blocks. Gives how many are left.
     #[must_use]
     pub fn flush(&self, deadline: Duration) -> usize {
-        self.0.hand_over().flush(deadline)
+        self.0.hand_over(&mut Vec::new()).flush(deadline)
     }
 }
 
@@ -138,20 +140,23 @@ impl Drop for RecordProducer {
 impl Core {
     /// Sends what has gathered, and waits for the answers while the next records gather, until the producer is dropped.
     fn send(&self) {
+        let mut room = Vec::new();
         while !self.ended.load(Ordering::Relaxed) {
             self.shutdown.faults().check(SENDER);
             if self.outbox.wait(POLL) {
                 thread::sleep(self.options.linger);
-                self.hand_over().wait_for_answers();
+                self.hand_over(&mut room).wait_for_answers();
             }
         }
     }
 
-    /// Hands what has gathered to the client, and gives that.
-    fn hand_over(&self) -> Arc<Instance> {
+    /// Hands what has gathered to the client, and gives that. `room` is for the next records, and gets that of these.
+    fn hand_over(&self, room: &mut Vec<WaitingRecord>) -> Arc<Instance> {
         let _sending = self.sending.lock();
         let instance = self.current.load_full();
-        instance.send(self.outbox.take());
+        let mut records = self.outbox.take(mem::take(room));
+        instance.send(&mut records);
+        *room = records;
         instance
     }
 
@@ -178,6 +183,10 @@ impl Core {
                     let left = dead.flush(LAST_REPORTS);
                     if left > 0 {
                         tracing::error!(left, "records of a dead kafka producer have no report");
+                    }
+                    // The last to let go of a client waits for its threads; the one that sends must not.
+                    while Arc::strong_count(&dead) > 1 {
+                        thread::sleep(POLL);
                     }
                 });
             }

@@ -39,12 +39,9 @@ impl<R> Outbox<R> {
         !gathered.is_empty()
     }
 
-    /// All that has gathered.
-    pub fn take(&self) -> Vec<R> {
-        let mut gathered = self.gathered.lock();
-        // The next ones are likely as many.
-        let room = Vec::with_capacity(gathered.len());
-        mem::replace(&mut *gathered, room)
+    /// All that has gathered. The next ones gather in `room`, which is empty.
+    pub fn take(&self, room: Vec<R>) -> Vec<R> {
+        mem::replace(&mut *self.gathered.lock(), room)
     }
 }
 
@@ -59,8 +56,8 @@ mod tests {
         let outbox = Outbox::new(2);
         assert_eq!((outbox.add(1), outbox.add(2), outbox.add(3)), (Ok(()), Ok(()), Err(3)));
         assert!(outbox.wait(Duration::MAX));
-        assert_eq!(outbox.take(), [1, 2]);
-        assert!(outbox.take().is_empty());
+        assert_eq!(outbox.take(Vec::new()), [1, 2]);
+        assert!(outbox.take(Vec::new()).is_empty());
         assert_eq!(outbox.add(4), Ok(()));
     }
 
@@ -70,7 +67,7 @@ mod tests {
         thread::scope(|scope| {
             let woken = scope.spawn(|| {
                 assert!(outbox.wait(Duration::from_mins(1)));
-                outbox.take()
+                outbox.take(Vec::new())
             });
             outbox.add(1).unwrap();
             assert_eq!(woken.join().unwrap(), [1]);

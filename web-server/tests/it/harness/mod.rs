@@ -13,6 +13,7 @@ use shared::config::Settings;
 use shared::kafka::InProcessBroker;
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
+use shared::testing::show_logs;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use web_server::Config;
@@ -58,6 +59,7 @@ impl Server {
         broker.create_topic("purchases", 4).unwrap();
         broker.create_topic("purchases.dead-letter", 1).unwrap();
         let management = FakeManagement::start().await;
+        show_logs();
         let bootstrap = broker.bootstrap_servers();
         let mut config = config(&[("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())], pairs, &management);
         change(&mut config);
@@ -100,6 +102,7 @@ pub struct FakeServer {
 
 impl FakeServer {
     pub async fn start(publisher: Arc<dyn PurchasePublisher>) -> Self {
+        show_logs();
         let config = config(&[], &[], &FakeManagement::start().await);
         let app = App::new(config, publisher, Metrics::new("", &routes::series()), Supervisor::alone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
