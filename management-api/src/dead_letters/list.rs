@@ -72,7 +72,8 @@ pub(super) struct Entry {
     pub redrives: Redrives,
 }
 
-/// Prints every dead letter as one JSON object a line, as fast as they are taken. A reader that has gone has seen enough.
+/// Prints every dead letter as one JSON object a line, as fast as they are taken: one that comes back meanwhile twice, as it
+/// was and as it is. A reader that has gone has seen enough.
 ///
 /// # Errors
 /// When topic or database cannot be read, or the output not written.
