@@ -1,13 +1,13 @@
 //! The management-api: settings, log, build, run.
 
+mod memory;
+
 use std::process::ExitCode;
 
 use management_api::command::{self, Command};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::give_back_at_once();
     match command::parse() {
         Command::Serve(config) => command::serve(*config),
         Command::ListDeadLetters(config) => command::list_dead_letters(&config),
