@@ -118,7 +118,7 @@ fn table(count: u64, ours: &[Recording], unnest: &[f64], copy: &[f64]) -> Vec<Ro
         row("CPU of management-api a row", Unit::Micros, |run| run.cpu_micros),
         row("CPU of PostgreSQL a row", Unit::Micros, |run| run.database_micros),
         row("largest RSS of management-api", Unit::Mebibytes, |run| mebibytes(run.peak_rss_bytes))
-            .target(Target::AtMost(96.0)),
+            .target(Target::AtMost(64.0)),
     ]
 }
 
