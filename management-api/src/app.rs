@@ -70,7 +70,7 @@ impl Service {
         let refusals = registry.counter("http_requests_refused_total", "Requests refused.", &[("reason", "memory")]);
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes));
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
-        let waiters = Waiters::new(Arc::clone(&store), config.waiters);
+        let waiters = Waiters::new(store.clone(), config.waiters);
         let producer = dead_letter_producer(&config.kafka, &supervisor)?;
         let progress = Progress::new(Arc::clone(&metrics));
         let (consumer, database, transactions) = (Arc::clone(&progress), Arc::clone(&progress), Arc::clone(&progress));

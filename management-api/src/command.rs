@@ -157,7 +157,7 @@ pub fn serve(config: Config) -> ExitCode {
 pub fn list_dead_letters(config: &Config) -> ExitCode {
     run(async {
         let store = open_store(config).await?;
-        let listed = dead_letters::list(&config.kafka, &store, std::io::stdout()).await;
+        let listed = dead_letters::list(&config.kafka, store.clone(), std::io::stdout()).await;
         store.close().await;
         listed.map(|()| true).map_err(|error| error.to_string())
     })
@@ -169,7 +169,7 @@ pub fn redrive(config: &Config, selection: Selection) -> ExitCode {
     run(async {
         let producer = dead_letters::redrive_producer(&config.kafka).map_err(|error| error.to_string())?;
         let store = open_store(config).await?;
-        let sent = dead_letters::redrive(&config.kafka, &store, &producer, selection).await;
+        let sent = dead_letters::redrive(&config.kafka, store.clone(), &producer, selection).await;
         store.close().await;
         eprintln!("{} sent back to {}", sent.map_err(|error| error.to_string())?, config.kafka.topic);
         Ok(true)

@@ -47,13 +47,15 @@ pub enum Bug {
     FailedCommitForgotten,
     /// Behind marks of transactions no leader's epoch is stored.
     MarkHidesEpoch,
+    /// Whoever says that it is a dead letter that comes back is believed.
+    ClaimBelieved,
     /// Two purchases of a batch are recorded with each other's price.
     PricesSwapped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -74,6 +76,7 @@ impl Bug {
         Self::ReadAgainFromStored,
         Self::FailedCommitForgotten,
         Self::MarkHidesEpoch,
+        Self::ClaimBelieved,
         Self::PricesSwapped,
     ];
 }

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::letter::{Content, ERROR, Headers, ORIGINAL_TOPIC, Original, REASON, Sending, is_own_header};
-use crate::store::{KeptLetter, Redrives, Store, StoreError};
+use crate::store::{KeptLetter, Mending, Redrives, StoreError};
 
 /// Where dead letters stand that the database keeps: no topic has such a partition. Their number is the offset there.
 pub const DATABASE_PARTITION: i32 = -1;
@@ -79,13 +79,13 @@ pub(super) struct Entry {
 /// When topic or database cannot be read, or the output not written.
 pub async fn list(
     config: &KafkaConfig,
-    store: &Arc<dyn Store>,
+    store: Arc<dyn Mending>,
     mut out: impl Write + Send + 'static,
 ) -> Result<(), DeadLetterError> {
-    let (config, store) = (config.clone(), Arc::clone(store));
+    let config = config.clone();
     let runtime = Handle::current();
     let printed = tokio::task::spawn_blocking(move || {
-        for_each_in_topic(&config, &store, &runtime, |mut portion| {
+        for_each_in_topic(&config, &*store, &runtime, |mut portion| {
             // What the database keeps as well, because it came back, is listed from there.
             portion.retain(|entry| !entry.redrives.kept);
             print(&mut out, &config, portion)
@@ -106,13 +106,13 @@ pub async fn list(
 /// Calls `each` with the dead letters of the topic, portion by portion, in the order of each partition.
 pub(super) fn for_each_in_topic(
     config: &KafkaConfig,
-    store: &Arc<dyn Store>,
+    store: &dyn Mending,
     runtime: &Handle,
     mut each: impl FnMut(Vec<Entry>) -> Result<(), DeadLetterError>,
 ) -> Result<(), DeadLetterError> {
     let mut portion = Vec::new();
     let mut bytes = 0;
-    let mut hand_over = |portion: Vec<Entry>| each(runtime.block_on(remember(&**store, portion))?);
+    let mut hand_over = |portion: Vec<Entry>| each(runtime.block_on(remember(store, portion))?);
     let read = read_topic::<DeadLetterError>(config, &config.dead_letter_topic, |record| {
         bytes += record.value().map_or(0, <[u8]>::len) + record.key().map_or(0, <[u8]>::len);
         record.for_each_header(|name, value| bytes += name.len() + value.map_or(0, <[u8]>::len));
@@ -131,7 +131,7 @@ pub(super) fn for_each_in_topic(
 }
 
 /// Adds what the database remembers of them.
-async fn remember(store: &dyn Store, mut portion: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {
+async fn remember(store: &dyn Mending, mut portion: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {
     let ids: Vec<Uuid> = portion.iter().map(|entry| entry.redrives.id).collect();
     let known: HashMap<Uuid, Redrives> =
         store.find_redrives(&ids).await?.into_iter().map(|redrives| (redrives.id, redrives)).collect();
@@ -144,7 +144,7 @@ async fn remember(store: &dyn Store, mut portion: Vec<Entry>) -> Result<Vec<Entr
 }
 
 /// The dead letters that the database keeps, from the one after `after`, and the number of the last of them.
-pub(super) async fn next_in_database(store: &dyn Store, after: i64) -> Result<Option<(Vec<Entry>, i64)>, StoreError> {
+pub(super) async fn next_in_database(store: &dyn Mending, after: i64) -> Result<Option<(Vec<Entry>, i64)>, StoreError> {
     let page = store.list_dead_letters(after).await?;
     let last = page.last().map(|kept| kept.number);
     Ok(last.map(|last| (page.into_iter().map(Entry::of_kept).collect(), last)))

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::list::{DATABASE_PARTITION, DeadLetterError, Entry, for_each_in_topic, next_in_database};
 use crate::letter::{OutgoingHeaders, REDRIVE, Sending};
-use crate::store::{Redriven, Store};
+use crate::store::{Mending, Redriven};
 
 /// Which dead letters to send back.
 #[derive(Clone, Debug)]
@@ -36,11 +36,11 @@ pub enum Selection {
 /// When topic or database cannot be read, the one asked for is not there, or a record is not confirmed.
 pub async fn redrive(
     config: &KafkaConfig,
-    store: &Arc<dyn Store>,
+    store: Arc<dyn Mending>,
     producer: &Arc<RecordProducer>,
     selection: Selection,
 ) -> Result<usize, DeadLetterError> {
-    let work = Redrive { config: config.clone(), store: Arc::clone(store), producer: Arc::clone(producer) };
+    let work = Redrive { config: config.clone(), store, producer: Arc::clone(producer) };
     match selection {
         Selection::All => work.all().await,
         Selection::One { partition, offset, value } => {
@@ -56,7 +56,7 @@ pub async fn redrive(
 #[derive(Clone)]
 struct Redrive {
     config: KafkaConfig,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Mending>,
     producer: Arc<RecordProducer>,
 }
 
@@ -85,7 +85,7 @@ impl Redrive {
         }
         let runtime = Handle::current();
         let read = tokio::task::spawn_blocking(move || {
-            for_each_in_topic(&self.config, &self.store, &runtime, |mut portion| {
+            for_each_in_topic(&self.config, &*self.store, &runtime, |mut portion| {
                 portion.retain(|entry| !entry.redrives.kept);
                 runtime.block_on(self.send_portion(portion, &mut count))
             })?;
@@ -162,7 +162,7 @@ impl Redrive {
         let (work, runtime) = (self.clone(), Handle::current());
         let found = tokio::task::spawn_blocking(move || {
             let mut found = None;
-            for_each_in_topic(&work.config, &work.store, &runtime, |portion| {
+            for_each_in_topic(&work.config, &*work.store, &runtime, |portion| {
                 found = portion
                     .into_iter()
                     .find(|entry| (entry.partition, entry.offset) == (partition, offset))

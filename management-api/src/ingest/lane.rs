@@ -163,7 +163,7 @@ async fn set_aside(ingest: &Ingest, part: &mut PendingBatch) {
 /// Tells dead letters that come back from records that only say so: those are new ones.
 async fn recognize(ingest: &Ingest, poison: &mut [DeadLetter]) {
     let sendings: Vec<Sending> = poison.iter().filter_map(DeadLetter::sending).collect();
-    if sendings.is_empty() {
+    if sendings.is_empty() || planted::is(Bug::ClaimBelieved) {
         return;
     }
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));

@@ -29,7 +29,7 @@ pub use self::reader::run as run_membership;
 use crate::dead_letters::DeadLetters;
 use crate::letter::DeadLetter;
 use crate::metrics::IngestMetrics;
-use crate::store::Store;
+use crate::store::Recording;
 use crate::waiters::Waiters;
 
 /// The pause before topics or tables are looked at again.
@@ -130,7 +130,7 @@ pub struct Ingest {
     /// Topics and the consumer group.
     pub kafka: Arc<dyn Kafka>,
     /// Where purchases go.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Recording>,
     /// Where poison goes.
     pub dead_letters: Arc<dyn DeadLetterSink>,
     /// Who waits for a purchase.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 pub use self::config::WaitersConfig;
 use self::share::Share;
-use crate::store::{Recorded, Store};
+use crate::store::{Reading, Recorded};
 
 /// Who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Waiting {
 
 /// Who waits for what. Buyers and readers wait apart: neither takes the other's places, nor its turn at the database.
 pub struct Waiters {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Reading>,
     buyers: Share,
     readers: Share,
 }
@@ -33,7 +33,7 @@ pub struct Waiters {
 impl Waiters {
     /// Nobody waits.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, config: WaitersConfig) -> Arc<Self> {
+    pub fn new(store: Arc<dyn Reading>, config: WaitersConfig) -> Arc<Self> {
         let [buyers, readers] = [config.buyers_max, config.readers_max].map(Share::new);
         Arc::new(Self { store, buyers, readers })
     }

@@ -8,7 +8,7 @@ use shared::event::Purchase;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
-use crate::store::{Recorded, Store};
+use crate::store::{Reading, Recorded};
 
 /// How often the database is asked for purchases that another replica may have recorded.
 const TICK: Duration = Duration::from_millis(50);
@@ -93,7 +93,7 @@ impl Share {
     }
 
     /// Looks up what others recorded, for ever.
-    pub(super) async fn serve(&self, store: &dyn Store) {
+    pub(super) async fn serve(&self, store: &dyn Reading) {
         let mut last = Uuid::nil();
         loop {
             let began = Instant::now();
@@ -124,7 +124,7 @@ impl Share {
         ids
     }
 
-    async fn look_up(&self, store: &dyn Store, ids: &[Uuid]) {
+    async fn look_up(&self, store: &dyn Reading, ids: &[Uuid]) {
         match store.find_purchases(ids).await {
             Ok(purchases) => {
                 let mut waiting = self.lock();

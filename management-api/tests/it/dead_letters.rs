@@ -41,14 +41,14 @@ impl Operator {
     /// What is listed, and how the listing ends.
     async fn try_list(&self) -> (Vec<Value>, Result<(), DeadLetterError>) {
         let output = Output::default();
-        let ended = list(&self.config.kafka, &self.store, output.clone()).await;
+        let ended = list(&self.config.kafka, self.store.clone(), output.clone()).await;
         let bytes = output.0.lock().unwrap().clone();
         let lines = String::from_utf8(bytes).unwrap();
         (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), ended)
     }
 
     async fn redrive(&self, selection: Selection) -> Result<usize, DeadLetterError> {
-        redrive(&self.config.kafka, &self.store, &self.producer, selection).await
+        redrive(&self.config.kafka, self.store.clone(), &self.producer, selection).await
     }
 
     /// The list once it has so many entries that wait to be mended.
@@ -276,6 +276,6 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
     kafka.send("poison").await;
     kafka.dead_letters(1).await;
     let operator = Operator::new(&kafka, &folder);
-    list(&operator.config.kafka, &operator.store, Closed).await.unwrap();
+    list(&operator.config.kafka, operator.store.clone(), Closed).await.unwrap();
     assert!(api.stop().await);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use management_api::partitions::{self, SkipError, Step};
-use management_api::store::{Batch, OffsetMove, Store};
+use management_api::store::{Batch, OffsetMove, Recording, Store};
 use shared::kafka::{Codec, TopicAdmin};
 use shared::testing::{RawProducer, eventually};
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use management_api::letter::{DeadLetter, Sending};
 use management_api::store::{
-    Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
-    Skipped, Store, StoreError, Unfit,
+    Batch, Connections, KeptLetter, Mending, OffsetMove, PageQuery, PartitionOffset, Reading, RecordError, Recorded,
+    Recording, Redriven, Redrives, Skipped, Store, StoreError, Unfit,
 };
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::Amount;
@@ -77,7 +77,7 @@ impl MemoryStore {
 }
 
 #[async_trait]
-impl Store for MemoryStore {
+impl Recording for MemoryStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         self.reach()
     }
@@ -134,6 +134,43 @@ impl Store for MemoryStore {
         Ok(partitions.iter().map(offset).collect())
     }
 
+    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        self.find_purchases(ids).await
+    }
+
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+        self.reach()?;
+        let state = self.state.lock().unwrap();
+        Ok(sendings.iter().filter(|sending| state.announced.contains(sending)).copied().collect())
+    }
+}
+
+#[async_trait]
+impl Reading for MemoryStore {
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        self.reach()?;
+        let state = self.state.lock().unwrap();
+        Ok(ids.iter().filter_map(|id| state.rows.get(id).cloned()).collect())
+    }
+
+    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
+        self.reach()?;
+        let mut purchases: Vec<Purchase> =
+            self.state.lock().unwrap().rows.values().filter(|row| row.userid == userid).cloned().collect();
+        purchases.sort_by_key(|row| std::cmp::Reverse((row.timestamp, row.purchase_id)));
+        let total = purchases.iter().map(|row| row.price.decimal()).sum();
+        let count = purchases.len() as u64;
+        purchases.truncate(limit as usize);
+        Ok(UserPurchases { userid: userid.to_owned(), purchases, count, total_spent: Amount::new(total) })
+    }
+
+    async fn list_purchases(&self, _: &PageQuery) -> Result<PurchasePage, StoreError> {
+        Err(StoreError("not part of these tests".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Mending for MemoryStore {
     async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
         self.record(&Batch { incarnation: incarnation.into(), moves: vec![*step], ..Batch::default() }).await?;
         let (incarnation, reason, skipped_at) = (incarnation.to_owned(), reason.to_owned(), Timestamp::now());
@@ -168,12 +205,6 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
-        self.reach()?;
-        let state = self.state.lock().unwrap();
-        Ok(sendings.iter().filter(|sending| state.announced.contains(sending)).copied().collect())
-    }
-
     async fn mark_redriven(&self, _: &Redriven) -> Result<(), StoreError> {
         Err(StoreError("not part of these tests".to_owned()))
     }
@@ -182,28 +213,10 @@ impl Store for MemoryStore {
         self.reach()?;
         Ok(self.state.lock().unwrap().letters.values().filter(|letter| !letter.redrives.is_redriven()).count() as u64)
     }
+}
 
-    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
-        self.reach()?;
-        let state = self.state.lock().unwrap();
-        Ok(ids.iter().filter_map(|id| state.rows.get(id).cloned()).collect())
-    }
-
-    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
-        self.reach()?;
-        let mut purchases: Vec<Purchase> =
-            self.state.lock().unwrap().rows.values().filter(|row| row.userid == userid).cloned().collect();
-        purchases.sort_by_key(|row| std::cmp::Reverse((row.timestamp, row.purchase_id)));
-        let total = purchases.iter().map(|row| row.price.decimal()).sum();
-        let count = purchases.len() as u64;
-        purchases.truncate(limit as usize);
-        Ok(UserPurchases { userid: userid.to_owned(), purchases, count, total_spent: Amount::new(total) })
-    }
-
-    async fn list_purchases(&self, _: &PageQuery) -> Result<PurchasePage, StoreError> {
-        Err(StoreError("not part of these tests".to_owned()))
-    }
-
+#[async_trait]
+impl Store for MemoryStore {
     async fn check(&self) -> Result<(), Unfit> {
         Ok(self.reach()?)
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use management_api::ingest::{Ingest, IngestConfig, Progress, run_membership, watch_progress};
 use management_api::metrics::IngestMetrics;
-use management_api::store::Store;
 use management_api::waiters::{Waiters, WaitersConfig};
 use rand::RngExt;
 use shared::config::Settings;
@@ -33,8 +32,8 @@ pub struct Process {
 impl Process {
     /// Starts a process.
     pub fn start(world: &World, number: usize) -> Self {
-        let store: Arc<dyn Store> = Arc::new(SimulatedStore { world: world.clone(), process: number });
-        let waiters = Waiters::new(Arc::clone(&store), WaitersConfig { buyers_max: 1_000, readers_max: 1_000 });
+        let store = Arc::new(SimulatedStore { world: world.clone(), process: number });
+        let waiters = Waiters::new(store.clone(), WaitersConfig { buyers_max: 1_000, readers_max: 1_000 });
         let config = config(world);
         let metrics = IngestMetrics::register(&Registry::new(&IngestMetrics::BUCKETS), config.lanes);
         let metrics = Arc::new(metrics);

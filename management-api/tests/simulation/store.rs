@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use management_api::letter::Sending;
-use management_api::store::{
-    Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
-    Skipped, Store, StoreError, Unfit,
-};
+use management_api::store::{Batch, PageQuery, PartitionOffset, Reading, RecordError, Recorded, Recording, StoreError};
 use rand::RngExt;
 use shared::event::{Purchase, PurchasePage, UserPurchases};
 use tokio::sync::oneshot;
@@ -89,7 +86,7 @@ fn not_asked<T>() -> Result<T, StoreError> {
 }
 
 #[async_trait]
-impl Store for SimulatedStore {
+impl Recording for SimulatedStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         self.reach()
     }
@@ -130,34 +127,8 @@ impl Store for SimulatedStore {
         Ok(offsets)
     }
 
-    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
-        self.reach()?;
-        let state = self.world.lock();
-        Ok(ids.iter().filter_map(|id| state.database.rows.get(id).cloned()).collect())
-    }
-
-    async fn check(&self) -> Result<(), Unfit> {
-        Ok(self.reach()?)
-    }
-
-    async fn skip(&self, _: &str, _: &OffsetMove, _: &str) -> Result<(), RecordError> {
-        Ok(not_asked()?)
-    }
-
-    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
-        not_asked()
-    }
-
-    async fn list_dead_letters(&self, _: i64) -> Result<Vec<KeptLetter>, StoreError> {
-        not_asked()
-    }
-
-    async fn find_redrives(&self, _: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
-        not_asked()
-    }
-
-    async fn announce(&self, _: &[Sending]) -> Result<(), StoreError> {
-        not_asked()
+    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        self.find_purchases(ids).await
     }
 
     async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
@@ -167,13 +138,14 @@ impl Store for SimulatedStore {
         let state = self.world.lock();
         Ok(sendings.iter().filter(|sending| state.topic.was_sent_back(sending)).copied().collect())
     }
+}
 
-    async fn mark_redriven(&self, _: &Redriven) -> Result<(), StoreError> {
-        not_asked()
-    }
-
-    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        not_asked()
+#[async_trait]
+impl Reading for SimulatedStore {
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        self.reach()?;
+        let state = self.world.lock();
+        Ok(ids.iter().filter_map(|id| state.database.rows.get(id).cloned()).collect())
     }
 
     async fn list_user_purchases(&self, _: &str, _: u32) -> Result<UserPurchases, StoreError> {
@@ -183,10 +155,4 @@ impl Store for SimulatedStore {
     async fn list_purchases(&self, _: &PageQuery) -> Result<PurchasePage, StoreError> {
         not_asked()
     }
-
-    fn connections(&self) -> Connections {
-        Connections { idle: 0, used: 0 }
-    }
-
-    async fn close(&self) {}
 }

@@ -171,8 +171,8 @@ impl Topic {
         }
         let user = format!("u{}", number % 5);
         let (fate, value, id) = match rng.random_range(0..100) {
-            0..5 => return self.mark(partition),
-            5..45 => (Fate::Row(number), purchase(Some(fresh), &user, number, number), Some(fresh)),
+            0..9 => return self.mark(partition),
+            9..45 => (Fate::Row(number), purchase(Some(fresh), &user, number, number), Some(fresh)),
             45..67 => (Fate::Row(number), purchase(None, &user, number, number), None),
             67..76 => match self.any_id(rng) {
                 Some((id, first)) => {

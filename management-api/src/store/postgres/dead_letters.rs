@@ -1,5 +1,6 @@
 //! Dead letters that PostgreSQL keeps.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared::event::Timestamp;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
@@ -7,12 +8,12 @@ use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres, Row as _};
 use uuid::Uuid;
 
-use super::{answer, session};
+use super::{PostgresStore, answer, record, session};
 use crate::letter::{DeadLetter, Sending};
-use crate::store::StoreError;
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
 };
+use crate::store::{Mending, OffsetMove, RecordError, Skipped, StoreError};
 
 /// Records a batch and keeps its dead letters, in one statement as ever. What is kept is never overwritten.
 pub(super) const RECORD_AND_KEEP: &str = "
@@ -78,6 +79,37 @@ const MARK_REDRIVEN: &str = "
 
 const COUNT: &str = "
     SELECT count(*) FROM dead_letters WHERE kept_at IS NOT NULL AND redrives_returned >= redrives_sent";
+
+#[async_trait]
+impl Mending for PostgresStore {
+    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
+        record::skip(&self.recording, incarnation, step, reason).await
+    }
+
+    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
+        record::list_skipped(&self.reading).await
+    }
+
+    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
+        list(&self.reading, after).await
+    }
+
+    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
+        find_redrives(&self.reading, ids).await
+    }
+
+    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
+        announce(&self.recording, sendings).await
+    }
+
+    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
+        mark_redriven(&self.recording, redriven).await
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
+        count(&self.control).await
+    }
+}
 
 pub(super) fn bind_to<'q, O>(
     query: QueryAs<'q, Postgres, O, PgArguments>,

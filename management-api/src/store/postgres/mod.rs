@@ -12,19 +12,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shared::event::{Purchase, PurchasePage, UserPurchases};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection as _, SqlSafeStr as _};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use self::fitness::Look;
-use super::{
-    Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
-    Skipped, Store, StoreConfig, StoreError, Unfit,
-};
-use crate::letter::Sending;
+use super::{Connections, Store, StoreConfig, StoreError, Unfit};
 
 /// How long one statement may take until its answer is here. The server itself gives up earlier; past this, it does not
 /// answer at all, or the network does not.
@@ -70,6 +64,11 @@ impl PostgresStore {
     }
 
     async fn run_migrations(&self) -> Result<(), StoreError> {
+        let migrated = timeout(MIGRATION_TIMEOUT, self.run_missing_migrations()).await;
+        migrated.map_err(|_| StoreError("no answer in time".to_owned()))?
+    }
+
+    async fn run_missing_migrations(&self) -> Result<(), StoreError> {
         // Its own connection: what a frozen process would hold ends with the session's time limits.
         let mut connection = session::connect_to_migrate(&self.options).await?;
         let look = fitness::look(&mut connection).await?;
@@ -121,67 +120,6 @@ async fn answer_within<T>(
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let migrated = timeout(MIGRATION_TIMEOUT, self.run_migrations()).await;
-        migrated.map_err(|_| StoreError("no answer in time".to_owned()))?
-    }
-
-    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
-        record::record(&self.recording, batch, &self.duplicates).await
-    }
-
-    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
-        record::next_offsets(&self.recording, incarnation, partitions).await
-    }
-
-    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
-        record::skip(&self.recording, incarnation, step, reason).await
-    }
-
-    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
-        record::list_skipped(&self.reading).await
-    }
-
-    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
-        dead_letters::list(&self.reading, after).await
-    }
-
-    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
-        dead_letters::find_redrives(&self.reading, ids).await
-    }
-
-    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
-        dead_letters::announce(&self.recording, sendings).await
-    }
-
-    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
-        dead_letters::find_announced(&self.recording, sendings).await
-    }
-
-    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
-        dead_letters::mark_redriven(&self.recording, redriven).await
-    }
-
-    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        dead_letters::count(&self.control).await
-    }
-
-    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
-        read::find_purchases(&self.reading, ids).await
-    }
-
-    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
-        read::find_purchases(&self.recording, ids).await
-    }
-
-    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
-        read::list_user_purchases(&self.reading, userid, limit).await
-    }
-
-    async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
-        read::list_purchases(&self.reading, query).await
-    }
-
     async fn check(&self) -> Result<(), Unfit> {
         let look =
             timeout(CHECK_TIMEOUT, self.look()).await.map_err(|_| StoreError("no answer in time".to_owned()))??;

@@ -1,5 +1,6 @@
 //! Reading purchases back.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::{Amount, Price};
@@ -8,8 +9,8 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 use uuid::Uuid;
 
-use super::{answer, session};
-use crate::store::{PAGE_MAX, PageQuery, StoreError, page};
+use super::{PostgresStore, answer, session};
+use crate::store::{PAGE_MAX, PageQuery, Reading, StoreError, page};
 
 const FIND: &str = "
     SELECT purchase_id, userid, username, price::text, purchased_at, recorded_at
@@ -40,6 +41,21 @@ const PAGE_OF_USER: &str = "
     WHERE userid = $4
         AND (purchased_at, purchase_id) < (coalesce($1, 'infinity'), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     ORDER BY purchased_at DESC NULLS LAST, purchase_id DESC NULLS LAST LIMIT $3";
+
+#[async_trait]
+impl Reading for PostgresStore {
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        find_purchases(&self.reading, ids).await
+    }
+
+    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
+        list_user_purchases(&self.reading, userid, limit).await
+    }
+
+    async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
+        list_purchases(&self.reading, query).await
+    }
+}
 
 pub(super) async fn find_purchases(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
     let mut session = session::acquire(pool).await?;

@@ -1,10 +1,11 @@
 //! Recording: one statement a batch.
 
+use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use shared::event::Timestamp;
+use shared::event::{Purchase, Timestamp};
 use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::QueryAs;
@@ -12,10 +13,11 @@ use uuid::Uuid;
 
 use super::fitness::{self, Look};
 use super::sqlstate::{self, Meaning};
-use super::{answer, dead_letters, frozen, read, session};
+use super::{PostgresStore, answer, dead_letters, frozen, read, session};
+use crate::letter::Sending;
 use crate::store::dead_letters::storable;
 use crate::store::pending::PendingRows;
-use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Skipped, StoreError};
+use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, Skipped, StoreError};
 
 /// How often a batch is sent: again without the ids that were stored already, and again when a frozen process was in the way.
 const ATTEMPTS: usize = 3;
@@ -45,6 +47,29 @@ const SKIP: &str = "
 const LIST_SKIPPED: &str = "
     SELECT topic_incarnation, kafka_partition, from_offset, to_offset, reason, skipped_at
     FROM skipped_records ORDER BY skipped_at DESC";
+
+#[async_trait]
+impl Recording for PostgresStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.run_migrations().await
+    }
+
+    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
+        record(&self.recording, batch, &self.duplicates).await
+    }
+
+    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
+        next_offsets(&self.recording, incarnation, partitions).await
+    }
+
+    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        read::find_purchases(&self.recording, ids).await
+    }
+
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+        dead_letters::find_announced(&self.recording, sendings).await
+    }
+}
 
 /// `duplicates`: whether the batch before had any; then this one likely has too, and they are looked for beforehand.
 pub(super) async fn record(pool: &PgPool, batch: &Batch, duplicates: &AtomicBool) -> Result<Recorded, RecordError> {

@@ -1,16 +1,17 @@
 //! Dead letters that SQLite keeps.
 
+use async_trait::async_trait;
 use shared::event::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use super::BEGIN_WRITING;
+use super::{BEGIN_WRITING, SqliteStore, record};
 use crate::letter::{DeadLetter, Sending};
-use crate::store::StoreError;
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
 };
+use crate::store::{Mending, OffsetMove, RecordError, Skipped, StoreError};
 
 /// What is kept is never overwritten.
 const KEEP: &str = "
@@ -57,6 +58,37 @@ const MARK_REDRIVEN: &str = "
 
 const COUNT: &str = "
     SELECT count(*) FROM dead_letters WHERE kept_at IS NOT NULL AND redrives_returned >= redrives_sent";
+
+#[async_trait]
+impl Mending for SqliteStore {
+    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
+        record::skip(&self.writing, incarnation, step, reason).await
+    }
+
+    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
+        record::list_skipped(&self.reading).await
+    }
+
+    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
+        list(&self.reading, after).await
+    }
+
+    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
+        find_redrives(&self.reading, ids).await
+    }
+
+    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
+        announce(&self.writing, sendings).await
+    }
+
+    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
+        mark_redriven(&self.writing, redriven).await
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
+        count(&self.control).await
+    }
+}
 
 pub(super) async fn keep(
     connection: &mut SqliteConnection,

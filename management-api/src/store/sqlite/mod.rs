@@ -9,20 +9,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shared::event::{Purchase, PurchasePage, UserPurchases};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use self::fault::Fault;
-use super::{
-    Batch, Connections, KeptLetter, OffsetMove, PageQuery, PartitionOffset, RecordError, Recorded, Redriven, Redrives,
-    Skipped, Store, StoreConfig, StoreError, Unfit,
-};
-use crate::letter::Sending;
+use super::{Connections, Store, StoreConfig, StoreError, Unfit};
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,6 +79,17 @@ impl SqliteStore {
             }
         }
     }
+
+    async fn run_migrations(&self) -> Result<(), StoreError> {
+        if let Some(folder) = self.file.parent() {
+            tokio::fs::create_dir_all(folder).await.map_err(|error| StoreError(error.to_string()))?;
+        }
+        // sqlx has no lock for SQLite; the file's own keeps other processes out until the commit.
+        let mut transaction = self.begin_writing_a_new_file().await?;
+        let migrated = migrator().run_direct(None, &mut *transaction, false).await;
+        migrated.map_err(|error| StoreError(error.to_string()))?;
+        Ok(transaction.commit().await?)
+    }
 }
 
 /// On a full disk SQLite rolls back by itself; sqlx then counts a transaction that is no more, and could begin no other. Such
@@ -109,76 +114,6 @@ fn migrator() -> Migrator {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn migrate(&self) -> Result<(), StoreError> {
-        if let Some(folder) = self.file.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(|error| StoreError(error.to_string()))?;
-        }
-        // sqlx has no lock for SQLite; the file's own keeps other processes out until the commit.
-        let mut transaction = self.begin_writing_a_new_file().await?;
-        let migrated = migrator().run_direct(None, &mut *transaction, false).await;
-        migrated.map_err(|error| StoreError(error.to_string()))?;
-        Ok(transaction.commit().await?)
-    }
-
-    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
-        record::record(&self.writing, batch).await
-    }
-
-    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
-        let mut connection = self.writing.acquire().await?;
-        Ok(record::next_offsets(&mut connection, incarnation, partitions).await?)
-    }
-
-    async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
-        record::skip(&self.writing, incarnation, step, reason).await
-    }
-
-    async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
-        record::list_skipped(&self.reading).await
-    }
-
-    async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
-        dead_letters::list(&self.reading, after).await
-    }
-
-    async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
-        dead_letters::find_redrives(&self.reading, ids).await
-    }
-
-    async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
-        dead_letters::announce(&self.writing, sendings).await
-    }
-
-    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
-        dead_letters::find_announced(&self.reading, sendings).await
-    }
-
-    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
-        dead_letters::mark_redriven(&self.writing, redriven).await
-    }
-
-    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        dead_letters::count(&self.control).await
-    }
-
-    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
-        let mut connection = self.reading.acquire().await?;
-        Ok(read::find_purchases(&mut connection, ids).await?)
-    }
-
-    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
-        let mut connection = self.writing.acquire().await?;
-        Ok(read::find_purchases(&mut connection, ids).await?)
-    }
-
-    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
-        Ok(read::list_user_purchases(&self.reading, userid, limit).await?)
-    }
-
-    async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
-        Ok(read::list_purchases(&self.reading, query).await?)
-    }
-
     async fn check(&self) -> Result<(), Unfit> {
         let tables: Result<bool, _> = sqlx::query_scalar(TABLES_ARE_THERE).fetch_one(&self.control).await;
         match tables {

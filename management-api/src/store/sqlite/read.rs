@@ -1,5 +1,6 @@
 //! Reading purchases back.
 
+use async_trait::async_trait;
 use rust_decimal::Decimal;
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::{Amount, Price};
@@ -7,7 +8,8 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use crate::store::{PAGE_MAX, PageQuery, page};
+use super::SqliteStore;
+use crate::store::{PAGE_MAX, PageQuery, Reading, StoreError, page};
 
 const FIND: &str = "
     SELECT purchase_id, userid, username, price, purchased_at, recorded_at
@@ -27,6 +29,22 @@ const PAGE_OF_USER: &str = "
     FROM purchases INDEXED BY purchases_by_user
     WHERE userid = ?4 AND (purchased_at, purchase_id) < (coalesce(?1, '~'), coalesce(?2, '~'))
     ORDER BY purchased_at DESC, purchase_id DESC LIMIT ?3";
+
+#[async_trait]
+impl Reading for SqliteStore {
+    async fn find_purchases(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        let mut connection = self.reading.acquire().await?;
+        Ok(find_purchases(&mut connection, ids).await?)
+    }
+
+    async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
+        Ok(list_user_purchases(&self.reading, userid, limit).await?)
+    }
+
+    async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
+        Ok(list_purchases(&self.reading, query).await?)
+    }
+}
 
 pub(super) async fn find_purchases(
     connection: &mut SqliteConnection,

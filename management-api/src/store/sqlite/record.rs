@@ -1,18 +1,21 @@
 //! Recording: one transaction a batch, many rows a statement.
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
-use shared::event::Timestamp;
+use shared::event::{Purchase, Timestamp};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Connection as _, Sqlite};
+use uuid::Uuid;
 
 use super::fault::Fault;
-use super::{BEGIN_WRITING, dead_letters, read};
+use super::{BEGIN_WRITING, SqliteStore, dead_letters, read};
+use crate::letter::Sending;
 use crate::store::pending::PendingRows;
-use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Skipped, StoreError};
+use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, Skipped, StoreError};
 
 const MOVE_OFFSET: &str = "
     UPDATE consumer_offsets SET next_offset = ?3
@@ -69,6 +72,31 @@ impl From<RecordError> for Failure {
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)
+    }
+}
+
+#[async_trait]
+impl Recording for SqliteStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.run_migrations().await
+    }
+
+    async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
+        record(&self.writing, batch).await
+    }
+
+    async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {
+        let mut connection = self.writing.acquire().await?;
+        Ok(next_offsets(&mut connection, incarnation, partitions).await?)
+    }
+
+    async fn find_recorded(&self, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
+        let mut connection = self.writing.acquire().await?;
+        Ok(read::find_purchases(&mut connection, ids).await?)
+    }
+
+    async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
+        dead_letters::find_announced(&self.reading, sendings).await
     }
 }
 
