@@ -1,15 +1,17 @@
 //! Records on their way from Kafka to one transaction.
 
+mod arrival;
 mod origin;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use shared::event::{Decoded, Poison, PoisonReason, Purchase, Timestamp, decode_record};
+use shared::event::{Decoded, Poison, PoisonReason, Purchase, Timestamp};
 use shared::kafka::{ConsumedRecord, RecordHeader};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::arrival::Arrival;
 use self::origin::Origin;
 use crate::letter::DeadLetter;
 use crate::planted::{self, Bug};
@@ -81,24 +83,16 @@ impl PendingBatch {
         Room { records: self.len(), bytes: self.bytes() }
     }
 
-    /// Decodes a record and adds it. `expected` is the partition's next offset before this batch, with its leader epoch.
+    /// Reads a record and adds it. `expected` is the partition's next offset before this batch, with its leader epoch.
     pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: (i64, Option<i32>)) {
-        let read_at = Timestamp::now();
-        let sent_at = record.timestamp_ms().and_then(Timestamp::from_millis).unwrap_or(read_at);
-        let origin = Origin::keep(record, sent_at, Arc::make_mut(&mut self.payloads));
-        let position = origin.position(&self.batch.incarnation);
-        let original_time = position.timestamp_ms.and_then(Timestamp::from_millis).unwrap_or(sent_at);
-        let decoded = decode_record(record.value(), position, original_time);
+        let arrival = Arrival::read(record, &self.batch.incarnation, Arc::make_mut(&mut self.payloads));
         self.began.get_or_insert_with(Instant::now);
-        self.extend_span(origin.partition, sent_at.millis());
-        let step = OffsetMove {
-            partition: origin.partition,
-            expected: expected.0,
-            expected_epoch: expected.1,
-            next: origin.offset + 1,
-            leader_epoch: origin.leader_epoch,
-        };
-        self.advance(step);
+        self.advance(arrival.origin.step_from(expected));
+        self.add(arrival);
+    }
+
+    fn add(&mut self, Arrival { origin, decoded }: Arrival) {
+        self.extend_span(origin.partition, origin.sent_at.millis());
         match decoded {
             Ok(Decoded { purchase, id_by_place }) => {
                 self.ids_by_place |= id_by_place;

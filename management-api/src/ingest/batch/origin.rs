@@ -6,6 +6,7 @@ use shared::event::{Poison, RecordPosition, Timestamp};
 use shared::kafka::{ConsumedRecord, RecordHeader};
 
 use crate::letter::{DeadLetter, Original, is_own_header};
+use crate::store::OffsetMove;
 
 /// Where a record stood in Kafka, and where its bytes are in the batch's payloads. Kept small: tens of thousands are held.
 #[derive(Clone, Debug)]
@@ -51,6 +52,12 @@ impl Origin {
             value_bytes,
             headers,
         }
+    }
+
+    /// The partition's step to behind it.
+    pub(super) fn step_from(&self, (expected, expected_epoch): (i64, Option<i32>)) -> OffsetMove {
+        let (partition, next, leader_epoch) = (self.partition, self.offset + 1, self.leader_epoch);
+        OffsetMove { partition, expected, expected_epoch, next, leader_epoch }
     }
 
     /// What names the record: a dead letter sent back keeps its first place, so that sent twice it is one purchase.
