@@ -64,6 +64,8 @@ impl Reading {
             // What expires between the look at the beginning and the reading leaves the rest to be read, not the end.
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", "100")
+            // A full queue is looked at again soon: at the default of a second no more than 4 MB a second would be read.
+            .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", "4096");
         let client: BaseConsumer = client.create()?;
         let events = EventQueue::of_consumer(client.client());
