@@ -8,6 +8,7 @@ mod doors;
 mod harness;
 mod log_trouble;
 mod memory_store;
+mod operator;
 mod raw_batch;
 mod record_path;
 mod shares;

@@ -2,7 +2,7 @@
 //! (`postgres://USER:PASSWORD@HOST:PORT/DATABASE`, a user who may create databases: each case has its own).
 
 mod databases;
-mod fixtures;
+pub mod fixtures;
 mod proxy;
 
 mod availability;
