@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
 
 use management_api::letter::{DeadLetter, Original};
 use management_api::store::{self, Batch};
+use serde_json::Value;
 use shared::event::PoisonReason;
+use shared::kafka::READING_PATIENCE;
 use shared::testing::{RawRecord, eventually, read_all};
 use tempfile::TempDir;
 
@@ -114,6 +118,24 @@ impl Running {
         self.peak_bytes = peak.map_or(0, |kib| kib.parse::<usize>().unwrap() * 1024).max(self.peak_bytes);
     }
 
+    /// CPU time that it has used so far, in hundredths of a second.
+    fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Waits until it does nothing for half a second.
+    async fn stand_still(&self) {
+        let (mut ticks, mut looks) = (0, 0);
+        eventually("it stands still", async || {
+            let before = std::mem::replace(&mut ticks, self.cpu_ticks());
+            looks = if ticks == before { looks + 1 } else { 0 };
+            (looks == 25).then_some(())
+        })
+        .await;
+    }
+
     /// Waits for its end, and gives what it said.
     async fn end(&mut self) -> (ExitStatus, String) {
         let status = eventually("the command ends", async || {
@@ -144,7 +166,33 @@ async fn all_are_sent_back_once_however_many_there_are_and_few_are_held_at_a_tim
         let sent = desk.sent_back().await;
         assert_eq!(sent.len(), 2 * LETTERS, "each once");
         let values: BTreeSet<_> = sent.into_iter().filter_map(|record| record.value).collect();
-        let expected = (0..2 * LETTERS).map(|number| poison(number).into_bytes());
-        assert!(expected.eq(values), "untouched");
+        assert!((0..2 * LETTERS).map(|number| poison(number).into_bytes()).eq(values), "untouched");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_waits_for_its_reader_as_long_as_that_takes() {
+    let desk = Desk::full().await;
+    let mut list = desk.start(&["dead-letters", "list"]);
+    let mut lines = BufReader::new(list.child.stdout.take().unwrap()).lines();
+    let mut listed = vec![lines.next().unwrap().unwrap()];
+    list.stand_still().await;
+    let (since, ticks) = (Instant::now(), list.cpu_ticks());
+    eventually("it waits for longer than the brokers may be silent", async || {
+        assert!(list.child.try_wait().unwrap().is_none(), "it has given up");
+        (since.elapsed() > READING_PATIENCE).then_some(())
+    })
+    .await;
+    assert!(list.cpu_ticks() - ticks < 100, "it waits without a rest");
+    for line in lines {
+        list.look();
+        listed.push(line.unwrap());
+    }
+    let (status, said) = list.end().await;
+    assert!(status.success(), "{said}");
+    assert!(list.peak_bytes < HELD_BYTES, "{} bytes held", list.peak_bytes);
+    assert_eq!(listed.len(), 2 * LETTERS, "each once");
+    let letters = listed.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let values: BTreeSet<_> = letters.map(|letter| letter["value"].as_str().unwrap().to_owned()).collect();
+    assert!((0..2 * LETTERS).map(poison).eq(values), "untouched");
 }

@@ -30,7 +30,7 @@ pub use self::producer::{
 pub use self::refusal::Refused;
 pub use self::stats::ClientMetrics;
 pub use self::topic_limits::TopicLimits;
-pub use self::topic_reader::read_topic;
+pub use self::topic_reader::{READING_PATIENCE, read_topic};
 pub use self::unreadable::{UnreadableBatch, find_unreadable_batch};
 use crate::config::KafkaConfig;
 

@@ -13,8 +13,8 @@ use super::sys::{Event, EventQueue};
 use super::{KafkaError, client_config};
 use crate::config::KafkaConfig;
 
-/// How long the brokers may be silent before the reading fails.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the brokers may be silent before the reading of a topic fails.
+pub const READING_PATIENCE: Duration = Duration::from_secs(15);
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -29,13 +29,13 @@ pub fn read_topic<E: From<KafkaError>>(
     mut each: impl FnMut(&ConsumedRecord<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let (mut reading, events) = Reading::open(config, topic)?;
-    let mut deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + READING_PATIENCE;
     while !reading.left.is_empty() {
         let event = events.poll(Duration::from_millis(100));
         if let Some(record) = event.map(|event| reading.record(event)).transpose()?.flatten() {
             each(&record)?;
             // However long the caller took: it is the brokers who must not be silent.
-            deadline = Instant::now() + PATIENCE;
+            deadline = Instant::now() + READING_PATIENCE;
         }
         if Instant::now() > deadline {
             return Err(KafkaError::Admin(format!("the topic {topic} could not be read to its end in time")).into());
