@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
@@ -275,6 +275,51 @@ impl TransactionalProducer {
     /// When it cannot be ended.
     pub fn abort(&self) {
         self.0.abort_transaction(DEADLINE).expect("aborted");
+    }
+}
+
+/// A consumer of another application in a consumer group, with all of a topic's partitions.
+pub struct ForeignMember(BaseConsumer);
+
+impl ForeignMember {
+    /// Joins under a `partition.assignment.strategy` of its own.
+    ///
+    /// # Panics
+    /// When the group does not take it, or has other members.
+    pub async fn join(config: &KafkaConfig, group: &str, strategy: &str) -> Self {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &config.bootstrap_servers).set("group.id", group);
+        client.set("partition.assignment.strategy", strategy).set("auto.offset.reset", "earliest");
+        let consumer: BaseConsumer = client.create().expect("a consumer");
+        consumer.subscribe(&[&config.topic]).expect("a topic");
+        let metadata = consumer.fetch_metadata(Some(&config.topic), DEADLINE).expect("the brokers answer");
+        let partitions = metadata.topics()[0].partitions().len();
+        eventually("it has every partition", async || {
+            consumer.poll(Duration::ZERO);
+            (consumer.assignment().is_ok_and(|list| list.count() == partitions)).then_some(())
+        })
+        .await;
+        Self(consumer)
+    }
+
+    /// Takes so many records, and tells Kafka so.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub async fn take(&self, count: usize) {
+        let mut taken = 0;
+        eventually("the records are taken", async || {
+            taken += usize::from(self.0.poll(Duration::ZERO).is_some_and(|record| record.is_ok()));
+            (taken >= count).then_some(())
+        })
+        .await;
+        self.0.commit_consumer_state(CommitMode::Sync).expect("committed");
+    }
+
+    /// Leaves the group.
+    pub async fn leave(self) {
+        // It waits for the brokers.
+        tokio::task::spawn_blocking(move || drop(self)).await.expect("no panic");
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use shared::testing::eventually;
+use serde_json::Value;
+use shared::testing::{ForeignMember, RawProducer, committed_offset, eventually};
 use stack::Load;
 
 use crate::deployment::{Deployment, Plan, READY, is};
+use crate::doors::order;
 use crate::infra::infra_alone;
 
 /// The longest that any purchase may have waited to be recorded.
@@ -72,4 +74,43 @@ async fn a_replica_more_than_there_are_partitions_is_ready_and_takes_over() {
     let second =
         eventually("the spare one has it", async || owners(&stack).await.filter(|owners| *owners != first)).await;
     assert!(!second.contains(&first[0]), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_kept_out_of_the_group_by_another_program_says_why_and_records_all_once_that_has_left() {
+    const PURCHASES: u8 = 20;
+    let infra = infra_alone().await;
+    let plan = Plan::new("foreign").replicas(0, 1);
+    let mut stack = plan.prepare(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    infra.kafka.create_topic(&stack.kafka.topic, 10).await.expect("made");
+    let group = stack.api[0].plan().settings["KAFKA_CONSUMER_GROUP"].clone();
+    let foreign = ForeignMember::join(&stack.kafka, &group, "roundrobin").await;
+    let producer = RawProducer::new(&stack.kafka);
+    let send = async || {
+        for number in 0..PURCHASES {
+            let value = order("Ann", "ann", "1");
+            producer.send(&stack.kafka.topic, i32::from(number % 10), None, Some(value.as_bytes())).await;
+        }
+    };
+    send().await;
+    // What it takes from the group, and tells Kafka of, is recorded all the same.
+    foreign.take(usize::from(PURCHASES)).await;
+    assert_eq!(committed_offset(&stack.kafka, &group, 0).await, Some(2));
+
+    stack.api[0].start_again().expect("it starts");
+    let detail = eventually("the broker's reason", async || {
+        let ready = stack.api[0].get("/readyz").await.ok()?;
+        let body: Value = serde_json::from_str(&ready.body).ok()?;
+        let detail = body["checks"]["consumer"]["detail"].to_string();
+        (ready.status == 503 && detail.contains("nconsistent group protocol")).then_some(detail)
+    })
+    .await;
+    eprintln!("{detail}");
+    send().await;
+    assert_eq!(stack.rows(&infra.postgres).await, 0);
+
+    foreign.leave().await;
+    stack.api[0].wait_ready(READY).await.unwrap_or_else(|error| panic!("{error}"));
+    stack.wait_no_lag(&infra.postgres).await;
+    assert_eq!(stack.rows(&infra.postgres).await, i64::from(PURCHASES) * 2);
 }
