@@ -9,7 +9,7 @@ use shared::kafka::{Delivery, OutgoingRecord, PublishError, RecordProducer};
 use tokio::runtime::Handle;
 
 use super::list::{DATABASE_PARTITION, DeadLetterError, Entry, for_each_in_topic, next_in_database};
-use crate::letter::{OutgoingHeaders, REDRIVE, Sending};
+use crate::letter::{OutgoingHeaders, REDRIVE};
 use crate::store::{Mending, Redriven};
 
 /// Which dead letters to send back.
@@ -47,7 +47,7 @@ pub async fn redrive(
             let found = work.find(partition, offset).await?;
             let mut entry = found.ok_or(DeadLetterError::NotFound(partition, offset))?;
             entry.value = value.or(entry.value);
-            work.announce(std::slice::from_ref(&entry)).await?;
+            work.store.announce(&[entry.sending()]).await?;
             work.send_back(&entry).await.map(|()| 1).map_err(|failed| failed.error)
         }
     }
@@ -97,9 +97,10 @@ impl Redrive {
 
     async fn send_portion(&self, mut portion: Vec<Entry>, count: &mut Count) -> Result<(), DeadLetterError> {
         // Set aside twice, because a consumer was killed in between, it is still one.
-        let mut seen = HashSet::new();
-        portion.retain(|entry| !entry.redrives.is_redriven() && seen.insert(entry.sending()));
-        self.announce(&portion).await?;
+        let mut sendings = HashSet::new();
+        portion.retain(|entry| !entry.redrives.is_redriven() && sendings.insert(entry.sending()));
+        // Before anything is sent: it may come back at once.
+        self.store.announce(&Vec::from_iter(sendings)).await?;
         for result in join_all(portion.iter().map(|entry| self.send_back(entry))).await {
             match result {
                 Ok(()) => count.sent += 1,
@@ -111,12 +112,6 @@ impl Redrive {
             }
         }
         Ok(())
-    }
-
-    /// Before anything is sent: it may come back at once.
-    async fn announce(&self, portion: &[Entry]) -> Result<(), DeadLetterError> {
-        let sendings: Vec<Sending> = portion.iter().map(Entry::sending).collect();
-        Ok(self.store.announce(&sendings).await?)
     }
 
     async fn send_back(&self, entry: &Entry) -> Result<(), Failed> {

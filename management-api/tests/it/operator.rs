@@ -92,8 +92,10 @@ impl Desk {
 }
 
 fn letter(number: usize, offset: i64) -> DeadLetter {
+    let place = Original { incarnation: "another".into(), partition: 0, offset, timestamp_ms: Some(1_700) };
     DeadLetter {
-        original: Original { incarnation: "another".into(), partition: 0, offset, timestamp_ms: Some(1_700) },
+        original: place.clone(),
+        place,
         redrive: 0,
         key: None,
         value: Some(poison(number).into_bytes()),
