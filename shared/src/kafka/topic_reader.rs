@@ -64,6 +64,9 @@ impl Reading {
             // What expires between the look at the beginning and the reading leaves the rest to be read, not the end.
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", "100")
+            // Counted as compressed: records that are all alike may be hundreds of times as large in memory.
+            .set("fetch.message.max.bytes", "4096")
+            .set("fetch.max.bytes", "1048576")
             // A full queue is looked at again soon: at the default of a second no more than 4 MB a second would be read.
             .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", "4096");

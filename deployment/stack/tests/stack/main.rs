@@ -2,6 +2,7 @@
 
 #[path = "../e2e/cases/mod.rs"]
 mod cases;
+mod dead_letters;
 mod deployment;
 #[path = "../e2e/doors.rs"]
 mod doors;

@@ -1,0 +1,52 @@
+//! Dead letters as a broken producer makes them: very many, and all alike.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use futures_util::future::join_all;
+use shared::testing::RawProducer;
+use stack::service::Program;
+
+use crate::deployment::Plan;
+use crate::infra::infra_alone;
+
+const LETTERS: usize = 50_000;
+const LETTER_BYTES: usize = 20_000;
+/// A quarter of what a pod has: its service runs beside.
+const HELD_BYTES: usize = 64 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gigabyte_of_dead_letters_that_are_all_alike_is_listed_within_the_memory_of_a_pod() {
+    let infra = infra_alone().await;
+    let plan = Plan::new("alike").replicas(0, 1);
+    let stack = plan.prepare(&infra.kafka, &infra.postgres, infra.folder.path()).await;
+    let topic = &stack.kafka.dead_letter_topic;
+    infra.kafka.create_topic(topic, 10).await.expect("made");
+    let (producer, value) = (RawProducer::new(&stack.kafka), vec![b' '; LETTER_BYTES]);
+    for _ in 0..LETTERS / 500 {
+        let sends = (0..10).cycle().take(500);
+        join_all(sends.map(|partition| producer.send(topic, partition, None, Some(&value)))).await;
+    }
+    let mut command = Command::new(Program::ManagementApi.executable().expect("it is built"));
+    command.env_clear().envs(&stack.api[0].plan().settings).args(["dead-letters", "list"]);
+    let mut list = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let (mut listed, mut peak_bytes) = (0, 0);
+    for line in BufReader::new(list.stdout.take().expect("piped")).split(b'\n') {
+        assert!(line.expect("a line").len() > LETTER_BYTES);
+        listed += 1;
+        if listed % 100 == 0 {
+            peak_bytes = peak_rss_bytes(list.id()).max(peak_bytes);
+        }
+    }
+    assert!(list.wait().expect("it ends").success());
+    assert_eq!(listed, LETTERS);
+    assert!((1..HELD_BYTES).contains(&peak_bytes), "{peak_bytes} bytes held");
+}
+
+/// The most memory that a process has had; nothing of one that has ended.
+fn peak_rss_bytes(pid: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    peak.map_or(0, |kib| kib.parse::<usize>().expect("a number") * 1024)
+}
