@@ -33,9 +33,13 @@ const LIST: &str = "
     SELECT number, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, record_key, record_value,
         record_headers, reason, error, redrives_sent, redrives_returned, kept_at
     FROM dead_letters JOIN (
-        SELECT number AS chosen, sum(coalesce(length(record_key), 0) + coalesce(length(record_value), 0)
-            + length(record_headers)) OVER (ORDER BY number ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
-        FROM (SELECT * FROM dead_letters WHERE number > ?1 AND kept_at IS NOT NULL ORDER BY number LIMIT ?2)
+        SELECT chosen, sum(bytes) OVER (ORDER BY chosen ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
+        FROM (
+            -- Asked for nothing else, SQLite knows a value's length without reading it.
+            SELECT number AS chosen,
+                coalesce(length(record_key), 0) + coalesce(length(record_value), 0) + length(record_headers) AS bytes
+            FROM dead_letters WHERE number > ?1 AND kept_at IS NOT NULL ORDER BY number LIMIT ?2
+        )
     ) ON number = chosen
     WHERE coalesce(before, 0) < ?3 ORDER BY number";
 

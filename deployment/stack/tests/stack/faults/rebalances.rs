@@ -105,7 +105,6 @@ async fn who_is_kept_out_of_the_group_by_another_program_says_why_and_records_al
         (ready.status == 503 && detail.contains("nconsistent group protocol")).then_some(detail)
     })
     .await;
-    eprintln!("{detail}");
     send().await;
     assert_eq!(stack.rows(&infra.postgres).await, 0);
 
