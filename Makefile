@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # The services as they are released; benchmarks and real-stack tests use these.
-SERVICES := -p web-server -p management-api -p embedded -p stack
+SERVICES := -p web-server -p management-api -p embedded -p stack -p benchmark
 
 .PHONY: help
 help: ## Explain every target
@@ -63,8 +63,8 @@ test-tls: ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's
 	$(CARGO) test --release --locked -p stack --features real-stack --test stack -- --test-threads=1 encrypted
 
 .PHONY: bench
-bench: build ## Benchmarks on a real stack of its own; writes deployment/stack/bench/
-	$(RELEASE)/stack bench
+bench: build ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md
+	$(RELEASE)/benchmark
 
 .PHONY: scale-demo
 scale-demo: build ## The shipped autoscaling, a load step and real consumers: table, plot and verdict in five minutes

@@ -1,8 +1,7 @@
 //! Real Apache Kafka and PostgreSQL on this machine, without Docker and without root, and the two services on top of them.
 //!
-//! Three users: the `stack` program (`make stack-up`), the fault tests and the benchmarks.
+//! Three users: the `stack` program (`make stack-up`), the fault tests, and the benchmark, a crate of its own.
 
-pub mod bench;
 pub mod error;
 pub mod folder;
 pub mod http;

@@ -1,9 +1,7 @@
-//! `stack up`, `stack down`, `stack status`: real Kafka, PostgreSQL and both services on this machine. `stack bench`: how
-//! fast they are.
+//! `stack up`, `stack down`, `stack status`: real Kafka, PostgreSQL and both services on this machine.
 
 use std::{
     io::{self, Write as _},
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -11,18 +9,13 @@ use std::{
 use clap::{Parser, Subcommand};
 use stack::{
     Postgres, Result, RunFolder,
-    bench::{self, baseline_server},
     error::Doing,
     local::{self, Options},
 };
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
-
-/// As in the services: the baseline server is measured beside web-server.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Real Apache Kafka and PostgreSQL on this machine, without Docker, and both services on top of them.
 #[derive(Debug, Parser)]
@@ -58,20 +51,12 @@ enum Action {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Measure everything on a stack of its own, print one table and save it (takes about half an hour)
-    Bench(bench::Options),
-    /// The handler without Kafka that the benchmark measures web-server against
-    #[command(hide = true)]
-    BaselineServer {
-        /// Where to listen
-        #[arg(long)]
-        listen: SocketAddr,
-    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = runtime(&arguments.action).and_then(|runtime| runtime.block_on(run(arguments)));
+    let runtime = Builder::new_current_thread().enable_all().build().doing("starting the runtime");
+    let result = runtime.and_then(|runtime| runtime.block_on(run(arguments)));
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -80,15 +65,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The baseline server gets the runtime that web-server has; for all else one thread is enough, and leaves the cores alone.
-fn runtime(action: &Action) -> Result<Runtime> {
-    let mut builder = match action {
-        Action::BaselineServer { .. } => Builder::new_multi_thread(),
-        _ => Builder::new_current_thread(),
-    };
-    builder.enable_all().build().doing("starting the runtime")
 }
 
 /// Does it; false when it could be done and the answer is no.
@@ -110,10 +86,6 @@ async fn run(arguments: Arguments) -> Result<bool> {
             Ok(all_ready)
         }
         Action::WithPostgres { command } => with_postgres(&command).await,
-        Action::Bench(options) => bench::run(&options).await,
-        Action::BaselineServer { listen } => {
-            baseline_server::serve(listen).await.doing(format!("serving at {listen}")).map(|()| true)
-        }
     }
 }
 

@@ -143,7 +143,7 @@ fn paths_in_the_documents_exist() {
 
 #[test]
 fn every_dependency_is_used_by_its_crate() {
-    for crate_folder in ["shared", "web-server", "management-api", "deployment/embedded", "deployment/stack"] {
+    for crate_folder in ["shared", "web-server", "management-api", "deployment/embedded", "deployment/stack", "deployment/benchmark"] {
         let manifest = fs::read_to_string(root().join(crate_folder).join("Cargo.toml")).unwrap();
         let code: String = files(&root().join(crate_folder), ".rs").into_iter().map(|(_, text)| text).collect();
         let mut in_dependencies = false;

@@ -227,7 +227,7 @@ fn what_keda_would_refuse_or_ignore_is_found() {
 
 /// Records that one replica recorded in a second, in our own benchmark.
 fn measured_capacity() -> f64 {
-    let text = read("deployment/stack/bench/results.json");
+    let text = read("deployment/benchmark/results.json");
     let results: Value = serde_json::from_str(&text).expect("JSON");
     let is_rate =
         |row: &&Value| row["what"].as_str().is_some_and(|what| what.ends_with("rows from first to last commit"));

@@ -6,14 +6,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep};
 
-use super::{
+use crate::{
     Section,
     buy::all_acknowledged,
     row::{Row, Target, Unit, grouped},
     spread::float,
     world::{PARTITIONS, World},
 };
-use crate::{Load, LoadPlan, Result, Service, StackError, error::Doing, load::Purchases, metrics};
+use stack::{Load, LoadPlan, Result, Service, StackError, error::Doing, load::Purchases, metrics};
 
 const CONSUMERS: [usize; 3] = [1, 2, 5];
 const REPEATS: usize = 3;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{
+use crate::{
     Section,
     buy::all_acknowledged,
     row::{Row, Target, Unit},
     spread::millis,
     world::World,
 };
-use crate::{
+use stack::{
     KafkaCluster, Load, LoadPlan, Result, Service,
     error::Doing,
     load::{Pace, Progress},
@@ -75,7 +75,7 @@ async fn share_partitions(services: &mut [Service; 2]) -> Result<()> {
                 break;
             }
             if Instant::now() >= end {
-                return Err(crate::StackError::Refused("a consumer has got no partition".to_owned()));
+                return Err(stack::StackError::Refused("a consumer has got no partition".to_owned()));
             }
             sleep(LOOK).await;
         }

@@ -12,13 +12,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
+use crate::{
     Section,
     buy::web_round,
     row::{Row, Target, Unit},
     world::World,
 };
-use crate::{
+use stack::{
     KafkaCluster, Result, Service,
     error::Doing,
     kafka::{BrokerPorts, KafkaPlan},

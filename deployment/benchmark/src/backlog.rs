@@ -13,8 +13,8 @@ use shared::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::world::{PARTITIONS, World};
-use crate::error::{Result, StackError};
+use crate::world::{PARTITIONS, World};
+use stack::error::{Result, StackError};
 
 /// Records that follow each other in one partition, as web-server's partitioner lays them: some milliseconds' worth.
 const RUN: u64 = 200;

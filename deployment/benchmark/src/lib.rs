@@ -1,4 +1,4 @@
-//! `stack bench`: measures the services on a real stack of its own, and writes one table.
+//! Measures the services on a real stack of its own, and writes one table.
 //!
 //! Every figure comes from this run; only the targets are written down in the code.
 
@@ -31,10 +31,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::error::Result;
-use report::Report;
-use row::Row;
-use world::World;
+use stack::Result;
+use self::report::Report;
+use self::row::Row;
+use self::world::World;
 
 /// What to measure, and how long.
 #[derive(Debug, Clone, Args)]
@@ -45,7 +45,7 @@ pub struct Options {
     /// A short trial with small numbers: shows that everything runs, its figures mean little; not saved either
     #[arg(long)]
     quick: bool,
-    /// Where results.md and results.json go [default: deployment/stack/bench, for a whole run]
+    /// Where results.md and results.json go [default: deployment/benchmark, for a whole run]
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -142,7 +142,7 @@ impl Options {
 
     fn out_folder(&self) -> Option<PathBuf> {
         let whole = self.only.is_empty() && !self.quick;
-        let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bench");
+        let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         self.out.clone().or_else(|| whole.then(own))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{
+use crate::{
     Section,
     spread::{Spread, float},
 };

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use chrono::Utc;
 use serde::Serialize;
 
-use crate::install;
+use stack::install;
 
 /// A machine and what is installed on it. What cannot be found out is "unknown".
 #[derive(Debug, Clone, Serialize)]

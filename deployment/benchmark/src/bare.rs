@@ -13,11 +13,11 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{
+use crate::{
     backlog::{Buyers, purchase},
     world::World,
 };
-use crate::error::{Doing, Result, StackError};
+use stack::error::{Doing, Result, StackError};
 
 /// Rows in a transaction, as many as management-api takes at most.
 const BATCH_ROWS: usize = 5_000;

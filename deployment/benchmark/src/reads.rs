@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{
+use crate::{
     Section,
     backlog::{Buyers, produce},
     client::Client,
     row::{Row, Target, Unit, grouped},
     world::{World, wait_recorded},
 };
-use crate::{
+use stack::{
     Result,
     error::{Doing, StackError},
 };

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{
+use stack::{
     error::{Doing, Result, StackError},
     process::{Lifetime, Process},
 };

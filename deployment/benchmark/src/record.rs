@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
+use crate::{
     Section,
     backlog::{Buyers, produce, produce_values},
     bare::Rows,
@@ -12,7 +12,7 @@ use super::{
     spread::{float, mebibytes, micros_each},
     world::{World, peak_rss_bytes, wait_recorded},
 };
-use crate::{
+use stack::{
     Result, Service,
     error::{Doing, StackError},
 };

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{
+use crate::{
     Section,
     buy::{all_acknowledged, open_loop_plan},
     row::{Row, Target, Unit},
     spread::millis,
     world::{World, wait_recorded},
 };
-use crate::{Load, LoadPlan, Result, Service, error::Doing};
+use stack::{Load, LoadPlan, Result, Service, error::Doing};
 
 const SECONDS: u64 = 20;
 const REPEATS: usize = 3;

@@ -10,8 +10,8 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Section, machine::Machine, row::Row};
-use crate::error::{Doing, Result, StackError};
+use crate::{Section, machine::Machine, row::Row};
+use stack::error::{Doing, Result, StackError};
 
 /// What a run found out.
 #[derive(Debug, Serialize)]

@@ -1,13 +1,13 @@
 //! web-server's memory over an hour's worth of requests at 1,000 a second, sent as fast as they are answered.
 
-use super::{
+use crate::{
     Section,
     row::{Row, Target, Unit},
     spread::mebibytes,
     world::{World, peak_rss_bytes},
     wrk::{self, WrkPlan},
 };
-use crate::{Result, load::GUIDE_BODY};
+use stack::{Result, load::GUIDE_BODY};
 
 const REQUESTS: u64 = 3_600_000;
 const SLICE_SECONDS: u64 = 10;

@@ -4,14 +4,14 @@ use std::{process::Command, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{
+use crate::{
     Section,
     row::{Row, Target, Unit},
     spread::{float, mebibytes, micros_each, millis},
     world::World,
     wrk::{self, WrkPlan, WrkReport},
 };
-use crate::{
+use stack::{
     Load, LoadPlan, Result, Service, StackError,
     error::Doing,
     http,
@@ -204,7 +204,7 @@ pub fn open_loop_plan(web: &Service, per_second: f64, time: Duration) -> LoadPla
 }
 
 /// Refuses a load with errors where its figures would mean nothing.
-pub fn all_acknowledged(report: &crate::load::LoadReport) -> Result<()> {
+pub fn all_acknowledged(report: &stack::load::LoadReport) -> Result<()> {
     if report.given_up == 0 {
         return Ok(());
     }

@@ -9,8 +9,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::spread::millis;
-use crate::{
+use crate::spread::millis;
+use stack::{
     error::{Doing, Result, StackError},
     load::Latencies,
 };
@@ -59,7 +59,7 @@ impl Client {
 pub async fn until_ok(address: &str, path: &str, begun: Instant, deadline: Duration) -> Result<Duration> {
     const INTERVAL: Duration = Duration::from_millis(1);
     loop {
-        let answer = crate::http::get(address, path, Duration::from_secs(2)).await;
+        let answer = stack::http::get(address, path, Duration::from_secs(2)).await;
         let elapsed = begun.elapsed();
         match answer {
             Ok(answer) if answer.status == StatusCode::OK => return Ok(elapsed),

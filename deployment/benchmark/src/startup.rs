@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
+use crate::{
     Section,
     client::until_ok,
     row::{Row, Target, Unit},
     spread::millis,
     world::World,
 };
-use crate::{Result, Service, service::ServicePlan};
+use stack::{Result, Service, service::ServicePlan};
 
 const REPEATS: usize = 7;
 const DEADLINE: Duration = Duration::from_mins(1);

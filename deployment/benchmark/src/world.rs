@@ -4,8 +4,8 @@ use std::{fmt, fs, path::Path, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{Size, spread::float};
-use crate::{
+use crate::{Size, spread::float};
+use stack::{
     KafkaCluster, Postgres, Result, RunFolder, Service, StackError,
     error::Doing,
     metrics,

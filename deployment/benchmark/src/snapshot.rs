@@ -8,13 +8,13 @@ use rust_decimal::Decimal;
 use shared::event::new_purchase_id;
 use tokio_postgres::Client;
 
-use super::{
+use crate::{
     Section,
     row::{Row, Target, Unit, grouped},
     spread::micros_each,
     world::World,
 };
-use crate::{Result, error::Doing};
+use stack::{Result, error::Doing};
 
 /// Purchases a call, and calls: as many as an hour of eleven a second, and of one large batch a second.
 const SIZES: [(u64, u64); 2] = [(1, 40_000), (1_000, 3_600)];

@@ -1,6 +1,6 @@
 //! Cost against work: a row must cost the same in a large backlog and in a large table, and memory must not grow.
 
-use super::{
+use crate::{
     Section,
     backlog::produce,
     record::{BUYERS, Recording, record},
@@ -8,7 +8,7 @@ use super::{
     spread::mebibytes,
     world::World,
 };
-use crate::{Result, error::Doing};
+use stack::{Result, error::Doing};
 
 const BACKLOGS: [u64; 3] = [100_000, 1_000_000, 3_000_000];
 const TABLES: [u64; 3] = [100_000, 1_000_000, 10_000_000];

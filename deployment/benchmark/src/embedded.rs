@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{
+use crate::{
     Section,
     row::{Row, Target, Unit},
     spread::mebibytes,
     world::{World, peak_rss_bytes},
     wrk::{self, WrkPlan},
 };
-use crate::{
+use stack::{
     Result, Service,
     error::StackError,
     load::GUIDE_BODY,
