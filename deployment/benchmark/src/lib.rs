@@ -31,10 +31,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use stack::Result;
 use self::report::Report;
 use self::row::Row;
 use self::world::World;
+use stack::Result;
 
 /// What to measure, and how long.
 #[derive(Debug, Clone, Args)]

@@ -1,4 +1,4 @@
-//! The few calls of librdkafka that rdkafka does not wrap. All unsafe code of the project is here.
+//! The few calls of librdkafka that rdkafka does not wrap. All unsafe code of this crate is here.
 #![expect(unsafe_code, reason = "librdkafka is C, and these calls have no safe wrapper")]
 
 mod events;
