@@ -98,7 +98,7 @@ async fn who_is_kept_out_of_the_group_by_another_program_says_why_and_records_al
     assert_eq!(committed_offset(&stack.kafka, &group, 0).await, Some(2));
 
     stack.api[0].start_again().expect("it starts");
-    let detail = eventually("the broker's reason", async || {
+    eventually("the broker's reason", async || {
         let ready = stack.api[0].get("/readyz").await.ok()?;
         let body: Value = serde_json::from_str(&ready.body).ok()?;
         let detail = body["checks"]["consumer"]["detail"].to_string();
