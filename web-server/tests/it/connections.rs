@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shared::http::ServerLimits;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -33,6 +34,15 @@ fn head(path: &str, length: usize, more: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{more}\r\n"
     )
+}
+
+/// Else each part of a large answer waits 40 ms for a caller on the same machine to confirm the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_segments_and_more_are_on_their_way_at_once_on_one_machine_too() {
+    let server = Server::start().await;
+    let connection = connect(&server).await;
+    let segment = SockRef::from(&connection).tcp_mss().unwrap();
+    assert!(segment <= 16 * 1024, "{segment} bytes");
 }
 
 #[tokio::test]

@@ -30,6 +30,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// What the kernel holds at most of a connection's answers (it doubles this for its own needs). Without it that grows to megabytes
 /// for each caller who does not read, and counts against the pod's limit as our own memory does.
 const SEND_BUFFER_BYTES: usize = 32 * 1024;
+/// The largest segment: on one machine it would be 64 KiB, as much as that buffer holds, and then each waits 40 ms for the receiver,
+/// who confirms at once only what comes in twos. Networks have far smaller ones.
+const SEGMENT_BYTES: u32 = 8 * 1024;
 /// Connections that wait for a place at most; more wait in the kernel.
 const NEWCOMERS_MAX: usize = 64;
 /// How long connections that are cut off at the end may take to notice.
@@ -99,6 +102,7 @@ impl Server {
 fn limit_sockets(listener: &TcpListener, answer_timeout: Duration) -> io::Result<()> {
     let listener = SockRef::from(listener);
     listener.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    listener.set_tcp_mss(SEGMENT_BYTES)?;
     listener.set_tcp_user_timeout(Some(answer_timeout))
 }
 
