@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # The services as they are released; benchmarks and real-stack tests use these.
-SERVICES := -p web-server -p management-api -p embedded -p stack -p benchmark
+SERVICES := -p web-server -p management-api -p embedded -p stack
 
 .PHONY: help
 help: ## Explain every target
@@ -64,6 +64,7 @@ test-tls: ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's
 
 .PHONY: bench
 bench: build ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md
+	$(CARGO) build --release --locked $(SERVICES) -p benchmark
 	$(RELEASE)/benchmark
 
 .PHONY: scale-demo
