@@ -71,8 +71,8 @@ impl DeadLetter {
     /// What it says of itself, if it says that it was sent back. Anybody can write such headers.
     #[must_use]
     pub fn sending(&self) -> Option<Sending> {
-        let content = Content { key: self.key.as_deref(), value: self.value.as_deref(), headers: &self.headers };
-        (self.redrive > 0).then(|| Sending { letter_id: self.original.id(), digest: content.digest() })
+        let (key, value) = (self.key.as_deref(), self.value.as_deref());
+        (self.redrive > 0).then(|| Sending::new(self.original.id(), key, value, &self.headers))
     }
 
     /// It is another record, whatever its headers say.
@@ -91,33 +91,24 @@ pub struct Sending {
     pub digest: [u8; 32],
 }
 
-/// What a record brings along.
-pub struct Content<'a> {
-    /// Its key, if any.
-    pub key: Option<&'a [u8]>,
-    /// Its value, if any.
-    pub value: Option<&'a [u8]>,
-    /// Its headers, but for those that are ours.
-    pub headers: &'a Headers,
-}
-
-impl Content<'_> {
-    /// SHA-256 of all parts, each behind its length. What is not there is as good as empty: brokers and clients mix them up.
+impl Sending {
+    /// Of a record with this content; headers that are ours do not count. The digest is SHA-256 of all parts, each behind its
+    /// length. What is not there is as good as empty: brokers and clients mix them up.
     #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
+    pub fn new(letter_id: Uuid, key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> Self {
         let mut digest = Sha256::new();
         let mut put = |part: Option<&[u8]>| {
             let part = part.unwrap_or_default();
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         };
-        put(self.key);
-        put(self.value);
-        for (name, value) in self.headers {
+        put(key);
+        put(value);
+        for (name, value) in headers.iter().filter(|(name, _)| !is_own_header(name)) {
             put(Some(name));
             put(value.as_deref());
         }
-        digest.finalize().into()
+        Self { letter_id, digest: digest.finalize().into() }
     }
 }
 

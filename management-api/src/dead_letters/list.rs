@@ -10,7 +10,7 @@ use shared::kafka::{ConsumedRecord, KafkaError, read_topic};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::letter::{Content, ERROR, Headers, ORIGINAL_TOPIC, Original, REASON, Sending, is_own_header};
+use crate::letter::{ERROR, Headers, ORIGINAL_TOPIC, Original, REASON, Sending, is_own_header};
 use crate::store::{KeptLetter, Mending, Redrives, StoreError};
 
 /// Where dead letters stand that the database keeps: no topic has such a partition. Their number is the offset there.
@@ -195,8 +195,7 @@ impl Entry {
 
     /// Names what is sent when it is sent back as it is.
     pub(super) fn sending(&self) -> Sending {
-        let content = Content { key: self.key.as_deref(), value: self.value.as_deref(), headers: &self.headers };
-        Sending { letter_id: self.redrives.id, digest: content.digest() }
+        Sending::new(self.redrives.id, self.key.as_deref(), self.value.as_deref(), &self.headers)
     }
 
     fn describe(&self, config: &KafkaConfig) -> Value {

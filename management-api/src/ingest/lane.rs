@@ -1,6 +1,6 @@
 //! A lane commits one batch after the other: dead letters out, then rows, totals and offsets in one transaction.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,15 +121,23 @@ async fn commit(ingest: &Ingest, mut batch: PendingBatch) -> Outcome {
 /// What is stored for ids that stand for several purchases in one batch, asked for ever while the database is away. Nothing when
 /// the batch would be fenced: what comes before it, maybe the right one of them, is not recorded.
 async fn find_stored(ingest: &Ingest, batch: &Batch, ids: &[Uuid]) -> Option<HashMap<Uuid, Purchase>> {
+    ask(ingest, ids.len(), || look_up(ingest, batch, ids)).await
+}
+
+/// Asks the database what it knows of so many records, for ever while it is away.
+async fn ask<T, A>(ingest: &Ingest, records: usize, question: impl Fn() -> A) -> T
+where
+    A: Future<Output = Result<T, StoreError>>,
+{
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {
-        let found = look_up(ingest, batch, ids).await;
-        ingest.progress.set_writable(found.is_ok());
-        match found {
-            Ok(stored) => return stored,
-            Err(error) => tracing::warn!(%error, "not known what is stored, trying again"),
+        let answer = question().await;
+        ingest.progress.set_writable(answer.is_ok());
+        match answer {
+            Ok(answer) => return answer,
+            Err(error) => tracing::warn!(%error, records, "not known what the database holds, trying again"),
         }
-        ingest.metrics.error(ids.len());
+        ingest.metrics.error(records);
         backoff.sleep().await;
     }
 }
@@ -162,23 +170,15 @@ async fn set_aside(ingest: &Ingest, part: &mut PendingBatch) {
 
 /// Tells dead letters that come back from records that only say so: those are new ones.
 async fn recognize(ingest: &Ingest, poison: &mut [DeadLetter]) {
-    let sendings: Vec<Sending> = poison.iter().filter_map(DeadLetter::sending).collect();
+    let (claimants, sendings): (Vec<_>, Vec<_>) =
+        poison.iter_mut().filter_map(|letter| letter.sending().map(|sending| (letter, sending))).unzip();
     if sendings.is_empty() || planted::is(Bug::ClaimBelieved) {
         return;
     }
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-    let announced = loop {
-        let found = ingest.store.find_announced(&sendings).await;
-        ingest.progress.set_writable(found.is_ok());
-        match found {
-            Ok(announced) => break announced,
-            Err(error) => tracing::warn!(%error, "not known what was sent back, trying again"),
-        }
-        ingest.metrics.error(sendings.len());
-        backoff.sleep().await;
-    };
-    for letter in poison {
-        if letter.sending().is_some_and(|sending| !announced.contains(&sending)) {
+    let announced = ask(ingest, sendings.len(), || ingest.store.find_announced(&sendings)).await;
+    let announced: HashSet<Sending> = announced.into_iter().collect();
+    for (letter, sending) in claimants.into_iter().zip(&sendings) {
+        if !announced.contains(sending) {
             letter.disown();
         }
     }

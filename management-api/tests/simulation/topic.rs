@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use management_api::letter::{Content, DeadLetter, Headers, Original, Sending, is_own_header};
+use management_api::letter::{DeadLetter, Original, Sending, is_own_header};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use shared::event::{Purchase, RecordPosition, Timestamp, decode_record};
@@ -215,7 +215,10 @@ impl Topic {
     /// Whether an operator has sent back a dead letter with this content.
     pub fn was_sent_back(&self, sending: &Sending) -> bool {
         let sent = self.letters.get(&sending.letter_id).and_then(|letters| letters.get(1..)).unwrap_or_default();
-        sent.iter().any(|number| self.written[*number as usize].digest() == sending.digest)
+        sent.iter().any(|number| {
+            let OwnedRecord { key, value, headers, .. } = &self.written[*number as usize].record;
+            Sending::new(sending.letter_id, key.as_deref(), value.as_deref(), headers) == *sending
+        })
     }
 
     /// An operator sends the dead letter back that this record has become: mended, or as it is if that is surely poison
@@ -298,12 +301,6 @@ impl Written {
 
     fn is_stored_as(&self, row: &Purchase) -> bool {
         self.decode(row.timestamp).as_ref() == Some(row)
-    }
-
-    fn digest(&self) -> [u8; 32] {
-        let OwnedRecord { key, value, headers, .. } = &self.record;
-        let headers: Headers = headers.iter().filter(|(name, _)| !is_own_header(name)).cloned().collect();
-        Content { key: key.as_deref(), value: value.as_deref(), headers: &headers }.digest()
     }
 
     fn is_set_aside_as(&self, letter: &DeadLetter) -> bool {
