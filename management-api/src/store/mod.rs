@@ -1,4 +1,5 @@
-//! The database: one trait, PostgreSQL and SQLite behind it. SQL stands nowhere else.
+//! The database: a trait for each who asks (recording, readers, operators), PostgreSQL and SQLite behind them. SQL stands
+//! nowhere else.
 
 mod config;
 mod cursor;
@@ -13,6 +14,8 @@ mod sqlite;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
@@ -30,6 +33,17 @@ pub fn connect(config: &StoreConfig) -> Arc<dyn Store> {
         Backend::Postgres(options) => Arc::new(postgres::PostgresStore::new(options, config)),
         Backend::Sqlite(options) => Arc::new(sqlite::SqliteStore::new(options, config)),
     }
+}
+
+/// Runs migrations, each with its name, in this order: their numbers count up from 1.
+fn migrations(named: &[(&'static str, &'static str)]) -> Migrator {
+    let migration = |(number, (name, sql)): (i64, &(&'static str, &'static str))| {
+        Migration::new(number, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations((1..).zip(named).map(migration).collect());
+    // While a new release rolls out, and after a roll-back, old replicas start on newer tables.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 /// A database: what recording, readers and operators need of it, and how it is. Every method is safe to repeat after an

@@ -91,23 +91,49 @@ impl Mending for PostgresStore {
     }
 
     async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
-        list(&self.reading, after).await
+        let query = sqlx::query_as(LIST).bind(after).bind(PAGE_LETTERS).bind(PAGE_BYTES);
+        let mut session = session::acquire(&self.reading).await?;
+        let rows = answer(query.fetch_all(&mut *session)).await;
+        let rows: Vec<StoredLetter> = session.judge(rows)?;
+        Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
     async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
-        find_redrives(&self.reading, ids).await
+        let query = sqlx::query_as(FIND_REDRIVES).bind(ids);
+        let mut session = session::acquire(&self.reading).await?;
+        let rows = answer(query.fetch_all(&mut *session)).await;
+        let rows: Vec<StoredRedrives> = session.judge(rows)?;
+        Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
     async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
-        announce(&self.recording, sendings).await
+        let (ids, digests) = columns(sendings);
+        let mut session = session::acquire(&self.recording).await?;
+        let announced = answer(sqlx::query(ANNOUNCE).bind(ids).bind(digests).execute(&mut *session)).await;
+        session.judge(announced)?;
+        Ok(())
     }
 
     async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
-        mark_redriven(&self.recording, redriven).await
+        let Redriven { original, number } = redriven;
+        let query = sqlx::query(MARK_REDRIVEN)
+            .bind(original.id())
+            .bind(storable(&original.incarnation))
+            .bind(original.partition)
+            .bind(original.offset)
+            .bind(original.timestamp_ms)
+            .bind(i32::try_from(*number).unwrap_or(i32::MAX));
+        let mut session = session::acquire(&self.recording).await?;
+        let marked = answer(query.execute(&mut *session)).await;
+        session.judge(marked)?;
+        Ok(())
     }
 
     async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        count(&self.control).await
+        let mut session = session::acquire(&self.control).await?;
+        let count = answer(sqlx::query_scalar(COUNT).fetch_one(&mut *session)).await;
+        let count: i64 = session.judge(count)?;
+        Ok(count.unsigned_abs())
     }
 }
 
@@ -133,30 +159,6 @@ pub(super) fn bind_to<'q, O>(
         .bind(column(&letters, |letter| i32::try_from(letter.redrive).unwrap_or(i32::MAX)))
 }
 
-pub(super) async fn list(pool: &PgPool, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
-    let query = sqlx::query_as(LIST).bind(after).bind(PAGE_LETTERS).bind(PAGE_BYTES);
-    let mut session = session::acquire(pool).await?;
-    let rows = answer(query.fetch_all(&mut *session)).await;
-    let rows: Vec<StoredLetter> = session.judge(rows)?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
-}
-
-pub(super) async fn find_redrives(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
-    let query = sqlx::query_as(FIND_REDRIVES).bind(ids);
-    let mut session = session::acquire(pool).await?;
-    let rows = answer(query.fetch_all(&mut *session)).await;
-    let rows: Vec<StoredRedrives> = session.judge(rows)?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
-}
-
-pub(super) async fn announce(pool: &PgPool, sendings: &[Sending]) -> Result<(), StoreError> {
-    let (ids, digests) = columns(sendings);
-    let mut session = session::acquire(pool).await?;
-    let announced = answer(sqlx::query(ANNOUNCE).bind(ids).bind(digests).execute(&mut *session)).await;
-    session.judge(announced)?;
-    Ok(())
-}
-
 pub(super) async fn find_announced(pool: &PgPool, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
     let (ids, digests) = columns(sendings);
     let query = sqlx::query_as(FIND_ANNOUNCED).bind(ids).bind(digests);
@@ -168,28 +170,6 @@ pub(super) async fn find_announced(pool: &PgPool, sendings: &[Sending]) -> Resul
 
 fn columns(sendings: &[Sending]) -> (Vec<Uuid>, Vec<&[u8]>) {
     sendings.iter().map(|sending| (sending.letter_id, sending.digest.as_slice())).unzip()
-}
-
-pub(super) async fn mark_redriven(pool: &PgPool, redriven: &Redriven) -> Result<(), StoreError> {
-    let Redriven { original, number } = redriven;
-    let query = sqlx::query(MARK_REDRIVEN)
-        .bind(original.id())
-        .bind(storable(&original.incarnation))
-        .bind(original.partition)
-        .bind(original.offset)
-        .bind(original.timestamp_ms)
-        .bind(i32::try_from(*number).unwrap_or(i32::MAX));
-    let mut session = session::acquire(pool).await?;
-    let marked = answer(query.execute(&mut *session)).await;
-    session.judge(marked)?;
-    Ok(())
-}
-
-pub(super) async fn count(pool: &PgPool) -> Result<u64, StoreError> {
-    let mut session = session::acquire(pool).await?;
-    let count = answer(sqlx::query_scalar(COUNT).fetch_one(&mut *session)).await;
-    let count: i64 = session.judge(count)?;
-    Ok(count.unsigned_abs())
 }
 
 struct StoredLetter(KeptLetter);

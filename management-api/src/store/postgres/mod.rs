@@ -12,13 +12,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::Connection as _;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
-use sqlx::{Connection as _, SqlSafeStr as _};
 use tokio::time::timeout;
 
 use self::fitness::Look;
-use super::{Connections, Store, StoreConfig, StoreError, Unfit};
+use super::{Connections, Store, StoreConfig, StoreError, Unfit, migrations};
 
 /// How long one statement may take until its answer is here. The server itself gives up earlier; past this, it does not
 /// answer at all, or the network does not.
@@ -83,18 +83,12 @@ impl PostgresStore {
 }
 
 fn migrator() -> Migrator {
-    let migration = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    let mut migrator = Migrator::with_migrations(vec![
-        migration(1, "purchases", include_str!("../../../migrations/postgres/0001_purchases.sql")),
-        migration(2, "dead letters", include_str!("../../../migrations/postgres/0002_dead_letters.sql")),
-        migration(3, "record purchases", include_str!("../../../migrations/postgres/0003_record_purchases.sql")),
-        migration(4, "sent dead letters", include_str!("../../../migrations/postgres/0004_sent_dead_letters.sql")),
-    ]);
-    // While a new release rolls out, and after a roll-back, old replicas start on newer tables.
-    migrator.set_ignore_missing(true);
-    migrator
+    migrations(&[
+        ("purchases", include_str!("../../../migrations/postgres/0001_purchases.sql")),
+        ("dead letters", include_str!("../../../migrations/postgres/0002_dead_letters.sql")),
+        ("record purchases", include_str!("../../../migrations/postgres/0003_record_purchases.sql")),
+        ("sent dead letters", include_str!("../../../migrations/postgres/0004_sent_dead_letters.sql")),
+    ])
 }
 
 /// Whether every migration has run. No, when nobody tells.

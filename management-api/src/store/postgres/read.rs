@@ -49,11 +49,47 @@ impl Reading for PostgresStore {
     }
 
     async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
-        list_user_purchases(&self.reading, userid, limit).await
+        let mut found = UserPurchases {
+            userid: userid.to_owned(),
+            purchases: Vec::new(),
+            count: 0,
+            total_spent: Amount::default(),
+        };
+        if cannot_be_stored(userid) {
+            return Ok(found);
+        }
+        let query = sqlx::query(LIST_OF_USER).bind(userid).bind(i64::from(limit.clamp(1, PAGE_MAX)));
+        let mut session = session::acquire(&self.reading).await?;
+        let rows = answer(query.fetch_all(&mut *session)).await;
+        for row in session.judge(rows)? {
+            let count: i64 = row.try_get(6)?;
+            found.count = count.unsigned_abs();
+            found.total_spent = Amount::new(row.try_get(7)?);
+            if row.try_get::<Option<Uuid>, _>(0)?.is_some() {
+                found.purchases.push(StoredPurchase::from_row(&row)?.0);
+            }
+        }
+        Ok(found)
     }
 
     async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
-        list_purchases(&self.reading, query).await
+        if query.userid.as_deref().is_some_and(cannot_be_stored) {
+            return Ok(page(Vec::new(), query.limit));
+        }
+        let limit = query.limit.clamp(1, PAGE_MAX);
+        let statement = sqlx::query_as(if query.userid.is_some() { PAGE_OF_USER } else { PAGE })
+            .bind(query.cursor.map(|cursor| cursor.timestamp.datetime()))
+            .bind(query.cursor.map(|cursor| cursor.purchase_id))
+            // One more than asked for tells whether there is a next page.
+            .bind(i64::from(limit) + 1);
+        let statement = match &query.userid {
+            Some(userid) => statement.bind(userid),
+            None => statement,
+        };
+        let mut session = session::acquire(&self.reading).await?;
+        let rows = answer(statement.fetch_all(&mut *session)).await;
+        let rows: Vec<StoredPurchase> = session.judge(rows)?;
+        Ok(page(rows.into_iter().map(|row| row.0).collect(), limit))
     }
 }
 
@@ -62,46 +98,6 @@ pub(super) async fn find_purchases(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Pu
     let rows = answer(sqlx::query_as(FIND).bind(ids).fetch_all(&mut *session)).await;
     let rows: Vec<StoredPurchase> = session.judge(rows)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
-}
-
-pub(super) async fn list_user_purchases(pool: &PgPool, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
-    let mut found =
-        UserPurchases { userid: userid.to_owned(), purchases: Vec::new(), count: 0, total_spent: Amount::default() };
-    if cannot_be_stored(userid) {
-        return Ok(found);
-    }
-    let query = sqlx::query(LIST_OF_USER).bind(userid).bind(i64::from(limit.clamp(1, PAGE_MAX)));
-    let mut session = session::acquire(pool).await?;
-    let rows = answer(query.fetch_all(&mut *session)).await;
-    for row in session.judge(rows)? {
-        let count: i64 = row.try_get(6)?;
-        found.count = count.unsigned_abs();
-        found.total_spent = Amount::new(row.try_get(7)?);
-        if row.try_get::<Option<Uuid>, _>(0)?.is_some() {
-            found.purchases.push(StoredPurchase::from_row(&row)?.0);
-        }
-    }
-    Ok(found)
-}
-
-pub(super) async fn list_purchases(pool: &PgPool, query: &PageQuery) -> Result<PurchasePage, StoreError> {
-    if query.userid.as_deref().is_some_and(cannot_be_stored) {
-        return Ok(page(Vec::new(), query.limit));
-    }
-    let limit = query.limit.clamp(1, PAGE_MAX);
-    let statement = sqlx::query_as(if query.userid.is_some() { PAGE_OF_USER } else { PAGE })
-        .bind(query.cursor.map(|cursor| cursor.timestamp.datetime()))
-        .bind(query.cursor.map(|cursor| cursor.purchase_id))
-        // One more than asked for tells whether there is a next page.
-        .bind(i64::from(limit) + 1);
-    let statement = match &query.userid {
-        Some(userid) => statement.bind(userid),
-        None => statement,
-    };
-    let mut session = session::acquire(pool).await?;
-    let rows = answer(statement.fetch_all(&mut *session)).await;
-    let rows: Vec<StoredPurchase> = session.judge(rows)?;
-    Ok(page(rows.into_iter().map(|row| row.0).collect(), limit))
 }
 
 /// PostgreSQL's text has no NUL; asked for one, it answers with an error.

@@ -1,8 +1,8 @@
 //! Recording: one statement a batch.
 
-use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use shared::event::{Purchase, Timestamp};

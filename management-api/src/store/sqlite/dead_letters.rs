@@ -1,12 +1,14 @@
 //! Dead letters that SQLite keeps.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use shared::event::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use super::{BEGIN_WRITING, SqliteStore, record};
+use super::{BEGIN_WRITING, SqliteStore, json_list, record};
 use crate::letter::{DeadLetter, Sending};
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
@@ -49,7 +51,8 @@ const FIND_REDRIVES: &str = "
 
 const ANNOUNCE: &str = "INSERT INTO sent_dead_letters VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 
-const FIND_ANNOUNCED: &str = "SELECT count(*) FROM sent_dead_letters WHERE letter_id = ?1 AND content_digest = ?2";
+const FIND_ANNOUNCED: &str = "
+    SELECT letter_id, content_digest FROM sent_dead_letters WHERE letter_id IN (SELECT value FROM json_each(?1))";
 
 const MARK_REDRIVEN: &str = "
     INSERT INTO dead_letters AS letter (
@@ -74,23 +77,43 @@ impl Mending for SqliteStore {
     }
 
     async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
-        list(&self.reading, after).await
+        let query = sqlx::query_as(LIST).bind(after).bind(PAGE_LETTERS).bind(PAGE_BYTES);
+        let rows: Vec<StoredLetter> = query.fetch_all(&self.reading).await?;
+        Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
     async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
-        find_redrives(&self.reading, ids).await
+        let query = sqlx::query_as(FIND_REDRIVES).bind(json_list(ids.iter().copied()));
+        let rows: Vec<StoredRedrives> = query.fetch_all(&self.reading).await?;
+        Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
     async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
-        announce(&self.writing, sendings).await
+        let mut transaction = self.writing.begin_with(BEGIN_WRITING).await?;
+        for sending in sendings {
+            let query = sqlx::query(ANNOUNCE).bind(sending.letter_id.to_string()).bind(sending.digest.as_slice());
+            query.execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
-        mark_redriven(&self.writing, redriven).await
+        let Redriven { original, number } = redriven;
+        let query = sqlx::query(MARK_REDRIVEN)
+            .bind(original.id().to_string())
+            .bind(storable(&original.incarnation))
+            .bind(original.partition)
+            .bind(original.offset)
+            .bind(original.timestamp_ms)
+            .bind(number)
+            .bind(Timestamp::now().to_string());
+        query.execute(&self.writing).await?;
+        Ok(())
     }
 
     async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        count(&self.control).await
+        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&self.control).await?;
+        Ok(count.unsigned_abs())
     }
 }
 
@@ -118,56 +141,11 @@ pub(super) async fn keep(
     Ok(())
 }
 
-pub(super) async fn list(pool: &SqlitePool, after: i64) -> Result<Vec<KeptLetter>, StoreError> {
-    let query = sqlx::query_as(LIST).bind(after).bind(PAGE_LETTERS).bind(PAGE_BYTES);
-    let rows: Vec<StoredLetter> = query.fetch_all(pool).await?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
-}
-
-pub(super) async fn find_redrives(pool: &SqlitePool, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError> {
-    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let query = sqlx::query_as(FIND_REDRIVES).bind(serde_json::json!(ids).to_string());
-    let rows: Vec<StoredRedrives> = query.fetch_all(pool).await?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
-}
-
-pub(super) async fn announce(pool: &SqlitePool, sendings: &[Sending]) -> Result<(), StoreError> {
-    let mut transaction = pool.begin_with(BEGIN_WRITING).await?;
-    for sending in sendings {
-        let query = sqlx::query(ANNOUNCE).bind(sending.letter_id.to_string()).bind(sending.digest.as_slice());
-        query.execute(&mut *transaction).await?;
-    }
-    Ok(transaction.commit().await?)
-}
-
 pub(super) async fn find_announced(pool: &SqlitePool, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
-    let mut found = Vec::new();
-    for sending in sendings {
-        let query = sqlx::query_scalar::<_, i64>(FIND_ANNOUNCED).bind(sending.letter_id.to_string());
-        if query.bind(sending.digest.as_slice()).fetch_one(pool).await? > 0 {
-            found.push(*sending);
-        }
-    }
-    Ok(found)
-}
-
-pub(super) async fn mark_redriven(pool: &SqlitePool, redriven: &Redriven) -> Result<(), StoreError> {
-    let Redriven { original, number } = redriven;
-    let query = sqlx::query(MARK_REDRIVEN)
-        .bind(original.id().to_string())
-        .bind(storable(&original.incarnation))
-        .bind(original.partition)
-        .bind(original.offset)
-        .bind(original.timestamp_ms)
-        .bind(number)
-        .bind(Timestamp::now().to_string());
-    query.execute(pool).await?;
-    Ok(())
-}
-
-pub(super) async fn count(pool: &SqlitePool) -> Result<u64, StoreError> {
-    let count: i64 = sqlx::query_scalar(COUNT).fetch_one(pool).await?;
-    Ok(count.unsigned_abs())
+    let query = sqlx::query_as(FIND_ANNOUNCED).bind(json_list(sendings.iter().map(|sending| sending.letter_id)));
+    let sent: HashSet<(String, Vec<u8>)> = query.fetch_all(pool).await?.into_iter().collect();
+    let is_sent = |sending: &&Sending| sent.contains(&(sending.letter_id.to_string(), sending.digest.to_vec()));
+    Ok(sendings.iter().filter(is_sent).copied().collect())
 }
 
 struct StoredLetter(KeptLetter);

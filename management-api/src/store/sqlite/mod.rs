@@ -9,14 +9,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use self::fault::Fault;
-use super::{Connections, Store, StoreConfig, StoreError, Unfit};
+use super::{Connections, Store, StoreConfig, StoreError, Unfit, migrations};
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -99,17 +100,17 @@ async fn is_fit_for_another_transaction(connection: &mut SqliteConnection) -> Re
     Ok(!connection.is_in_transaction())
 }
 
+/// Ids as a list for `json_each`: SQLite has no arrays.
+fn json_list(ids: impl Iterator<Item = Uuid>) -> String {
+    ids.map(|id| id.to_string()).collect::<serde_json::Value>().to_string()
+}
+
 fn migrator() -> Migrator {
-    let migration = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    let mut migrator = Migrator::with_migrations(vec![
-        migration(1, "purchases", include_str!("../../../migrations/sqlite/0001_purchases.sql")),
-        migration(2, "dead letters", include_str!("../../../migrations/sqlite/0002_dead_letters.sql")),
-        migration(3, "sent dead letters", include_str!("../../../migrations/sqlite/0003_sent_dead_letters.sql")),
-    ]);
-    migrator.set_ignore_missing(true);
-    migrator
+    migrations(&[
+        ("purchases", include_str!("../../../migrations/sqlite/0001_purchases.sql")),
+        ("dead letters", include_str!("../../../migrations/sqlite/0002_dead_letters.sql")),
+        ("sent dead letters", include_str!("../../../migrations/sqlite/0003_sent_dead_letters.sql")),
+    ])
 }
 
 #[async_trait]

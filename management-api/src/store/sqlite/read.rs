@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use rust_decimal::Decimal;
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::{Amount, Price};
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use super::SqliteStore;
+use super::{SqliteStore, json_list};
 use crate::store::{PAGE_MAX, PageQuery, Reading, StoreError, page};
 
 const FIND: &str = "
@@ -38,11 +38,26 @@ impl Reading for SqliteStore {
     }
 
     async fn list_user_purchases(&self, userid: &str, limit: u32) -> Result<UserPurchases, StoreError> {
-        Ok(list_user_purchases(&self.reading, userid, limit).await?)
+        // One transaction, and so one snapshot: count and total are those of the very moment of the list.
+        let mut transaction = self.reading.begin().await?;
+        let totals: Vec<(i64, String)> = sqlx::query_as(TOTALS).bind(userid).fetch_all(&mut *transaction).await?;
+        let limit = limit.clamp(1, PAGE_MAX);
+        let query = PageQuery { userid: Some(userid.to_owned()), limit, cursor: None };
+        let purchases = fetch_page(&mut transaction, &query, limit).await?;
+        let mut found =
+            UserPurchases { userid: userid.to_owned(), purchases, count: 0, total_spent: Amount::default() };
+        for (count, total) in totals {
+            found.count += count.unsigned_abs();
+            found.total_spent = Amount::new(add(found.total_spent.decimal(), decimal(&total)?)?);
+        }
+        Ok(found)
     }
 
     async fn list_purchases(&self, query: &PageQuery) -> Result<PurchasePage, StoreError> {
-        Ok(list_purchases(&self.reading, query).await?)
+        let limit = query.limit.clamp(1, PAGE_MAX);
+        let mut connection = self.reading.acquire().await?;
+        // One more than asked for tells whether there is a next page.
+        Ok(page(fetch_page(&mut connection, query, limit + 1).await?, limit))
     }
 }
 
@@ -50,35 +65,8 @@ pub(super) async fn find_purchases(
     connection: &mut SqliteConnection,
     ids: &[Uuid],
 ) -> Result<Vec<Purchase>, sqlx::Error> {
-    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let rows = sqlx::query_as(FIND).bind(serde_json::json!(ids).to_string()).fetch_all(connection).await?;
+    let rows = sqlx::query_as(FIND).bind(json_list(ids.iter().copied())).fetch_all(connection).await?;
     Ok(purchases(rows))
-}
-
-pub(super) async fn list_user_purchases(
-    pool: &SqlitePool,
-    userid: &str,
-    limit: u32,
-) -> Result<UserPurchases, sqlx::Error> {
-    // One transaction, and so one snapshot: count and total are those of the very moment of the list.
-    let mut transaction = pool.begin().await?;
-    let totals: Vec<(i64, String)> = sqlx::query_as(TOTALS).bind(userid).fetch_all(&mut *transaction).await?;
-    let limit = limit.clamp(1, PAGE_MAX);
-    let query = PageQuery { userid: Some(userid.to_owned()), limit, cursor: None };
-    let purchases = fetch_page(&mut transaction, &query, limit).await?;
-    let mut found = UserPurchases { userid: userid.to_owned(), purchases, count: 0, total_spent: Amount::default() };
-    for (count, total) in totals {
-        found.count += count.unsigned_abs();
-        found.total_spent = Amount::new(add(found.total_spent.decimal(), decimal(&total)?)?);
-    }
-    Ok(found)
-}
-
-pub(super) async fn list_purchases(pool: &SqlitePool, query: &PageQuery) -> Result<PurchasePage, sqlx::Error> {
-    let limit = query.limit.clamp(1, PAGE_MAX);
-    let mut connection = pool.acquire().await?;
-    // One more than asked for tells whether there is a next page.
-    Ok(page(fetch_page(&mut connection, query, limit + 1).await?, limit))
 }
 
 async fn fetch_page(

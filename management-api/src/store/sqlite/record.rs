@@ -1,8 +1,8 @@
 //! Recording: one transaction a batch, many rows a statement.
 
-use async_trait::async_trait;
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use shared::event::{Purchase, Timestamp};
