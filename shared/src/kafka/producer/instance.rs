@@ -38,8 +38,6 @@ pub(super) struct Instance {
 struct Life {
     began: Instant,
     dead: AtomicBool,
-    /// Why it is dead was told.
-    is_told: AtomicBool,
     /// A record was delivered.
     of_use: AtomicBool,
     /// A record was refused, and none delivered since.
@@ -58,7 +56,6 @@ impl Instance {
         let life = Arc::new(Life {
             began: Instant::now(),
             dead: AtomicBool::new(false),
-            is_told: AtomicBool::new(false),
             of_use: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             trouble: Arc::clone(trouble),
@@ -117,7 +114,7 @@ impl Instance {
 
     fn look_for_death(&self) {
         // The event of a fatal error looks like any other, and rdkafka does not tell them apart.
-        if !self.life.is_told.load(Ordering::Relaxed)
+        if !self.is_dead()
             && let Some((_, reason)) = self.client.client().fatal_error()
         {
             self.life.die(&reason);
@@ -151,8 +148,8 @@ impl Instance {
 
 impl Life {
     fn die(&self, reason: &str) {
-        self.dead.store(true, Ordering::Relaxed);
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+        // Both threads may find it out; it is told once.
+        if !self.dead.swap(true, Ordering::Relaxed) {
             tracing::error!(reason, "kafka producer failed for good");
             self.trouble.died(reason);
         }

@@ -11,7 +11,6 @@ mod outbox;
 mod record;
 mod trouble;
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -140,23 +139,22 @@ impl Drop for RecordProducer {
 impl Core {
     /// Sends what has gathered, and waits for the answers while the next records gather, until the producer is dropped.
     fn send(&self) {
-        let mut room = Vec::new();
+        let mut records = Vec::new();
         while !self.ended.load(Ordering::Relaxed) {
             self.shutdown.faults().check(SENDER);
             if self.outbox.wait(POLL) {
                 thread::sleep(self.options.linger);
-                self.hand_over(&mut room).wait_for_answers();
+                self.hand_over(&mut records).wait_for_answers();
             }
         }
     }
 
-    /// Hands what has gathered to the client, and gives that. `room` is for the next records, and gets that of these.
-    fn hand_over(&self, room: &mut Vec<WaitingRecord>) -> Arc<Instance> {
+    /// Hands what has gathered to the client, and gives that. `records` is empty before and after: its room is used again.
+    fn hand_over(&self, records: &mut Vec<WaitingRecord>) -> Arc<Instance> {
         let _sending = self.sending.lock();
         let instance = self.current.load_full();
-        let mut records = self.outbox.take(mem::take(room));
-        instance.send(&mut records);
-        *room = records;
+        self.outbox.take(records);
+        instance.send(records);
         instance
     }
 

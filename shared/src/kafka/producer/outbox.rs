@@ -39,9 +39,9 @@ impl<R> Outbox<R> {
         !gathered.is_empty()
     }
 
-    /// All that has gathered. The next ones gather in `room`, which is empty.
-    pub fn take(&self, room: Vec<R>) -> Vec<R> {
-        mem::replace(&mut *self.gathered.lock(), room)
+    /// Gives all that has gathered into `records`, which is empty; the next ones gather in its room.
+    pub fn take(&self, records: &mut Vec<R>) {
+        mem::swap(&mut *self.gathered.lock(), records);
     }
 }
 
@@ -51,13 +51,19 @@ mod tests {
 
     use super::*;
 
+    fn taken<R>(outbox: &Outbox<R>) -> Vec<R> {
+        let mut records = Vec::new();
+        outbox.take(&mut records);
+        records
+    }
+
     #[test]
     fn records_gather_up_to_the_limit_and_leave_together_in_order() {
         let outbox = Outbox::new(2);
         assert_eq!((outbox.add(1), outbox.add(2), outbox.add(3)), (Ok(()), Ok(()), Err(3)));
         assert!(outbox.wait(Duration::MAX));
-        assert_eq!(outbox.take(Vec::new()), [1, 2]);
-        assert!(outbox.take(Vec::new()).is_empty());
+        assert_eq!(taken(&outbox), [1, 2]);
+        assert!(taken(&outbox).is_empty());
         assert_eq!(outbox.add(4), Ok(()));
     }
 
@@ -67,7 +73,7 @@ mod tests {
         thread::scope(|scope| {
             let woken = scope.spawn(|| {
                 assert!(outbox.wait(Duration::from_mins(1)));
-                outbox.take(Vec::new())
+                taken(&outbox)
             });
             outbox.add(1).unwrap();
             assert_eq!(woken.join().unwrap(), [1]);
