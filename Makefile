@@ -63,7 +63,7 @@ test-tls: ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's
 	$(CARGO) test --release --locked -p stack --features real-stack --test stack -- --test-threads=1 encrypted
 
 .PHONY: bench
-bench: build ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md
+bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md
 	$(CARGO) build --release --locked $(SERVICES) -p benchmark
 	$(RELEASE)/benchmark
 

@@ -46,6 +46,14 @@ pub fn show_logs() {
     let _ = logs.try_init();
 }
 
+/// The most memory that a process has had, in bytes; nothing of one that has ended.
+#[must_use]
+pub fn peak_rss_bytes(pid: u32) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))?;
+    peak.parse().ok().map(|kib: usize| kib * 1024)
+}
+
 /// An HTTP client for one test.
 #[derive(Clone)]
 pub struct HttpClient(Client<HttpConnector, Body>);

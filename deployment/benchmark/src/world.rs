@@ -1,7 +1,8 @@
 //! The stack that is measured: one broker, one PostgreSQL, and services started as each part needs them.
 
-use std::{fmt, fs, path::Path, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
+use shared::testing;
 use tokio::time::{Instant, sleep};
 
 use crate::{Size, spread::float};
@@ -164,12 +165,8 @@ impl fmt::Debug for World {
     }
 }
 
-/// The most memory that a process has had so far, in bytes (`VmHWM`); zero if it is gone.
+/// The most memory that a process has had so far, in bytes; zero if it is gone.
 pub fn peak_rss_bytes(process: Option<ProcessId>) -> u64 {
-    let read = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", process?.pid)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    read().unwrap_or(0) * 1024
+    let peak = process.and_then(|process| testing::peak_rss_bytes(process.pid));
+    peak.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
 }

@@ -11,7 +11,7 @@ use management_api::store::{self, Batch};
 use serde_json::Value;
 use shared::event::PoisonReason;
 use shared::kafka::READING_PATIENCE;
-use shared::testing::{RawRecord, eventually, read_all};
+use shared::testing::{RawRecord, eventually, peak_rss_bytes, read_all};
 use tempfile::TempDir;
 
 use crate::harness::{Api, Kafka, TOPIC, config};
@@ -114,10 +114,7 @@ struct Running {
 impl Running {
     /// Looks at the most that it has held so far.
     fn look(&mut self) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        // One that has ended shows none.
-        self.peak_bytes = peak.map_or(0, |kib| kib.parse::<usize>().unwrap() * 1024).max(self.peak_bytes);
+        self.peak_bytes = peak_rss_bytes(self.child.id()).unwrap_or(0).max(self.peak_bytes);
     }
 
     /// CPU time that it has used so far, in hundredths of a second.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use shared::kafka::InProcessBroker;
-use shared::testing::{DEADLINE, HttpClient, eventually};
+use shared::testing::{DEADLINE, HttpClient, eventually, peak_rss_bytes};
 use stack::load::{LoadPlan, Pace};
 use stack::ports::free_port;
 use stack::service::{Program, Service, ServicePlan};
@@ -110,10 +110,7 @@ impl Pods {
 /// The most memory that a service has had since its start.
 fn most_memory(service: &Service) -> usize {
     let pid = service.process_id().expect("it runs").pid;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells");
-    let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib * 1024
+    peak_rss_bytes(pid).expect("the kernel tells")
 }
 
 /// What the kernel holds for a service's callers now, both ways. It counts against the pod's limit too.

@@ -1,11 +1,10 @@
 //! Dead letters as a broken producer makes them: very many, and all alike.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use futures_util::future::join_all;
-use shared::testing::RawProducer;
+use shared::testing::{RawProducer, peak_rss_bytes};
 use stack::service::Program;
 
 use crate::deployment::Plan;
@@ -36,17 +35,10 @@ async fn a_gigabyte_of_dead_letters_that_are_all_alike_is_listed_within_the_memo
         assert!(line.expect("a line").len() > LETTER_BYTES);
         listed += 1;
         if listed % 100 == 0 {
-            peak_bytes = peak_rss_bytes(list.id()).max(peak_bytes);
+            peak_bytes = peak_rss_bytes(list.id()).unwrap_or(0).max(peak_bytes);
         }
     }
     assert!(list.wait().expect("it ends").success());
     assert_eq!(listed, LETTERS);
     assert!((1..HELD_BYTES).contains(&peak_bytes), "{peak_bytes} bytes held");
-}
-
-/// The most memory that a process has had; nothing of one that has ended.
-fn peak_rss_bytes(pid: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    peak.map_or(0, |kib| kib.parse::<usize>().expect("a number") * 1024)
 }
