@@ -43,6 +43,7 @@ pub enum BuildError {
 pub struct Service {
     config: Config,
     app: App,
+    store: Arc<dyn Store>,
     ingest: Ingest,
     producer: Arc<RecordProducer>,
     supervisor: Supervisor,
@@ -87,7 +88,7 @@ impl Service {
             // Nothing but waiting can be done here about others' transactions, and reads go on.
             .with_health("transactions", move || transactions.check_transactions());
         let app = App {
-            store: Arc::clone(&store),
+            store: store.clone(),
             waiters: Arc::clone(&waiters),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
@@ -106,14 +107,14 @@ impl Service {
                 &config.ingest.consumer,
                 Arc::new(ClientMetrics::register(&registry, "consumer")),
             )?),
-            store,
+            store: store.clone(),
             dead_letters: Arc::new(DeadLetters::new(&config.kafka, Arc::clone(&producer), Arc::clone(&metrics))),
             waiters,
             progress,
             metrics,
             supervisor: supervisor.clone(),
         };
-        Ok(Self { config, app, ingest, producer, supervisor })
+        Ok(Self { config, app, store, ingest, producer, supervisor })
     }
 
     /// How far the record path is.
@@ -124,7 +125,7 @@ impl Service {
 
     /// Serves and records until the shutdown says stop. Gives whether everything ended in good order.
     pub async fn run(self, listener: TcpListener) -> bool {
-        let Self { config, app, ingest, producer, supervisor } = self;
+        let Self { config, app, store, ingest, producer, supervisor } = self;
         let shutdown = supervisor.shutdown().clone();
         let _operations = match app.operations.listen(&supervisor).await {
             Ok(listener) => listener,
@@ -133,8 +134,7 @@ impl Service {
                 return false;
             }
         };
-        let store = Arc::clone(&app.store);
-        let background = start_background(&supervisor, &app, &ingest, config.kafka);
+        let background = start_background(&supervisor, &store, &ingest, config.kafka);
         let (recording, ending) = (supervisor.clone(), shutdown.clone());
         let recording = tokio::spawn(async move { recording.vital("ingest", ingest.run(ending)).await.is_some() });
         // The listener ends with its task: only a new process can open it again.
@@ -172,11 +172,15 @@ fn registry(http_prefix: &str) -> Registry {
 }
 
 /// Starts what may start anew whenever it dies, because all that it knows is kept beside it.
-fn start_background(supervisor: &Supervisor, app: &App, ingest: &Ingest, kafka: KafkaConfig) -> [JoinHandle<()>; 4] {
+fn start_background(
+    supervisor: &Supervisor,
+    store: &Arc<dyn Store>,
+    ingest: &Ingest,
+    kafka: KafkaConfig,
+) -> [JoinHandle<()>; 4] {
     let shutdown = supervisor.shutdown();
-    let (waiters, ending) = (Arc::clone(&app.waiters), shutdown.clone());
-    let (store, progress, metrics) =
-        (Arc::clone(&app.store), Arc::clone(&ingest.progress), Arc::clone(&ingest.metrics));
+    let (waiters, ending) = (Arc::clone(&ingest.waiters), shutdown.clone());
+    let (store, progress, metrics) = (Arc::clone(store), Arc::clone(&ingest.progress), Arc::clone(&ingest.metrics));
     let (watching, upkeep, registry) = (shutdown.clone(), shutdown.clone(), supervisor.registry().clone());
     [
         supervisor.restart("metrics", move || registry.clone().keep_up(upkeep.clone())),

@@ -49,8 +49,6 @@ pub type Headers = Vec<RecordHeader>;
 /// A record that can never be stored, bytes untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Where it stands.
-    pub place: Original,
     /// Where it first stood. Sent back and set aside again, it keeps that.
     pub original: Original,
     /// The how manieth time it was sent back that brought it here; 0 for a record that never was a dead letter.
@@ -67,21 +65,6 @@ pub struct DeadLetter {
     pub error: String,
 }
 
-impl DeadLetter {
-    /// What it says of itself, if it says that it was sent back. Anybody can write such headers.
-    #[must_use]
-    pub fn sending(&self) -> Option<Sending> {
-        let (key, value) = (self.key.as_deref(), self.value.as_deref());
-        (self.redrive > 0).then(|| Sending::new(self.original.id(), key, value, &self.headers))
-    }
-
-    /// It is another record, whatever its headers say.
-    pub fn disown(&mut self) {
-        self.original = self.place.clone();
-        self.redrive = 0;
-    }
-}
-
 /// A dead letter on its way back, by what nobody else can send: its very content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sending {
@@ -95,7 +78,12 @@ impl Sending {
     /// Of a record with this content; headers that are ours do not count. The digest is SHA-256 of all parts, each behind its
     /// length. What is not there is as good as empty: brokers and clients mix them up.
     #[must_use]
-    pub fn new(letter_id: Uuid, key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> Self {
+    pub fn new<'a>(
+        letter_id: Uuid,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = HeaderRef<'a>>,
+    ) -> Self {
         let mut digest = Sha256::new();
         let mut put = |part: Option<&[u8]>| {
             let part = part.unwrap_or_default();
@@ -104,9 +92,9 @@ impl Sending {
         };
         put(key);
         put(value);
-        for (name, value) in headers.iter().filter(|(name, _)| !is_own_header(name)) {
+        for (name, value) in headers.into_iter().filter(|(name, _)| !is_own_header(name)) {
             put(Some(name));
-            put(value.as_deref());
+            put(value);
         }
         Self { letter_id, digest: digest.finalize().into() }
     }
@@ -135,23 +123,28 @@ impl Original {
         Uuid::new_v5(&NAMESPACE, format!("{incarnation}\0{partition}\0{offset}\0{time}").as_bytes())
     }
 
-    /// Where a record says that it first stood, and the how manieth time it was sent back; nothing for a record that is no
-    /// dead letter sent back.
+    /// Where a record says that it first stood, if it is a dead letter.
     #[must_use]
-    pub fn of_returned(record: &ConsumedRecord<'_>) -> Option<(Self, u32)> {
-        let original = Self {
+    pub fn of_dead_letter(record: &ConsumedRecord<'_>) -> Option<Self> {
+        Some(Self {
             incarnation: record.header(ORIGINAL_INCARNATION)?.into(),
             partition: record.header(ORIGINAL_PARTITION)?.parse().ok()?,
             offset: record.header(ORIGINAL_OFFSET)?.parse().ok()?,
-            timestamp_ms: match record.header(ORIGINAL_TIMESTAMP) {
-                Some(time) => time.parse().ok().filter(|time| *time >= 0),
-                // Sent back by a release that gave the record the original's time.
-                None => record.timestamp_ms(),
-            },
-        };
-        let redrive = record.header(REDRIVE).and_then(|number| number.parse().ok()).unwrap_or(0);
-        Some((original, redrive))
+            timestamp_ms: record.header(ORIGINAL_TIMESTAMP)?.parse().ok().filter(|time| *time >= 0),
+        })
     }
+
+    /// The same of a record that says that it is a dead letter sent back, and the how manieth time it was.
+    #[must_use]
+    pub fn of_returned(record: &ConsumedRecord<'_>) -> Option<(Self, u32)> {
+        let redrive = record.header(REDRIVE)?.parse().ok().filter(|redrive| *redrive > 0)?;
+        Some((Self::of_dead_letter(record)?, redrive))
+    }
+}
+
+/// Headers as they are lent.
+pub fn borrowed(headers: &Headers) -> impl Iterator<Item = HeaderRef<'_>> {
+    headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref()))
 }
 
 /// The headers of a record that is sent: the original's, as they are, and behind them where it stood.
@@ -178,7 +171,7 @@ impl OutgoingHeaders {
     }
 
     pub(crate) fn borrowed(&self) -> Vec<HeaderRef<'_>> {
-        self.0.iter().map(|(name, value)| (name.as_slice(), value.as_deref())).collect()
+        borrowed(&self.0).collect()
     }
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use shared::config::Secret;
 use shared::http::{ByteBudget, Operations};
 
-use crate::store::Store;
+use crate::store::Reading;
 use crate::waiters::Waiters;
 
 /// What the routes work with.
 #[derive(Clone)]
 pub struct App {
-    /// The database.
-    pub store: Arc<dyn Store>,
+    /// The database, to read from.
+    pub store: Arc<dyn Reading>,
     /// Who waits for a purchase.
     pub waiters: Arc<Waiters>,
     /// What callers must present.

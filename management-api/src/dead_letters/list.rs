@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use shared::config::KafkaConfig;
+use shared::event::PoisonReason;
 use shared::kafka::{ConsumedRecord, KafkaError, read_topic};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::letter::{ERROR, Headers, ORIGINAL_TOPIC, Original, REASON, Sending, is_own_header};
+use crate::letter::{DeadLetter, ERROR, Headers, ORIGINAL_TOPIC, Original, REASON, Sending, borrowed, is_own_header};
 use crate::store::{KeptLetter, Mending, Redrives, StoreError};
 
 /// Where dead letters stand that the database keeps: no topic has such a partition. Their number is the offset there.
@@ -159,7 +160,7 @@ impl Entry {
             offset: record.offset(),
             timestamp_ms: record.timestamp_ms(),
         };
-        let original = Original::of_returned(record).map_or_else(here, |(original, _)| original);
+        let original = Original::of_dead_letter(record).unwrap_or_else(here);
         let headers = record.headers().into_iter();
         let headers = headers.filter(|(name, _)| !is_own_header(name));
         let text = |name: &str| record.header(name).map(str::to_owned);
@@ -193,9 +194,23 @@ impl Entry {
         }
     }
 
+    /// As it is kept in the database.
+    pub(super) fn letter(&self) -> DeadLetter {
+        let reason = self.reason.as_deref().and_then(PoisonReason::parse);
+        DeadLetter {
+            original: self.original.clone(),
+            redrive: self.redrives.returned,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            headers: self.headers.clone(),
+            reason: reason.unwrap_or(PoisonReason::RejectedByStore),
+            error: self.error.clone().unwrap_or_default(),
+        }
+    }
+
     /// Names what is sent when it is sent back as it is.
     pub(super) fn sending(&self) -> Sending {
-        Sending::new(self.redrives.id, self.key.as_deref(), self.value.as_deref(), &self.headers)
+        Sending::new(self.redrives.id, self.key.as_deref(), self.value.as_deref(), borrowed(&self.headers))
     }
 
     fn describe(&self, config: &KafkaConfig) -> Value {

@@ -150,7 +150,7 @@ impl DeadLetters {
 
     fn tell(&self, letter: &DeadLetter, outcome: &Outcome) {
         self.metrics.dead_letter();
-        let (partition, offset) = (letter.place.partition, letter.place.offset);
+        let (partition, offset) = (letter.original.partition, letter.original.offset);
         let (reason, error) = (letter.reason.label(), cut(&letter.error));
         match outcome {
             Outcome::Confirmed => tracing::warn!(partition, offset, reason, error, "dead letter"),

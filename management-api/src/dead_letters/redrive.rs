@@ -24,7 +24,7 @@ pub enum Selection {
         partition: i32,
         /// Its offset there.
         offset: i64,
-        /// The mended value.
+        /// The mended value. From then on the database keeps the letter as it was.
         value: Option<Vec<u8>>,
     },
 }
@@ -46,9 +46,15 @@ pub async fn redrive(
         Selection::One { partition, offset, value } => {
             let found = work.find(partition, offset).await?;
             let mut entry = found.ok_or(DeadLetterError::NotFound(partition, offset))?;
-            entry.value = value.or(entry.value);
+            if let Some(value) = value {
+                // If that is poison as well, what comes back is not what was set aside, and that is what stays.
+                work.store.keep(&entry.letter()).await?;
+                entry.value = Some(value);
+            }
             work.store.announce(&[entry.sending()]).await?;
-            work.send_back(&entry).await.map(|()| 1).map_err(|failed| failed.error)
+            let redriven = work.send_back(&entry).await.map_err(|failed| failed.error)?;
+            work.store.mark_redriven(&[redriven]).await?;
+            Ok(1)
         }
     }
 }
@@ -101,21 +107,24 @@ impl Redrive {
         portion.retain(|entry| !entry.redrives.is_redriven() && sendings.insert(entry.sending()));
         // Before anything is sent: it may come back at once.
         self.store.announce(&Vec::from_iter(sendings)).await?;
+        let (mut redriven, mut stopped) = (Vec::new(), None);
         for result in join_all(portion.iter().map(|entry| self.send_back(entry))).await {
             match result {
-                Ok(()) => count.sent += 1,
+                Ok(sent) => redriven.push(sent),
                 Err(Failed { error, is_final: true }) => {
                     eprintln!("{error}");
                     count.refused += 1;
                 }
-                Err(Failed { error, is_final: false }) => return Err(error),
+                Err(Failed { error, is_final: false }) => stopped = Some(error),
             }
         }
-        Ok(())
+        count.sent += redriven.len();
+        self.store.mark_redriven(&redriven).await?;
+        stopped.map_or(Ok(()), Err)
     }
 
-    async fn send_back(&self, entry: &Entry) -> Result<(), Failed> {
-        let number = entry.redrives.sent + 1;
+    async fn send_back(&self, entry: &Entry) -> Result<Redriven, Failed> {
+        let number = entry.redrives.next();
         let mut headers = OutgoingHeaders::of_original(entry.headers.clone(), &entry.original, self.topic_of(entry));
         headers.set(REDRIVE, number.to_string());
         let outgoing = OutgoingRecord {
@@ -132,17 +141,12 @@ impl Redrive {
             Failed { error: DeadLetterError::NotConfirmed { partition, offset, reason }, is_final }
         };
         match self.producer.publish(&outgoing).await {
-            Ok(Delivery::Delivered { .. }) => {}
-            Ok(Delivery::NotTaken(error)) => {
-                return Err(failed(matches!(error, PublishError::Refused(_)), error.to_string()));
-            }
-            Ok(Delivery::Refused(_, reason)) => return Err(failed(true, reason)),
-            Ok(Delivery::NotDelivered(reason) | Delivery::Unknown(reason)) => return Err(failed(false, reason)),
-            Err(_) => return Err(failed(false, "the producer has ended".to_owned())),
+            Ok(Delivery::Delivered { .. }) => Ok(Redriven { original: entry.original.clone(), number }),
+            Ok(Delivery::NotTaken(error)) => Err(failed(matches!(error, PublishError::Refused(_)), error.to_string())),
+            Ok(Delivery::Refused(_, reason)) => Err(failed(true, reason)),
+            Ok(Delivery::NotDelivered(reason) | Delivery::Unknown(reason)) => Err(failed(false, reason)),
+            Err(_) => Err(failed(false, "the producer has ended".to_owned())),
         }
-        let redriven = Redriven { original: entry.original.clone(), number };
-        let marked = self.store.mark_redriven(&redriven).await;
-        marked.map_err(|error| Failed { error: error.into(), is_final: false })
     }
 
     fn topic_of<'a>(&'a self, entry: &'a Entry) -> &'a str {

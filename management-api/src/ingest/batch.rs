@@ -1,19 +1,17 @@
 //! Records on their way from Kafka to one transaction.
 
-mod arrival;
 mod origin;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use shared::event::{Decoded, Poison, PoisonReason, Purchase, Timestamp};
-use shared::kafka::{ConsumedRecord, RecordHeader};
+use shared::kafka::ConsumedRecord;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::arrival::Arrival;
 use self::origin::Origin;
-use crate::letter::DeadLetter;
+use crate::letter::{DeadLetter, Sending};
 use crate::planted::{self, Bug};
 use crate::store::{Batch, OffsetMove};
 
@@ -24,11 +22,11 @@ pub struct PendingBatch {
     pub batch: Batch,
     /// Where each row came from, index by index.
     origins: Vec<Origin>,
-    /// Records that can never be stored.
-    pub poison: Vec<DeadLetter>,
+    /// Records that can never be stored, and why.
+    poison: Vec<(Origin, Poison)>,
     /// Keys, values and headers of all records, one after the other; shared by the parts of a batch that was cut.
     payloads: Arc<Vec<u8>>,
-    /// What the dead letters take, in bytes.
+    /// What the dead letters will take, in bytes, beside the payloads.
     poison_bytes: usize,
     /// Whether some id was made of the record's place.
     ids_by_place: bool,
@@ -85,15 +83,11 @@ impl PendingBatch {
 
     /// Reads a record and adds it. `expected` is the partition's next offset before this batch, with its leader epoch.
     pub fn push(&mut self, record: &ConsumedRecord<'_>, expected: (i64, Option<i32>)) {
-        let arrival = Arrival::read(record, &self.batch.incarnation, Arc::make_mut(&mut self.payloads));
+        let origin = Origin::keep(record, Arc::make_mut(&mut self.payloads));
         self.began.get_or_insert_with(Instant::now);
-        self.advance(arrival.origin.step_from(expected));
-        self.add(arrival);
-    }
-
-    fn add(&mut self, Arrival { origin, decoded }: Arrival) {
+        self.advance(origin.step_from(expected));
         self.extend_span(origin.partition, origin.sent_at.millis());
-        match decoded {
+        match origin.decode(&self.batch.incarnation, &self.payloads) {
             Ok(Decoded { purchase, id_by_place }) => {
                 self.ids_by_place |= id_by_place;
                 self.batch.rows.push(purchase);
@@ -102,7 +96,32 @@ impl PendingBatch {
                 }
                 self.origins.push(origin);
             }
-            Err(poison) => self.condemn(&origin, poison),
+            Err(poison) => {
+                self.poison_bytes += origin.bytes(&self.payloads);
+                self.poison.push((origin, poison));
+            }
+        }
+    }
+
+    /// What records say of themselves that say that they are dead letters which come back. Anybody can write such headers.
+    pub fn claims(&self) -> impl Iterator<Item = Sending> {
+        let origins = self.origins.iter().chain(self.poison.iter().map(|(origin, _)| origin));
+        origins.filter_map(|origin| origin.claim(&self.payloads))
+    }
+
+    /// Of the claims those in `announced` are true; every other record is one of its own place, whatever its headers say.
+    pub fn disown_all_but(&mut self, announced: &HashSet<Sending>) {
+        let Self { batch, origins, poison, payloads, .. } = self;
+        let is_false = |origin: &Origin| origin.claim(payloads).is_some_and(|claim| !announced.contains(&claim));
+        for (origin, _) in poison.iter_mut().filter(|(origin, _)| is_false(origin)) {
+            origin.disown();
+        }
+        for (row, origin) in batch.rows.iter_mut().zip(origins).filter(|(_, origin)| is_false(origin)) {
+            origin.disown();
+            // Its id may be made of its place, and its time is that of the record.
+            if let Ok(Decoded { purchase, .. }) = origin.decode(&batch.incarnation, payloads) {
+                *row = purchase;
+            }
         }
     }
 
@@ -124,12 +143,16 @@ impl PendingBatch {
         }
     }
 
-    fn condemn(&mut self, origin: &Origin, poison: Poison) {
-        let letter = origin.dead_letter(&self.batch.incarnation, &self.payloads, poison);
-        let headers = letter.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
-        let headers: usize = headers.map(|bytes| bytes + size_of::<RecordHeader>()).sum();
-        self.poison_bytes += headers + [&letter.key, &letter.value].into_iter().flatten().map(Vec::len).sum::<usize>();
-        self.poison.push(letter);
+    /// Whether a record can never be stored.
+    #[must_use]
+    pub fn has_poison(&self) -> bool {
+        !self.poison.is_empty()
+    }
+
+    /// What can never be stored, bytes untouched.
+    pub fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        let poison = std::mem::take(&mut self.poison).into_iter();
+        poison.map(|(origin, why)| origin.dead_letter(&self.batch.incarnation, &self.payloads, why)).collect()
     }
 
     /// Whether nothing was read.
@@ -144,7 +167,7 @@ impl PendingBatch {
         self.batch.rows.len() + self.poison.len()
     }
 
-    /// Bytes held for keys, values and headers; those of dead letters stand apart, each in memory of its own.
+    /// Bytes held for keys, values and headers, and those that dead letters will take, each in memory of its own.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.payloads.len() + self.poison_bytes
@@ -222,8 +245,7 @@ impl PendingBatch {
     }
 
     fn condemn_row(&mut self, index: usize, poison: Poison) {
-        let origin = self.origins[index].clone();
-        self.condemn(&origin, poison);
+        self.poison.push((self.origins[index].clone(), poison));
     }
 
     fn remove(&mut self, indexes: &mut [usize]) {

@@ -46,6 +46,12 @@ impl Redrives {
         Self { id, sent: 0, returned: 0, kept: false }
     }
 
+    /// The how manieth time it is when it is sent back next. Whoever sent it last may have died before that was written down.
+    #[must_use]
+    pub fn next(&self) -> u32 {
+        self.sent.max(self.returned).saturating_add(1)
+    }
+
     /// Whether it was sent back and did not come back.
     #[must_use]
     pub fn is_redriven(&self) -> bool {
@@ -145,7 +151,6 @@ impl Columns {
         let redrives =
             Redrives { id: original.id(), sent: count(self.sent), returned: count(self.returned), kept: true };
         let letter = DeadLetter {
-            place: original.clone(),
             original,
             redrive: redrives.returned,
             key: self.key,

@@ -5,7 +5,7 @@ use shared::event::Timestamp;
 use uuid::Uuid;
 
 use super::{KeptLetter, OffsetMove, RecordError, Redriven, Redrives, StoreError};
-use crate::letter::Sending;
+use crate::letter::{DeadLetter, Sending};
 
 /// What operators need of it: dead letters and what nobody can read.
 #[async_trait]
@@ -27,11 +27,14 @@ pub trait Mending: Send + Sync + 'static {
     /// What the database remembers of these dead letters, in no particular order, wherever they are kept.
     async fn find_redrives(&self, ids: &[Uuid]) -> Result<Vec<Redrives>, StoreError>;
 
+    /// Keeps a dead letter, unless it is kept already.
+    async fn keep(&self, letter: &DeadLetter) -> Result<(), StoreError>;
+
     /// Remembers what is about to be sent back, so that it is known when it comes back.
     async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError>;
 
-    /// Remembers that a dead letter was sent back.
-    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError>;
+    /// Remembers that dead letters were sent back.
+    async fn mark_redriven(&self, redriven: &[Redriven]) -> Result<(), StoreError>;
 
     /// How many dead letters the database keeps that are not sent back.
     async fn count_dead_letters(&self) -> Result<u64, StoreError>;

@@ -1,6 +1,7 @@
 //! Dead letters: set aside whatever their topic says, listed from wherever they are kept, sent back once.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use management_api::config::Config;
@@ -11,7 +12,8 @@ use shared::kafka::{OutgoingRecord, ProduceFault, RecordProducer};
 use shared::testing::eventually;
 use tempfile::TempDir;
 
-use crate::harness::{Api, Kafka, TOPIC, config, value};
+use crate::harness::{Api, DEAD_LETTERS, Kafka, TOPIC, config, value};
+use crate::memory_store::MemoryStore;
 use crate::raw_batch::{UNKNOWN_CODEC, append, batch};
 
 /// Old enough that any retention would have ended it.
@@ -114,6 +116,40 @@ async fn what_is_still_poison_keeps_its_one_entry_however_often_it_is_sent_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_mended_badly_at_the_first_attempt_is_as_it_was() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let api = Api::start(&kafka, &folder).await.ready().await;
+    kafka.send("as it was").await;
+    kafka.dead_letters(1).await;
+    let operator = Operator::new(&kafka, &folder);
+    let letters = operator.list().await;
+    assert_eq!(letters[0]["kept_in"], "topic");
+    assert_eq!(operator.redrive(one(&letters[0], Some(b"worse".to_vec()))).await.unwrap(), 1);
+    let letters = operator.list_with_kept(1).await;
+    assert_eq!((letters.len(), &letters[0]["value"]), (1, &"as it was".into()), "{letters:?}");
+    let mended = value("ann", "3").into_bytes();
+    assert_eq!(operator.redrive(one(&letters[0], Some(mended))).await.unwrap(), 1);
+    api.user_with("ann", 1).await;
+    assert_eq!(operator.redrive(Selection::All).await.unwrap(), 0);
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_back_before_that_is_written_down() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    kafka.producer.send(DEAD_LETTERS, 0, None, Some(b"poison")).await;
+    let (mut operator, store) = (Operator::new(&kafka, &folder), MemoryStore::new());
+    operator.store = store.clone();
+    store.announces_nothing.store(true, Ordering::Relaxed);
+    let letters = operator.list().await;
+    for selection in [Selection::All, one(&letters[0], None), one(&letters[0], Some(b"mended".to_vec()))] {
+        let sent = operator.redrive(selection).await;
+        assert!(matches!(sent, Err(DeadLetterError::Store(_))), "{sent:?}");
+    }
+    assert!(shared::testing::read_all(&kafka.config, TOPIC).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_only_says_that_it_came_back_hides_nobody() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let api = Api::start(&kafka, &folder).await.ready().await;
@@ -146,9 +182,19 @@ async fn a_record_that_only_says_that_it_came_back_hides_nobody() {
     assert_eq!(operator.redrive(Selection::All).await.unwrap(), 3);
     let left = eventually("all have come back", async || {
         let letters = operator.list().await;
-        letters.iter().all(|letter| letter["state"] == "kept").then_some(letters.len())
+        letters.iter().all(|letter| letter["state"] == "kept").then_some(letters)
     });
-    assert_eq!(left.await, 3);
+    let left = left.await;
+    assert_eq!(left.len(), 3);
+
+    // A purchase without an id is named by its place: whoever claims another's does not take its name away.
+    let purchase = value("eve", "1");
+    kafka.producer.send_record(&OutgoingRecord { value: Some(purchase.as_bytes()), ..forged(b"") }).await;
+    api.user_with("eve", 1).await;
+    let victim = left.iter().find(|letter| letter["value"] == "victim").unwrap();
+    assert_eq!(operator.redrive(one(victim, Some(value("ann", "3").into_bytes()))).await.unwrap(), 1);
+    api.user_with("ann", 1).await;
+    api.user_with("eve", 1).await;
     assert!(api.stop().await);
 }
 

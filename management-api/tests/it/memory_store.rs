@@ -23,6 +23,10 @@ pub struct MemoryStore {
     pub away: AtomicBool,
     /// Batches of this partition take until it is another one; -1 for none.
     pub held: AtomicI32,
+    /// Batches of this partition fail until it is another one; -1 for none.
+    pub failing: AtomicI32,
+    /// Nothing can be announced.
+    pub announces_nothing: AtomicBool,
     /// How many attempts to record have failed.
     pub failed: AtomicUsize,
     /// Rows of this userid are refused.
@@ -53,7 +57,7 @@ impl State {
 
 impl MemoryStore {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { held: AtomicI32::new(-1), ..Self::default() })
+        Arc::new(Self { held: AtomicI32::new(-1), failing: AtomicI32::new(-1), ..Self::default() })
     }
 
     /// Moves an offset as another consumer would.
@@ -83,10 +87,13 @@ impl Recording for MemoryStore {
     }
 
     async fn record(&self, batch: &Batch) -> Result<Recorded, RecordError> {
-        while batch.moves.iter().any(|step| step.partition == self.held.load(Ordering::Relaxed)) {
+        let is_of =
+            |partition: &AtomicI32| batch.moves.iter().any(|step| step.partition == partition.load(Ordering::Relaxed));
+        while is_of(&self.held) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if let Err(error) = self.reach() {
+        let fails = if is_of(&self.failing) { Err(StoreError("a test says so".to_owned())) } else { self.reach() };
+        if let Err(error) = fails {
             self.failed.fetch_add(1, Ordering::Relaxed);
             return Err(error.into());
         }
@@ -199,13 +206,22 @@ impl Mending for MemoryStore {
         Ok(ids.iter().filter_map(|id| Some(state.letters.get(id)?.redrives.clone())).collect())
     }
 
+    async fn keep(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.reach()?;
+        self.state.lock().unwrap().keep(std::slice::from_ref(letter), Timestamp::now());
+        Ok(())
+    }
+
     async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
         self.reach()?;
+        if self.announces_nothing.load(Ordering::Relaxed) {
+            return Err(StoreError("a test says so".to_owned()));
+        }
         self.state.lock().unwrap().announced.extend(sendings);
         Ok(())
     }
 
-    async fn mark_redriven(&self, _: &Redriven) -> Result<(), StoreError> {
+    async fn mark_redriven(&self, _: &[Redriven]) -> Result<(), StoreError> {
         Err(StoreError("not part of these tests".to_owned()))
     }
 

@@ -21,8 +21,8 @@ use crate::store_contract::fixtures::step;
 const LETTERS: usize = 1_500;
 /// Bytes of a dead letter, about.
 const LETTER_BYTES: usize = 80_000;
-/// More than a command may ever hold: what one of the two places does.
-const HELD_BYTES: usize = LETTERS * LETTER_BYTES;
+/// What a command may hold at most, of 240 MB.
+const HELD_BYTES: usize = 100_000_000;
 
 /// A large purchase without a price.
 fn poison(number: usize) -> String {
@@ -92,10 +92,8 @@ impl Desk {
 }
 
 fn letter(number: usize, offset: i64) -> DeadLetter {
-    let place = Original { incarnation: "another".into(), partition: 0, offset, timestamp_ms: Some(1_700) };
     DeadLetter {
-        original: place.clone(),
-        place,
+        original: Original { incarnation: "another".into(), partition: 0, offset, timestamp_ms: Some(1_700) },
         redrive: 0,
         key: None,
         value: Some(poison(number).into_bytes()),
@@ -161,7 +159,7 @@ async fn all_are_sent_back_once_however_many_there_are_and_few_are_held_at_a_tim
         let mut redrive = desk.start(&["dead-letters", "redrive", "--all"]);
         let (status, said) = redrive.end().await;
         assert!(status.success() && said.lines().any(|line| line.starts_with(expected)), "{said}");
-        assert!(redrive.peak_bytes < HELD_BYTES, "{} bytes held", redrive.peak_bytes);
+        assert!((1..HELD_BYTES).contains(&redrive.peak_bytes), "{} bytes held", redrive.peak_bytes);
         let sent = desk.sent_back().await;
         assert_eq!(sent.len(), 2 * LETTERS, "each once");
         let values: BTreeSet<_> = sent.into_iter().filter_map(|record| record.value).collect();
@@ -189,7 +187,7 @@ async fn a_list_waits_for_its_reader_as_long_as_that_takes() {
     }
     let (status, said) = list.end().await;
     assert!(status.success(), "{said}");
-    assert!(list.peak_bytes < HELD_BYTES, "{} bytes held", list.peak_bytes);
+    assert!((1..HELD_BYTES).contains(&list.peak_bytes), "{} bytes held", list.peak_bytes);
     assert_eq!(listed.len(), 2 * LETTERS, "each once");
     let letters = listed.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let values: BTreeSet<_> = letters.map(|letter| letter["value"].as_str().unwrap().to_owned()).collect();

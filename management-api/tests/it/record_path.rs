@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use management_api::app::Service;
+use shared::kafka::{HeaderRef, OutgoingRecord};
 use shared::testing::{committed_offset, eventually};
 
 use crate::harness::{Api, DEAD_LETTERS, Kafka, TOPIC, config, value, value_with_id};
@@ -230,6 +231,45 @@ async fn a_slow_lane_holds_up_its_own_partitions_alone() {
     store.held.store(-1, Ordering::Relaxed);
     api.user_with("slow", 100).await;
     assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_fails_one_lane_the_service_is_not_ready_whatever_the_others_do() {
+    let (kafka, store) = (Kafka::start(), MemoryStore::new());
+    let api = Api::start_on(store.clone(), &kafka, &[("RECORD_LANES", "2")]).await.ready().await;
+    store.failing.store(0, Ordering::Relaxed);
+    kafka.send(&value("slow", "1")).await;
+    eventually("not ready", async || (api.get("/readyz").await.status == 503).then_some(())).await;
+    for count in 1..=5 {
+        // What is asked about is asked of the same database, and answered.
+        kafka.producer.send_record(&forged(&value("quick", "1"))).await;
+        api.user_with("quick", count).await;
+        assert_eq!(api.get("/readyz").await.status, 503, "partition 0 cannot be recorded");
+    }
+    store.failing.store(-1, Ordering::Relaxed);
+    api.user_with("slow", 1).await;
+    assert_eq!(api.ready().await.get("/readyz").await.status, 200);
+}
+
+/// The headers of a dead letter that comes back, as anybody can write them.
+const FORGED: [HeaderRef<'_>; 5] = [
+    (b"original_incarnation", Some(b"another")),
+    (b"original_partition", Some(b"0")),
+    (b"original_offset", Some(b"0")),
+    (b"original_timestamp", Some(b"1")),
+    (b"dead_letter_redrive", Some(b"1")),
+];
+
+/// A record in partition 1 that says that it is a dead letter which comes back.
+fn forged(value: &str) -> OutgoingRecord<'_> {
+    OutgoingRecord {
+        topic: TOPIC,
+        partition: Some(1),
+        key: None,
+        value: Some(value.as_bytes()),
+        headers: &FORGED,
+        timestamp_ms: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,11 @@
 //! Records as no producer of ours would send them: each makes a purchase or a dead letter, and nothing more.
 
+use management_api::letter::{Original, Sending};
+use management_api::store;
 use shared::event::Timestamp;
 use shared::kafka::OutgoingRecord;
 
-use crate::harness::{Api, DEAD_LETTERS, Kafka, TOPIC, value};
+use crate::harness::{Api, DEAD_LETTERS, Kafka, TOPIC, config, value};
 
 fn record(value: &[u8]) -> OutgoingRecord<'_> {
     OutgoingRecord { topic: TOPIC, partition: Some(0), key: None, value: Some(value), headers: &[], timestamp_ms: None }
@@ -54,14 +56,19 @@ async fn a_time_that_no_store_can_hold_counts_as_none() {
 async fn bare_records_in_the_same_place_at_another_time_are_other_purchases() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let api = Api::start(&kafka, &folder).await.ready().await;
+    let store = store::connect(&config(&kafka, &folder, &[]).store);
     // Sent back dead letters say where and when they first stood: two that differ in their time alone are two.
     let good = value("ann", "1");
-    for time in [b"1700000000001".as_slice(), b"1700000000002", b"1700000000002"] {
+    for time in [1_700_000_000_001, 1_700_000_000_002, 1_700_000_000_002] {
+        let place = Original { incarnation: "life".into(), partition: 0, offset: 7, timestamp_ms: Some(time) };
+        store.announce(&[Sending::new(place.id(), None, Some(good.as_bytes()), [])]).await.unwrap();
+        let time = time.to_string();
         let headers = [
             (b"original_incarnation".as_slice(), Some(b"life".as_slice())),
             (b"original_partition", Some(b"0")),
             (b"original_offset", Some(b"7")),
-            (b"original_timestamp", Some(time)),
+            (b"original_timestamp", Some(time.as_bytes())),
+            (b"dead_letter_redrive", Some(b"1")),
         ];
         kafka.producer.send_record(&OutgoingRecord { headers: &headers, ..record(good.as_bytes()) }).await;
     }

@@ -29,14 +29,37 @@ impl Label for Damage {
 }
 
 impl Damage {
-    /// From a client's error; a wrong checksum is told from other bad messages in words alone.
+    /// From an error. The broker has a code for what it finds itself (`InvalidMessage`); of the client's bad messages those with
+    /// a wrong checksum are told from others in words alone.
     pub(super) fn of(code: RDKafkaErrorCode, text: &str) -> Self {
         match code {
             RDKafkaErrorCode::BadCompression
             | RDKafkaErrorCode::NotImplemented
             | RDKafkaErrorCode::UnsupportedCompressionType => Self::Codec,
-            RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage if text.contains("CRC") => Self::Checksum,
+            RDKafkaErrorCode::InvalidMessage => Self::Checksum,
+            RDKafkaErrorCode::BadMessage if text.contains("CRC") => Self::Checksum,
             _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_by_code_and_words() {
+        let table = [
+            (RDKafkaErrorCode::BadCompression, "Fetch: Broker: inflating failed", Damage::Codec),
+            (RDKafkaErrorCode::NotImplemented, "unsupported", Damage::Codec),
+            (RDKafkaErrorCode::UnsupportedCompressionType, "", Damage::Codec),
+            (RDKafkaErrorCode::BadMessage, "MessageSet at offset 4 failed CRC32C check", Damage::Checksum),
+            (RDKafkaErrorCode::InvalidMessage, "Broker: Invalid message", Damage::Checksum),
+            (RDKafkaErrorCode::BadMessage, "Message at offset 4 has an invalid size", Damage::Other),
+            (RDKafkaErrorCode::MessageSizeTooLarge, "", Damage::Other),
+        ];
+        for (code, text, damage) in table {
+            assert_eq!(Damage::of(code, text), damage, "{code}: {text}");
         }
     }
 }

@@ -1,35 +1,35 @@
 //! Dead letters as a broken producer makes them: very many, and all alike.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use futures_util::future::join_all;
-use shared::testing::{RawProducer, peak_rss_bytes};
+use shared::testing::{RawProducer, eventually, peak_rss_bytes};
 use stack::service::Program;
 
-use crate::deployment::Plan;
+use crate::deployment::{Deployment, Plan};
 use crate::infra::infra_alone;
 
-const LETTERS: usize = 50_000;
+const LETTERS: usize = 20_000;
 const LETTER_BYTES: usize = 20_000;
-/// A quarter of what a pod has: its service runs beside.
+/// A quarter of what a pod has, and a sixth of the letters: the pod's service runs beside.
 const HELD_BYTES: usize = 64 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gigabyte_of_dead_letters_that_are_all_alike_is_listed_within_the_memory_of_a_pod() {
+async fn very_many_dead_letters_that_are_all_alike_are_listed_and_sent_back_within_the_memory_of_a_pod() {
     let infra = infra_alone().await;
     let plan = Plan::new("alike").replicas(0, 1);
     let stack = plan.prepare(&infra.kafka, &infra.postgres, infra.folder.path()).await;
     let topic = &stack.kafka.dead_letter_topic;
-    infra.kafka.create_topic(topic, 10).await.expect("made");
+    for topic in [topic, &stack.kafka.topic] {
+        infra.kafka.create_topic(topic, 10).await.expect("made");
+    }
     let (producer, value) = (RawProducer::new(&stack.kafka), vec![b' '; LETTER_BYTES]);
     for _ in 0..LETTERS / 500 {
         let sends = (0..10).cycle().take(500);
         join_all(sends.map(|partition| producer.send(topic, partition, None, Some(&value)))).await;
     }
-    let mut command = Command::new(Program::ManagementApi.executable().expect("it is built"));
-    command.env_clear().envs(&stack.api[0].plan().settings).args(["dead-letters", "list"]);
-    let mut list = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut list = start(&stack, &["dead-letters", "list"]);
     let (mut listed, mut peak_bytes) = (0, 0);
     for line in BufReader::new(list.stdout.take().expect("piped")).split(b'\n') {
         assert!(line.expect("a line").len() > LETTER_BYTES);
@@ -41,4 +41,21 @@ async fn a_gigabyte_of_dead_letters_that_are_all_alike_is_listed_within_the_memo
     assert!(list.wait().expect("it ends").success());
     assert_eq!(listed, LETTERS);
     assert!((1..HELD_BYTES).contains(&peak_bytes), "{peak_bytes} bytes held");
+
+    let (mut redrive, mut peak_bytes) = (start(&stack, &["dead-letters", "redrive", "--all"]), 0);
+    let status = eventually("all are sent back", async || {
+        peak_bytes = peak_rss_bytes(redrive.id()).unwrap_or(0).max(peak_bytes);
+        redrive.try_wait().expect("it is ours")
+    });
+    assert!(status.await.success());
+    let said = std::io::read_to_string(redrive.stderr.take().expect("piped")).expect("text");
+    assert!(said.contains(&format!("{LETTERS} sent back")), "{said}");
+    assert!((1..HELD_BYTES).contains(&peak_bytes), "{peak_bytes} bytes held");
+}
+
+/// Starts a command of the service beside it.
+fn start(stack: &Deployment, arguments: &[&str]) -> Child {
+    let mut command = Command::new(Program::ManagementApi.executable().expect("it is built"));
+    command.env_clear().envs(&stack.api[0].plan().settings).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
 }

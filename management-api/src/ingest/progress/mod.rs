@@ -4,7 +4,7 @@ mod group;
 mod partition;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -32,8 +32,8 @@ pub struct Progress {
 #[derive(Default)]
 struct State {
     waiting_for: Option<&'static str>,
-    /// Whether the last transaction failed; it is being tried again.
-    cannot_write: bool,
+    /// The lanes for which the database did not do what it was asked last; they try again.
+    stuck_lanes: BTreeSet<usize>,
     /// Whether the tables are not known to be up to date.
     no_tables: bool,
     /// Why the last look at the database failed; at first, because there was none yet.
@@ -94,7 +94,7 @@ impl Progress {
         }
         let failing = [
             (state.no_tables, "the database's tables are not ready"),
-            (state.cannot_write, "the database does not take writes"),
+            (!state.stuck_lanes.is_empty(), "the database does not take writes"),
         ];
         failing.into_iter().find(|(fails, _)| *fails).map_or(Ok(()), |(_, reason)| Err(reason.to_owned()))
     }
@@ -114,8 +114,14 @@ impl Progress {
         self.lock().no_tables = false;
     }
 
-    pub(super) fn set_writable(&self, writable: bool) {
-        self.lock().cannot_write = !writable;
+    /// The database fails a lane, or no longer does.
+    pub(super) fn set_stuck(&self, lane: usize, is_stuck: bool) {
+        let lanes = &mut self.lock().stuck_lanes;
+        if is_stuck {
+            lanes.insert(lane)
+        } else {
+            lanes.remove(&lane)
+        };
     }
 
     pub(super) fn set_waiting_for(&self, reason: Option<&'static str>) {
@@ -173,7 +179,7 @@ impl Progress {
             self.release(partition);
         }
         // Whoever records next finds out again.
-        self.set_writable(true);
+        self.lock().stuck_lanes.clear();
         self.set_consumer(None);
         self.beat(Membership::default());
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::ends::Ends;
 use self::handover::Lane;
 use self::trouble::Unreadable;
-use super::lane::{self, Report};
+use super::lane::{Committer, Report};
 use super::loader::{Loaded, Position};
 use super::{Consumer, Ingest};
 use crate::planted::{self, Bug};
@@ -123,7 +123,8 @@ impl Reader {
         let mut tasks = JoinSet::new();
         let lanes = (0..ingest.config.lanes).map(|number| {
             let (lane, batches) = Lane::new();
-            let work = lane::run(number, Arc::clone(ingest), batches, report.clone(), cancel.clone());
+            let committer = Committer { lane: number, ingest: Arc::clone(ingest) };
+            let work = committer.run(batches, report.clone(), cancel.clone());
             tasks.spawn(supervised(ingest.supervisor.clone(), "lane", work));
             lane
         });

@@ -9,39 +9,55 @@ use sqlx::{FromRow, Postgres, Row as _};
 use uuid::Uuid;
 
 use super::{PostgresStore, answer, record, session};
-use crate::letter::{DeadLetter, Sending};
+use crate::letter::{DeadLetter, Original, Sending};
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
 };
 use crate::store::{Mending, OffsetMove, RecordError, Skipped, StoreError};
 
-/// Records a batch and keeps its dead letters, in one statement as ever. What is kept is never overwritten.
-pub(super) const RECORD_AND_KEEP: &str = "
-    WITH recorded AS (
-        SELECT record_purchases_v3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS recording_time
-    ), kept AS (
-        INSERT INTO dead_letters AS letter (
-            letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
-            record_key, record_value, record_headers, reason, error, redrives_returned
+/// Keeps dead letters in the statement that does something else, and gives that one's time. What is kept is never
+/// overwritten.
+macro_rules! keep_after {
+    ($recording:literal) => {
+        concat!(
+            "WITH recorded AS (SELECT ",
+            $recording,
+            " AS recording_time), kept AS (
+                INSERT INTO dead_letters AS letter (
+                    letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
+                    record_key, record_value, record_headers, reason, error, redrives_returned
+                )
+                SELECT given.id, given.incarnation, given.partition, given.position, given.time, recording_time,
+                    given.key, given.value, given.headers, given.reason, given.error,
+                    -- A record can claim any number; one more than is known may be true, for the sending is written down
+                    -- afterwards.
+                    least(given.redrive, greatest(known.redrives_sent, known.redrives_returned, 0) + 1)
+                FROM recorded, unnest(
+                    $1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[],
+                    $8::bytea[], $9::text[], $10::text[], $11::integer[]
+                ) AS given (id, incarnation, partition, position, time, key, value, headers, reason, error, redrive)
+                LEFT JOIN dead_letters AS known ON known.letter_id = given.id
+                ON CONFLICT (letter_id) DO UPDATE SET
+                    kept_at = coalesce(letter.kept_at, excluded.kept_at),
+                    record_key = CASE WHEN letter.kept_at IS NULL THEN excluded.record_key ELSE letter.record_key END,
+                    record_value =
+                        CASE WHEN letter.kept_at IS NULL THEN excluded.record_value ELSE letter.record_value END,
+                    record_headers =
+                        CASE WHEN letter.kept_at IS NULL THEN excluded.record_headers ELSE letter.record_headers END,
+                    reason = excluded.reason,
+                    error = excluded.error,
+                    redrives_returned = greatest(letter.redrives_returned, excluded.redrives_returned)
+            )
+            SELECT recording_time FROM recorded"
         )
-        SELECT given.id, given.incarnation, given.partition, given.position, given.time, recording_time,
-            given.key, given.value, given.headers, given.reason, given.error, given.redrive
-        FROM recorded, unnest(
-            $12::uuid[], $13::text[], $14::integer[], $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[],
-            $19::bytea[], $20::text[], $21::text[], $22::integer[]
-        ) AS given (id, incarnation, partition, position, time, key, value, headers, reason, error, redrive)
-        ON CONFLICT (letter_id) DO UPDATE SET
-            kept_at = coalesce(letter.kept_at, excluded.kept_at),
-            record_key = CASE WHEN letter.kept_at IS NULL THEN excluded.record_key ELSE letter.record_key END,
-            record_value = CASE WHEN letter.kept_at IS NULL THEN excluded.record_value ELSE letter.record_value END,
-            record_headers = CASE WHEN letter.kept_at IS NULL THEN excluded.record_headers ELSE letter.record_headers END,
-            reason = excluded.reason,
-            error = excluded.error,
-            -- A record can claim any number; one more than was sent may be true, for the sending is written down afterwards.
-            redrives_returned =
-                greatest(letter.redrives_returned, least(excluded.redrives_returned, letter.redrives_sent + 1))
-    )
-    SELECT recording_time FROM recorded";
+    };
+}
+
+/// Records a batch and keeps its dead letters.
+pub(super) const RECORD_AND_KEEP: &str =
+    keep_after!("record_purchases_v3($12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)");
+
+const KEEP: &str = keep_after!("date_trunc('milliseconds', clock_timestamp())");
 
 /// Sizes are known without a look at the bytes.
 const LIST: &str = "
@@ -72,7 +88,11 @@ const MARK_REDRIVEN: &str = "
     INSERT INTO dead_letters AS letter (
         letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms,
         redrives_sent, redriven_at
-    ) VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+    )
+    SELECT DISTINCT ON (id) id, incarnation, partition, position, time, number, clock_timestamp()
+    FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::integer[])
+        AS given (id, incarnation, partition, position, time, number)
+    ORDER BY id, number DESC
     ON CONFLICT (letter_id) DO UPDATE SET
         redrives_sent = greatest(letter.redrives_sent, excluded.redrives_sent),
         redriven_at = excluded.redriven_at";
@@ -106,6 +126,14 @@ impl Mending for PostgresStore {
         Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
+    async fn keep(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let query = bind_to(sqlx::query_as(KEEP), std::slice::from_ref(letter));
+        let mut session = session::acquire(&self.recording).await?;
+        let kept = answer(query.fetch_one(&mut *session)).await;
+        let _: (DateTime<Utc>,) = session.judge(kept)?;
+        Ok(())
+    }
+
     async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
         let (ids, digests) = columns(sendings);
         let mut session = session::acquire(&self.recording).await?;
@@ -114,15 +142,16 @@ impl Mending for PostgresStore {
         Ok(())
     }
 
-    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
-        let Redriven { original, number } = redriven;
+    async fn mark_redriven(&self, redriven: &[Redriven]) -> Result<(), StoreError> {
+        let originals = || redriven.iter().map(|redriven| &redriven.original);
+        let numbers = redriven.iter().map(|redriven| i32::try_from(redriven.number).unwrap_or(i32::MAX));
         let query = sqlx::query(MARK_REDRIVEN)
-            .bind(original.id())
-            .bind(storable(&original.incarnation))
-            .bind(original.partition)
-            .bind(original.offset)
-            .bind(original.timestamp_ms)
-            .bind(i32::try_from(*number).unwrap_or(i32::MAX));
+            .bind(originals().map(Original::id).collect::<Vec<_>>())
+            .bind(originals().map(|original| storable(&original.incarnation)).collect::<Vec<_>>())
+            .bind(originals().map(|original| original.partition).collect::<Vec<_>>())
+            .bind(originals().map(|original| original.offset).collect::<Vec<_>>())
+            .bind(originals().map(|original| original.timestamp_ms).collect::<Vec<_>>())
+            .bind(numbers.collect::<Vec<_>>());
         let mut session = session::acquire(&self.recording).await?;
         let marked = answer(query.execute(&mut *session)).await;
         session.judge(marked)?;

@@ -157,14 +157,15 @@ enum Refusal {
 async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Timestamp, Refusal> {
     let columns = Columns::new(rows);
     let text = if batch.dead_letters.is_empty() { RECORD } else { dead_letters::RECORD_AND_KEEP };
+    let query = sqlx::query_as(text);
+    let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
     let query = Steps::new(&batch.moves)
-        .bind_to(sqlx::query_as(text).bind(&*batch.incarnation))
+        .bind_to(query.bind(&*batch.incarnation))
         .bind(columns.ids)
         .bind(columns.userids)
         .bind(columns.usernames)
         .bind(columns.prices)
         .bind(columns.times);
-    let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
     let mut session = session::acquire(pool).await.map_err(refusal)?;
     let recorded = answer(query.fetch_one(&mut *session)).await;
     let (recording_time,): (DateTime<Utc>,) = session.judge(recorded).map_err(refusal)?;

@@ -20,7 +20,10 @@ const KEEP: &str = "
     INSERT INTO dead_letters AS letter (
         letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
         record_key, record_value, record_headers, reason, error, redrives_returned
-    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, min(?12, 1 + coalesce((
+        -- A record can claim any number; one more than is known may be true, for the sending is written down afterwards.
+        SELECT max(redrives_sent, redrives_returned) FROM dead_letters WHERE letter_id = ?1
+    ), 0)))
     ON CONFLICT (letter_id) DO UPDATE SET
         kept_at = coalesce(letter.kept_at, excluded.kept_at),
         record_key = iif(letter.kept_at IS NULL, excluded.record_key, letter.record_key),
@@ -28,8 +31,7 @@ const KEEP: &str = "
         record_headers = iif(letter.kept_at IS NULL, excluded.record_headers, letter.record_headers),
         reason = excluded.reason,
         error = excluded.error,
-        redrives_returned =
-            max(letter.redrives_returned, min(excluded.redrives_returned, letter.redrives_sent + 1))";
+        redrives_returned = max(letter.redrives_returned, excluded.redrives_returned)";
 
 const LIST: &str = "
     SELECT number, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, record_key, record_value,
@@ -88,6 +90,11 @@ impl Mending for SqliteStore {
         Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
+    async fn keep(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let mut connection = self.writing.acquire().await?;
+        Ok(keep(&mut connection, std::slice::from_ref(letter), Timestamp::now()).await?)
+    }
+
     async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {
         let mut transaction = self.writing.begin_with(BEGIN_WRITING).await?;
         for sending in sendings {
@@ -97,18 +104,21 @@ impl Mending for SqliteStore {
         Ok(transaction.commit().await?)
     }
 
-    async fn mark_redriven(&self, redriven: &Redriven) -> Result<(), StoreError> {
-        let Redriven { original, number } = redriven;
-        let query = sqlx::query(MARK_REDRIVEN)
-            .bind(original.id().to_string())
-            .bind(storable(&original.incarnation))
-            .bind(original.partition)
-            .bind(original.offset)
-            .bind(original.timestamp_ms)
-            .bind(number)
-            .bind(Timestamp::now().to_string());
-        query.execute(&self.writing).await?;
-        Ok(())
+    async fn mark_redriven(&self, redriven: &[Redriven]) -> Result<(), StoreError> {
+        let now = Timestamp::now().to_string();
+        let mut transaction = self.writing.begin_with(BEGIN_WRITING).await?;
+        for Redriven { original, number } in redriven {
+            let query = sqlx::query(MARK_REDRIVEN)
+                .bind(original.id().to_string())
+                .bind(storable(&original.incarnation))
+                .bind(original.partition)
+                .bind(original.offset)
+                .bind(original.timestamp_ms)
+                .bind(number)
+                .bind(&now);
+            query.execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     async fn count_dead_letters(&self) -> Result<u64, StoreError> {

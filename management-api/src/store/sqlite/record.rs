@@ -96,7 +96,7 @@ impl Recording for SqliteStore {
     }
 
     async fn find_announced(&self, sendings: &[Sending]) -> Result<Vec<Sending>, StoreError> {
-        dead_letters::find_announced(&self.reading, sendings).await
+        dead_letters::find_announced(&self.writing, sendings).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Dead letters that the database keeps: with their offset's move, once, untouched.
 
-use management_api::letter::{DeadLetter, Original};
+use management_api::letter::{DeadLetter, Original, Sending, borrowed};
 use management_api::store::{Batch, RecordError, Redriven, Store};
 use shared::event::PoisonReason;
 
@@ -8,10 +8,8 @@ use super::databases::on_each_database;
 use super::fixtures::{INCARNATION, next_offset, step};
 
 fn letter(offset: i64, value: &[u8]) -> DeadLetter {
-    let place = Original { incarnation: INCARNATION.into(), partition: 0, offset, timestamp_ms: Some(1_700) };
     DeadLetter {
-        original: place.clone(),
-        place,
+        original: Original { incarnation: INCARNATION.into(), partition: 0, offset, timestamp_ms: Some(1_700) },
         redrive: 0,
         key: Some(b"k\0\xff".to_vec()),
         value: Some(value.to_vec()),
@@ -68,8 +66,7 @@ async fn however_often_a_dead_letter_is_kept_it_is_one_and_the_first_value_stays
         assert_eq!((kept[0].value.as_deref(), kept[0].error.as_str()), (Some(b"first".as_slice()), "still"));
         // Another record at the same offset, after the log was cut, is another dead letter.
         let mut other = letter(0, b"other");
-        other.place.timestamp_ms = None;
-        other.disown();
+        other.original.timestamp_ms = None;
         store.record(&batch(2, &[other])).await.unwrap();
         assert_eq!(all(&*store).await.len(), 2);
     })
@@ -86,9 +83,9 @@ async fn a_dead_letter_is_out_from_being_sent_back_until_it_returns_in_whatever_
             let returned = batch(offset, &[DeadLetter { redrive: 1, ..letter(offset, b"poison") }]);
             if returns_first {
                 store.record(&returned).await.unwrap();
-                store.mark_redriven(&redriven).await.unwrap();
+                store.mark_redriven(std::slice::from_ref(&redriven)).await.unwrap();
             } else {
-                store.mark_redriven(&redriven).await.unwrap();
+                store.mark_redriven(std::slice::from_ref(&redriven)).await.unwrap();
                 assert!(store.find_redrives(&[original.id()]).await.unwrap()[0].is_redriven());
                 assert_eq!(store.count_dead_letters().await.unwrap(), 0);
                 assert_eq!(all(&*store).await.len(), 0, "the topic keeps it");
@@ -98,7 +95,7 @@ async fn a_dead_letter_is_out_from_being_sent_back_until_it_returns_in_whatever_
             assert_eq!((found[0].sent, found[0].returned, found[0].is_redriven()), (1, 1, false));
             let kept = store.list_dead_letters(0).await.unwrap().pop().unwrap();
             assert_eq!((found[0].kept, kept.letter.value.as_deref()), (true, Some(b"poison".as_slice())));
-            store.mark_redriven(&Redriven { number: 2, ..redriven }).await.unwrap();
+            store.mark_redriven(&[Redriven { number: 2, ..redriven }]).await.unwrap();
             assert!(store.find_redrives(&[original.id()]).await.unwrap()[0].is_redriven());
         }
         assert_eq!(store.count_dead_letters().await.unwrap(), 0);
@@ -111,20 +108,63 @@ async fn what_was_announced_is_known_by_its_content_and_of_several_returns_the_n
     on_each_database(|database| async move {
         let store = database.migrated().await;
         let returned = |redrive: u32, value: &[u8]| DeadLetter { redrive, ..letter(0, value) };
-        let sendings = [returned(1, b"a"), returned(1, b"b")].map(|letter| letter.sending().unwrap());
+        let sending = |letter: &DeadLetter| {
+            let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
+            Sending::new(letter.original.id(), key, value, borrowed(&letter.headers))
+        };
+        let sendings = [sending(&letter(0, b"a")), sending(&letter(0, b"b"))];
         store.announce(&[sendings[0], sendings[0]]).await.unwrap();
         store.announce(&sendings[..1]).await.unwrap();
         assert_eq!(store.find_announced(&sendings).await.unwrap(), sendings[..1]);
-        let other = DeadLetter { redrive: 1, ..letter(1, b"a") };
-        assert_eq!(store.find_announced(&[other.sending().unwrap()]).await.unwrap(), []);
+        assert_eq!(store.find_announced(&[sending(&letter(1, b"a"))]).await.unwrap(), []);
         store.announce(&[]).await.unwrap();
 
         let original = letter(0, b"").original;
-        store.mark_redriven(&Redriven { original: original.clone(), number: 2 }).await.unwrap();
+        store.mark_redriven(&[Redriven { original: original.clone(), number: 2 }]).await.unwrap();
         store.record(&batch(0, &[returned(2, b"b"), returned(1, b"a")])).await.unwrap();
         let found = store.find_redrives(&[original.id()]).await.unwrap();
         assert_eq!((found[0].sent, found[0].returned), (2, 2));
         assert_eq!(all(&*store).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_sending_is_numbered_behind_all_that_is_known_and_no_return_claims_more() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let original = letter(0, b"").original;
+        let known = async || store.find_redrives(&[original.id()]).await.unwrap().remove(0);
+        // It was sent, and nobody lived to write that down.
+        store.record(&batch(0, &[DeadLetter { redrive: 1_000, ..letter(0, b"poison") }])).await.unwrap();
+        assert_eq!((known().await.sent, known().await.returned, known().await.next()), (0, 1, 2));
+        assert!(!known().await.is_redriven());
+        // Sent again it is out, and back, whichever is written first.
+        store.record(&batch(1, &[DeadLetter { redrive: 2, ..letter(0, b"poison") }])).await.unwrap();
+        store.mark_redriven(&[Redriven { original: original.clone(), number: 2 }]).await.unwrap();
+        assert_eq!((known().await.sent, known().await.returned), (2, 2));
+        store.mark_redriven(&[Redriven { original: original.clone(), number: 3 }]).await.unwrap();
+        assert!(known().await.is_redriven());
+        store.record(&batch(2, &[DeadLetter { redrive: 3, ..letter(0, b"poison") }])).await.unwrap();
+        store.record(&batch(3, &[DeadLetter { redrive: 2, ..letter(0, b"poison") }])).await.unwrap();
+        assert_eq!((known().await.sent, known().await.returned, known().await.next()), (3, 3, 4));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_before_it_is_sent_back_stays_as_it_was() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let original = letter(0, b"").original;
+        for value in [b"first".as_slice(), b"second"] {
+            store.keep(&letter(0, value)).await.unwrap();
+        }
+        assert_eq!(store.count_dead_letters().await.unwrap(), 1);
+        store.mark_redriven(&[Redriven { original, number: 1 }]).await.unwrap();
+        store.record(&batch(0, &[DeadLetter { redrive: 1, ..letter(0, b"worse") }])).await.unwrap();
+        let kept = all(&*store).await;
+        assert_eq!((kept.len(), kept[0].value.as_deref()), (1, Some(b"first".as_slice())));
     })
     .await;
 }

@@ -29,7 +29,6 @@ use self::trouble::{Backoff, Trouble};
 use super::{ClientMetrics, KafkaError};
 use crate::config::KafkaConfig;
 use crate::metrics::Counter;
-use crate::shutdown::Shutdown;
 use crate::supervise::Supervisor;
 
 /// The name of the thread that hears the answers.
@@ -56,7 +55,7 @@ struct Core {
     current: ArcSwap<Instance>,
     trouble: Arc<Trouble>,
     restarts: Counter,
-    shutdown: Shutdown,
+    supervisor: Supervisor,
     ended: AtomicBool,
 }
 
@@ -86,7 +85,7 @@ impl RecordProducer {
             current: ArcSwap::from_pointee(instance),
             trouble,
             restarts,
-            shutdown: supervisor.shutdown().clone(),
+            supervisor: supervisor.clone(),
             ended: AtomicBool::new(false),
         });
         let (listening, sending, mut backoff) = (Arc::clone(&core), Arc::clone(&core), Backoff::default());
@@ -141,7 +140,7 @@ impl Core {
     fn send(&self) {
         let mut records = Vec::new();
         while !self.ended.load(Ordering::Relaxed) {
-            self.shutdown.faults().check(SENDER);
+            self.supervisor.shutdown().faults().check(SENDER);
             if self.outbox.wait(POLL) {
                 thread::sleep(self.options.linger);
                 self.hand_over(&mut records).wait_for_answers();
@@ -161,7 +160,7 @@ impl Core {
     /// Polls until the producer is dropped, and replaces the client that has died.
     fn listen(&self, backoff: &mut Backoff) {
         while !self.ended.load(Ordering::Relaxed) {
-            self.shutdown.faults().check(LISTENER);
+            self.supervisor.shutdown().faults().check(LISTENER);
             let instance = self.current.load_full();
             instance.poll(POLL);
             if instance.is_dead() && backoff.is_due(instance.was_well()) {
@@ -177,18 +176,23 @@ impl Core {
                 self.restarts.increment(1);
                 tracing::warn!("kafka producer built anew after a fatal error");
                 // Its last reports may take a while, which must not keep the next one from being polled.
-                thread::spawn(move || {
-                    let left = dead.flush(LAST_REPORTS);
-                    if left > 0 {
-                        tracing::error!(left, "records of a dead kafka producer have no report");
-                    }
-                    // The last to let go of a client waits for its threads; the one that sends must not.
-                    while Arc::strong_count(&dead) > 1 {
-                        thread::sleep(POLL);
-                    }
-                });
+                if let Err(error) = self.supervisor.thread(LISTENER, move || bury(&dead)) {
+                    tracing::error!(%error, "no thread for the end of a kafka producer");
+                }
             }
             Err(error) => tracing::error!(%error, "kafka producer cannot be built anew"),
         }
+    }
+}
+
+/// Waits until a dead client has told what became of its records, and nobody else holds it.
+fn bury(dead: &Arc<Instance>) {
+    let left = dead.flush(LAST_REPORTS);
+    if left > 0 {
+        tracing::error!(left, "records of a dead kafka producer have no report");
+    }
+    // The last to let go of a client waits for its threads; the one that sends must not.
+    while Arc::strong_count(dead) > 1 {
+        thread::sleep(POLL);
     }
 }

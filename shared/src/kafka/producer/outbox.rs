@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+/// Room for so many records is kept; what a burst took beyond it is given back.
+const ROOM_KEPT: usize = 1024;
+
 /// Gathers records until the one who sends them is free.
 pub(super) struct Outbox<R> {
     gathered: Mutex<Vec<R>>,
@@ -41,6 +44,7 @@ impl<R> Outbox<R> {
 
     /// Gives all that has gathered into `records`, which is empty; the next ones gather in its room.
     pub fn take(&self, records: &mut Vec<R>) {
+        records.shrink_to(ROOM_KEPT);
         mem::swap(&mut *self.gathered.lock(), records);
     }
 }
@@ -65,6 +69,19 @@ mod tests {
         assert_eq!(taken(&outbox), [1, 2]);
         assert!(taken(&outbox).is_empty());
         assert_eq!(outbox.add(4), Ok(()));
+    }
+
+    #[test]
+    fn the_room_of_a_burst_is_given_back() {
+        let outbox = Outbox::new(10 * ROOM_KEPT);
+        let mut records = Vec::new();
+        for _ in 0..2 {
+            while outbox.add(1).is_ok() {}
+            outbox.take(&mut records);
+            records.clear();
+        }
+        outbox.take(&mut records);
+        assert!(outbox.gathered.lock().capacity() <= ROOM_KEPT && !outbox.wait(Duration::ZERO));
     }
 
     #[test]
