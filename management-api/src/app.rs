@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
 use crate::metrics::{IngestMetrics, TASKS};
-use crate::routes::{self, ROUTES};
+use crate::routes;
 use crate::state::App;
 use crate::store::{self, Store};
 use crate::waiters::Waiters;
@@ -66,7 +66,8 @@ impl Service {
     pub fn build_on(store: Arc<dyn Store>, config: Config, shutdown: &Shutdown) -> Result<Self, BuildError> {
         let registry = registry(&config.http.metrics_prefix);
         let supervisor = Supervisor::new(&registry, &TASKS, shutdown);
-        let http_metrics = Arc::new(HttpMetrics::register(&registry, &config.http.metrics_prefix, ROUTES));
+        let prefix = &config.http.metrics_prefix;
+        let http_metrics = Arc::new(HttpMetrics::register(&registry, prefix, &routes::successes()));
         // The only reason for which this service refuses; web-server has more.
         let refusals = registry.counter("http_requests_refused_total", "Requests refused.", &[("reason", "memory")]);
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes));

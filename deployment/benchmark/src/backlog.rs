@@ -6,7 +6,8 @@ use shared::{
     config::{KafkaConfig, PartitionBy, Settings},
     event::{Purchase, Timestamp, encode_record, new_purchase_id, record_headers},
     kafka::{
-        Codec, Delivery, KafkaError, OutgoingRecord, ProducerOptions, RecordProducer, Report, TopicAdmin, text_headers,
+        Codec, Delivery, HeaderRef, KafkaError, OutgoingRecord, ProducerOptions, RecordProducer, Report, TopicAdmin,
+        text_headers,
     },
     price::Price,
     supervise::Supervisor,
@@ -78,13 +79,18 @@ pub async fn produce(world: &World, topic: &str, numbers: std::ops::Range<u64>, 
     confirm(&mut backlog.reports, usize::MAX).await
 }
 
-/// The same with one value, `count` times, whatever it is.
-pub async fn produce_values(world: &World, topic: &str, count: u64, value: &[u8]) -> Result<()> {
+/// The same with one value and headers, `count` times, whatever they are.
+pub async fn produce_alike(
+    world: &World,
+    topic: &str,
+    count: u64,
+    value: &[u8],
+    headers: &[HeaderRef<'_>],
+) -> Result<()> {
     let mut backlog = Backlog::begin(world, topic).await?;
     for number in 0..count {
         let partition = Some(partition_of(number));
-        let record =
-            OutgoingRecord { topic, partition, key: None, value: Some(value), headers: &[], timestamp_ms: None };
+        let record = OutgoingRecord { topic, partition, key: None, value: Some(value), headers, timestamp_ms: None };
         backlog.publish(&record).await?;
     }
     confirm(&mut backlog.reports, usize::MAX).await

@@ -13,6 +13,7 @@ mod embedded;
 mod faults;
 mod machine;
 mod memory;
+mod poison;
 mod reads;
 mod record;
 mod report;
@@ -64,6 +65,8 @@ pub enum Section {
     Memory,
     /// a backlog into PostgreSQL, beside a bare client
     Record,
+    /// backlogs of strange records, beside good ones
+    Poison,
     /// from accepted to recorded
     Delay,
     /// first page and totals of small and large users
@@ -154,6 +157,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Distance => distance::measure(world).await,
         Section::Memory => memory::measure(world).await,
         Section::Record => record::measure(world).await,
+        Section::Poison => poison::measure(world).await,
         Section::Delay => delay::measure(world).await,
         Section::Reads => reads::measure(world).await,
         Section::Startup => startup::measure(world).await,

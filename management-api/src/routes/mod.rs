@@ -7,37 +7,33 @@ mod wait;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
-use shared::http::{Observer, Problem, method_not_allowed, not_found, observe};
+use shared::http::{Observer, Operations, Problem, Routes, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
 
 use crate::state::App;
 use crate::store::StoreError;
 
-/// Every route with the status of its success, for metrics that are there from the start.
-pub const ROUTES: &[RouteSeries] = &[
-    ("GET", "/users/{userid}/purchases", 200),
-    ("GET", "/purchases", 200),
-    ("GET", "/purchases/{purchase_id}", 200),
-    ("POST", "/internal/purchases/wait", 200),
-    ("GET", "/openapi.json", 200),
-    ("GET", "/livez", 200),
-    ("GET", "/readyz", 200),
-    ("GET", "/health", 200),
-    ("GET", "/metrics", 200),
-];
+fn routes() -> Routes<App> {
+    Routes::default()
+        .get("/users/{userid}/purchases", 200, purchases::list_user_purchases)
+        .get("/purchases", 200, purchases::list_purchases)
+        .get("/purchases/{purchase_id}", 200, purchases::find_purchase)
+        .post("/internal/purchases/wait", 200, wait::wait_for_purchases)
+        .get("/openapi.json", 200, openapi::document)
+}
 
-/// The whole HTTP interface.
+/// Each route's method, path and success status, for metrics that are there from the start.
+#[must_use]
+pub fn successes() -> Vec<RouteSeries> {
+    routes().series().chain(Operations::SERIES).collect()
+}
+
+/// The whole HTTP interface. Who asks for anything but health and metrics must have the token.
 pub fn router(app: App) -> Router {
-    let guarded = Router::new()
-        .route("/users/{userid}/purchases", get(purchases::list_user_purchases))
-        .route("/purchases", get(purchases::list_purchases))
-        .route("/purchases/{purchase_id}", get(purchases::find_purchase))
-        .route("/internal/purchases/wait", post(wait::wait_for_purchases))
-        .route("/openapi.json", get(openapi::document))
-        .route_layer(from_fn_with_state(app.clone(), token::require));
     let observer = Observer { metrics: app.operations.metrics.clone(), budget: app.budget.clone() };
-    guarded
+    routes()
+        .into_router()
+        .route_layer(from_fn_with_state(app.clone(), token::require))
         .merge(app.operations.paths())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Method;
 use management_api::app::Service;
-use management_api::routes::{ROUTES, openapi::ApiDoc};
+use management_api::routes::{self, openapi::ApiDoc};
 use serde_json::json;
 use shared::testing::{assert_series, eventually};
 use utoipa::OpenApi;
@@ -30,7 +30,8 @@ fn every_route_is_described_and_every_description_is_a_route() {
                 .map(move |(method, _)| (method, path.clone()))
         })
         .collect();
-    let mut routes: Vec<_> = ROUTES.iter().map(|(method, path, _)| (*method, (*path).to_owned())).collect();
+    let mut routes: Vec<_> =
+        routes::successes().into_iter().map(|(method, path, _)| (method, path.to_owned())).collect();
     described.sort();
     routes.sort();
     assert_eq!(described, routes);

@@ -12,6 +12,7 @@ mod prefer;
 mod problem;
 mod query;
 mod request_context;
+mod routes;
 mod server;
 
 pub use self::answers::{AnswerRoom, Counted};
@@ -25,5 +26,6 @@ pub use self::parameters::{Cursor, Name, PreferWait};
 pub use self::prefer::{WAIT_MAX, WAITING_BUYERS, WAITING_READERS, parse_wait};
 pub use self::problem::{Kind, Problem, ProblemBody, kinds, method_not_allowed, not_found};
 pub use self::query::Query;
-pub use self::request_context::{RequestContext, Traceparent};
+pub use self::request_context::{Caller, RequestContext, Traceparent};
+pub use self::routes::Routes;
 pub use self::server::{Server, ServerLimits};

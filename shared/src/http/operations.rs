@@ -15,14 +15,12 @@ use tokio::net::TcpListener;
 
 use super::{ByteBudget, Observer, Server, ServerLimits, method_not_allowed, not_found, observe};
 use crate::health::{HealthReport, Readiness};
-use crate::metrics::{Gauge, HttpMetrics, Registry};
+use crate::metrics::{Gauge, HttpMetrics, Registry, RouteSeries};
 use crate::shutdown::Shutdown;
 use crate::supervise::Supervisor;
 
-/// Every path.
-const PATHS: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// Limits of the listener for operations. A monitor asks briefly and reads at once.
-const LIMITS: ServerLimits = ServerLimits {
+pub(super) const LIMITS: ServerLimits = ServerLimits {
     connections: 256,
     header_timeout: Duration::from_secs(5),
     keep_alive_timeout: Duration::from_secs(90),
@@ -51,6 +49,10 @@ pub struct Operations {
 pub struct OperationsListener(Shutdown);
 
 impl Operations {
+    /// Every path, with its method and the status of its success.
+    pub const SERIES: [RouteSeries; 4] =
+        [("GET", "/livez", 200), ("GET", "/readyz", 200), ("GET", "/health", 200), ("GET", "/metrics", 200)];
+
     /// The paths for the router on the service's own port.
     pub fn paths<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let health = Router::new()
@@ -97,7 +99,7 @@ impl Drop for OperationsListener {
 
 /// Whether a path is one of these.
 pub(super) fn is_operations(path: &str) -> bool {
-    PATHS.contains(&path)
+    Operations::SERIES.iter().any(|(_, known, _)| *known == path)
 }
 
 /// Whether the process answers. It has no state, so that it can look at nothing else.

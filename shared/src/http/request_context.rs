@@ -1,16 +1,33 @@
-//! What names a request in answers, logs and records: its request id and its W3C trace context.
+//! Who asks, and what names the request in answers, logs and records: its request id and its W3C trace context.
 
 use std::fmt;
+use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderValue};
 use rand::RngExt;
 
 /// The longest request id taken from a caller.
 const REQUEST_ID_LENGTH_MAX: usize = 64;
 
-/// The names of one request.
+/// Who asks, as its connection tells before anything is read of what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The other end of the connection: a proxy, where one stands between. Nothing for a request that came over none.
+    pub address: Option<SocketAddr>,
+}
+
+impl Caller {
+    /// Its address, for logs.
+    pub(super) fn text(self) -> Option<String> {
+        self.address.map(|address| address.to_string())
+    }
+}
+
+/// The origin and the names of one request.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
+    /// Who asks.
+    pub caller: Caller,
     /// The caller's `X-Request-Id` if it is well formed, else a new one.
     pub request_id: HeaderValue,
     /// The trace that the request belongs to.
@@ -18,17 +35,18 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Reads the names that a caller gave and makes up the others.
+    /// Takes the caller that the connection has told, reads the names that it gave and makes up the others.
     #[must_use]
-    pub fn from_headers(headers: &HeaderMap) -> Self {
-        let caller = headers.get("traceparent").and_then(|value| Traceparent::parse(value.to_str().ok()?));
-        let trace = caller.map_or_else(Traceparent::random, Traceparent::child);
+    pub fn new(extensions: &Extensions, headers: &HeaderMap) -> Self {
+        let caller = extensions.get().copied().unwrap_or_default();
+        let parent = headers.get("traceparent").and_then(|value| Traceparent::parse(value.to_str().ok()?));
+        let trace = parent.map_or_else(Traceparent::random, Traceparent::child);
         let given = headers.get("x-request-id").filter(|value| is_request_id(value.as_bytes()));
         let request_id = given.cloned().unwrap_or_else(|| {
             // A caller's trace has many requests; one that began here has this request only, and may lend it its name.
-            caller.map_or(trace, |_| Traceparent::random()).trace_id_header()
+            parent.map_or(trace, |_| Traceparent::random()).trace_id_header()
         });
-        Self { request_id, trace }
+        Self { caller, request_id, trace }
     }
 
     /// The request id as text.
@@ -136,7 +154,7 @@ mod tests {
         let context = |id: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
-            RequestContext::from_headers(&headers).request_id().to_owned()
+            RequestContext::new(&Extensions::new(), &headers).request_id().to_owned()
         };
         assert_eq!(context("Order-1_a.b"), "Order-1_a.b");
         for bad in ["", "a b", "<script>", &"x".repeat(65)] {

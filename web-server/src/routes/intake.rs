@@ -59,7 +59,7 @@ impl<'a> Intake<'a> {
         Self {
             app,
             started: Instant::now(),
-            context: context.unwrap_or_else(|| RequestContext::from_headers(&parts.headers)),
+            context: context.unwrap_or_else(|| RequestContext::new(&parts.extensions, &parts.headers)),
             key: idempotency_key(&parts.headers, errors),
             wait: app.recording_wait(wait),
         }

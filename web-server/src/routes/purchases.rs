@@ -126,7 +126,7 @@ fn escape(text: &str) -> impl std::fmt::Display + '_ {
 
 fn context(request: &Request) -> RequestContext {
     let context = request.extensions().get::<RequestContext>().cloned();
-    context.unwrap_or_else(|| RequestContext::from_headers(request.headers()))
+    context.unwrap_or_else(|| RequestContext::new(request.extensions(), request.headers()))
 }
 
 /// management-api's JSON, whose bytes were counted as they came from there.

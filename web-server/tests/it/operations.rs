@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::testing::assert_series;
 use tokio::net::TcpStream;
-use web_server::routes::{ROUTES, WATCHED_FAILURES};
+use web_server::routes;
 
 use crate::harness::{Server, eventually};
 
@@ -52,7 +52,7 @@ async fn every_metric_is_there_at_zero_from_the_start() {
     for name in ["kafka_producer_queue_records", "kafka_producer_queue_bytes", "kafka_broker_connected"] {
         expected.push(format!("{name} "));
     }
-    for (method, path, status) in ROUTES.into_iter().chain(WATCHED_FAILURES) {
+    for (method, path, status) in routes::series() {
         let labels = format!(r#"{{method="{method}",path="{path}",status="{status}"}}"#);
         expected.push(format!("http_request_total{labels} 0"));
         expected.push(format!("http_request_duration_seconds_count{labels} 0"));

@@ -15,8 +15,8 @@ fn after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
 }
 
 fn is_path(path: &str) -> bool {
-    let (web, management) = (web_server::routes::ROUTES, management_api::routes::ROUTES);
-    web.iter().chain(management).any(|(_, route, _)| *route == path)
+    let (web, management) = (web_server::routes::successes(), management_api::routes::successes());
+    web.into_iter().chain(management).any(|(_, route, _)| route == path)
 }
 
 /// Whether it is a workload of ours, a pod of one, or left to the reader: `POD`, `NAME`.

@@ -23,6 +23,7 @@ use super::answer::AnswerBody;
 use super::places::{LEAVE_TIME, Place};
 use super::request::watch;
 use super::socket::Socket;
+use crate::http::Caller;
 use crate::http::budget::{ByteBudget, BytePermit, Purpose};
 use crate::shutdown::Shutdown;
 
@@ -58,12 +59,19 @@ pub(super) struct Shared {
     pub(super) shutdown: Shutdown,
 }
 
+/// A connection as it was accepted.
+pub(super) struct Newcomer {
+    pub(super) stream: TcpStream,
+    pub(super) caller: Caller,
+}
+
 /// Set on requests that came when there was no room: they are refused, but for health and metrics.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Crowded;
 
 /// Serves a connection to its end; its place is given back with it.
-pub(super) async fn run(stream: TcpStream, place: Place, shared: Arc<Shared>) {
+pub(super) async fn run(newcomer: Newcomer, place: Place, shared: Arc<Shared>) {
+    let Newcomer { stream, caller } = newcomer;
     let mut socket = Socket::new(stream, Arc::clone(&place.activity));
     // Spread, so that connections that were opened together do not come back together.
     let ends_at = shared.limits.max_age.map(|age| Instant::now() + age.mul_f64(rand::rng().random_range(0.9..1.1)));
@@ -72,7 +80,7 @@ pub(super) async fn run(stream: TcpStream, place: Place, shared: Arc<Shared>) {
             return;
         }
         let Some((room, crowded)) = room(&place, &shared).await else { return };
-        match serve(socket, &place, &shared, Serving { crowded, ends_at }).await {
+        match serve(socket, &place, &shared, Serving { caller, crowded, ends_at }).await {
             After::Rest(rested) => socket = rested,
             After::Linger(ended) => {
                 drop(room);
@@ -153,6 +161,8 @@ enum After {
 /// What holds for all requests of a connection while it is in use.
 #[derive(Clone, Copy)]
 struct Serving {
+    /// Who asks.
+    caller: Caller,
     /// There is no room but for refusing.
     crowded: bool,
     /// When the connection is old.
@@ -242,6 +252,7 @@ async fn call(
 ) -> Result<Response<AnswerBody<Body>>, Infallible> {
     activity.enter(Phase::Serving);
     let (mut request, unread) = watch(request);
+    request.extensions_mut().insert(serving.caller);
     if serving.crowded {
         request.extensions_mut().insert(Crowded);
     }

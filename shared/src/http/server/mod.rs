@@ -14,14 +14,14 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::activity::Order;
 pub(super) use self::connection::Crowded;
-use self::connection::{HEAD_BYTES_MAX, Shared};
+use self::connection::{HEAD_BYTES_MAX, Newcomer, Shared};
 use self::places::Places;
-use super::ByteBudget;
+use super::{ByteBudget, Caller};
 use crate::metrics::Gauge;
 use crate::shutdown::Shutdown;
 
@@ -109,8 +109,8 @@ fn limit_sockets(listener: &TcpListener, answer_timeout: Duration) -> io::Result
 async fn accept_all(listener: &TcpListener, places: &Arc<Places>, shared: &Arc<Shared>) {
     let newcomers = Arc::new(Semaphore::new(NEWCOMERS_MAX));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let newcomer = match listener.accept().await {
+            Ok((stream, address)) => Newcomer { stream, caller: Caller { address: Some(address) } },
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted; trying on");
@@ -120,17 +120,17 @@ async fn accept_all(listener: &TcpListener, places: &Arc<Places>, shared: &Arc<S
             }
         };
         // Answers are single small writes; waiting to fill a packet only adds delay. It fails for who is gone already.
-        if stream.set_nodelay(true).is_ok() {
-            admit(stream, places, shared, &newcomers).await;
+        if newcomer.stream.set_nodelay(true).is_ok() {
+            admit(newcomer, places, shared, &newcomers).await;
         }
     }
 }
 
 /// Serves a connection, at once or when it has a place. It is seen before it has one, because another may leave for it.
-async fn admit(stream: TcpStream, places: &Arc<Places>, shared: &Arc<Shared>, newcomers: &Arc<Semaphore>) {
+async fn admit(newcomer: Newcomer, places: &Arc<Places>, shared: &Arc<Shared>, newcomers: &Arc<Semaphore>) {
     if let Some(place) = places.try_take() {
-        tokio::spawn(connection::run(stream, place, Arc::clone(shared)));
-    } else if let Ok(newcomer) = Arc::clone(newcomers).acquire_owned().await {
+        tokio::spawn(connection::run(newcomer, place, Arc::clone(shared)));
+    } else if let Ok(turn) = Arc::clone(newcomers).acquire_owned().await {
         let (places, shared) = (Arc::clone(places), Arc::clone(shared));
         tokio::spawn(async move {
             let place = tokio::select! {
@@ -138,8 +138,8 @@ async fn admit(stream: TcpStream, places: &Arc<Places>, shared: &Arc<Shared>, ne
                 () = shared.shutdown.stopped() => return,
                 place = places.take() => place,
             };
-            drop(newcomer);
-            connection::run(stream, place, shared).await;
+            drop(turn);
+            connection::run(newcomer, place, shared).await;
         });
     }
 }
