@@ -11,7 +11,7 @@ use shared::metrics::{HttpMetrics, Registry};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
@@ -147,9 +147,7 @@ impl Service {
         };
         let cut_off = supervisor.vital("http", server.serve(listener, &shutdown)).await;
         let recorded = recording.await.unwrap_or(false);
-        for task in background {
-            task.abort();
-        }
+        drop(background);
         let flush = shutdown.patience(FLUSH_TIMEOUT);
         let left = tokio::task::spawn_blocking(move || producer.flush(flush)).await.unwrap_or(0);
         // A connection that hangs in the middle of a query is not waited for: the database ends what it holds.
@@ -172,25 +170,25 @@ fn registry(http_prefix: &str) -> Registry {
     Registry::new(&[(&http_times, http_bounds), batch, delay, records, transaction])
 }
 
-/// Starts what may start anew whenever it dies, because all that it knows is kept beside it.
+/// Starts what may start anew whenever it dies, because all that it knows is kept beside it. It ends when the set is dropped.
 fn start_background(
     supervisor: &Supervisor,
     store: &Arc<dyn Store>,
     ingest: &Ingest,
     kafka: KafkaConfig,
-) -> [JoinHandle<()>; 4] {
+) -> JoinSet<()> {
     let shutdown = supervisor.shutdown();
     let (waiters, ending) = (Arc::clone(&ingest.waiters), shutdown.clone());
     let (store, progress, metrics) = (Arc::clone(store), Arc::clone(&ingest.progress), Arc::clone(&ingest.metrics));
     let (watching, upkeep, registry) = (shutdown.clone(), shutdown.clone(), supervisor.registry().clone());
-    [
-        supervisor.restart("metrics", move || registry.clone().keep_up(upkeep.clone())),
-        supervisor.complete("dead_letter_limits", move || compare_limits(kafka.clone())),
-        supervisor.restart("waiters", move || Arc::clone(&waiters).run(ending.clone())),
-        supervisor.restart("database_watch", move || {
-            watch_database(Arc::clone(&store), Arc::clone(&progress), Arc::clone(&metrics), watching.clone())
-        }),
-    ]
+    let mut tasks = JoinSet::new();
+    tasks.spawn(supervisor.restart("metrics", move || registry.clone().keep_up(upkeep.clone())));
+    tasks.spawn(supervisor.complete("dead_letter_limits", move || compare_limits(kafka.clone())));
+    tasks.spawn(supervisor.restart("waiters", move || Arc::clone(&waiters).run(ending.clone())));
+    tasks.spawn(supervisor.restart("database_watch", move || {
+        watch_database(Arc::clone(&store), Arc::clone(&progress), Arc::clone(&metrics), watching.clone())
+    }));
+    tasks
 }
 
 async fn watch_database(

@@ -15,6 +15,5 @@ pub mod waiters;
 
 pub mod letter;
 
-pub mod backoff;
 pub mod metrics;
 pub mod planted;

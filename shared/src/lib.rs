@@ -6,6 +6,7 @@ pub mod price;
 pub mod config;
 pub mod kafka;
 
+pub mod backoff;
 pub mod health;
 pub mod http;
 pub mod metrics;

@@ -65,9 +65,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let (topics, kafka) = (Arc::clone(&publisher), config.publisher.kafka.clone());
     let registry = metrics.registry.clone();
     let ending = shutdown.clone();
-    supervisor.restart("metrics", move || registry.clone().keep_up(ending.clone()));
+    tokio::spawn(supervisor.restart("metrics", move || registry.clone().keep_up(ending.clone())));
     // Looking at the topics again does no harm.
-    supervisor.complete("topics", move || Arc::clone(&topics).ensure_topics(kafka.clone(), shutdown.clone()));
+    let ensure_topics = move || Arc::clone(&topics).ensure_topics(kafka.clone(), shutdown.clone());
+    tokio::spawn(supervisor.complete("topics", ensure_topics));
     serve(App::new(config, publisher, metrics, supervisor), listener).await
 }
 
@@ -86,7 +87,7 @@ pub async fn serve(app: AppState, listener: TcpListener) -> Result<(), RunError>
     };
     // The listener ends with its task: only a new process can open it again.
     let connections = app.supervisor.vital("http", server.serve(listener, &app.shutdown)).await;
-    let (publisher, timeout) = (Arc::clone(&app.publisher), app.shutdown.patience(app.config.flush_timeout));
+    let (publisher, timeout) = (Arc::clone(&app.publisher), app.shutdown.patience(app.config.publisher.flush_timeout));
     let flush = tokio::task::spawn_blocking(move || publisher.flush(timeout));
     let purchases = flush.await.unwrap_or(0);
     if let Some(task) = app.shutdown.failure() {

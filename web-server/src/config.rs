@@ -7,6 +7,7 @@ use shared::health::Check;
 use shared::http::{BodyLimits, HttpConfig};
 use shared::telemetry::LogConfig;
 
+use crate::in_flight::InFlightConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
 
@@ -24,12 +25,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How purchases come to Kafka.
     pub publisher: PublisherConfig,
-    /// Write requests handled at once; more are refused.
-    pub in_flight_max: usize,
-    /// Batches handled at once; each may hold 8 MiB.
-    pub batches_in_flight_max: usize,
-    /// How long the producer may take to empty its queue at the end.
-    pub flush_timeout: Duration,
+    /// How many requests are handled at once.
+    pub in_flight: InFlightConfig,
     /// Where reads go.
     pub management: ManagementConfig,
     /// The log.
@@ -46,19 +43,7 @@ impl Config {
         Self {
             http: HttpConfig::read(settings, "0.0.0.0:8080"),
             publisher: PublisherConfig::read(settings),
-            in_flight_max: settings.size("IN_FLIGHT_MAX", 4096, 1..=1_000_000, "purchase requests handled at once"),
-            batches_in_flight_max: settings.size(
-                "BATCHES_IN_FLIGHT_MAX",
-                32,
-                1..=10_000,
-                "batch requests handled at once",
-            ),
-            flush_timeout: settings.millis(
-                "FLUSH_TIMEOUT_MS",
-                3_000,
-                0..=600_000,
-                "ms for the producer to empty its queue at the end",
-            ),
+            in_flight: InFlightConfig::read(settings),
             management: ManagementConfig::read(settings),
             log: LogConfig::read(settings),
             always_wait: false,
@@ -68,7 +53,7 @@ impl Config {
 
     /// How long the end may take from the stop on: running requests, the producer's queue, and a little more.
     pub fn end_limit(&self) -> Duration {
-        self.http.limits.drain_timeout + self.flush_timeout + END_MARGIN
+        self.http.limits.drain_timeout + self.publisher.flush_timeout + END_MARGIN
     }
 
     /// The limits of `POST /buy`'s body.

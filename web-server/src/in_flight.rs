@@ -7,8 +7,28 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use shared::config::Settings;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many requests are handled at once; more are refused.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlightConfig {
+    /// Purchases.
+    pub purchases: usize,
+    /// Batches; each may hold 8 MiB.
+    pub batches: usize,
+}
+
+impl InFlightConfig {
+    /// Reads the settings; mistakes are kept in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        Self {
+            purchases: settings.size("IN_FLIGHT_MAX", 4096, 1..=1_000_000, "purchase requests handled at once"),
+            batches: settings.size("BATCHES_IN_FLIGHT_MAX", 32, 1..=10_000, "batch requests handled at once"),
+        }
+    }
+}
 
 /// A limit that refuses instead of letting wait. Clones share one count.
 #[derive(Clone, Debug)]

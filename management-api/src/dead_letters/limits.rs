@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use shared::backoff::Backoff;
 use shared::config::KafkaConfig;
 use shared::kafka::{KafkaError, TopicAdmin, TopicLimits};
-
-use crate::backoff::Backoff;
 
 /// The pauses before the brokers are asked again: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));

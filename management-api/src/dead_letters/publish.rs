@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use shared::backoff::Backoff;
 use shared::config::KafkaConfig;
 use shared::kafka::{Delivery, OutgoingRecord, PublishError, RecordProducer, Refused};
 
-use crate::backoff::Backoff;
 use crate::letter::{DeadLetter, ERROR, OutgoingHeaders, REASON};
 use crate::metrics::IngestMetrics;
 

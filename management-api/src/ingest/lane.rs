@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::backoff::Backoff;
 use shared::event::Purchase;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -12,7 +13,6 @@ use uuid::Uuid;
 
 use super::Ingest;
 use super::batch::PendingBatch;
-use crate::backoff::Backoff;
 use crate::letter::Sending;
 use crate::metrics::CommittedBatch;
 use crate::planted::{self, Bug};

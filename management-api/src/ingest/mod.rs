@@ -19,7 +19,7 @@ use shared::config::Settings;
 use shared::kafka::{ConsumerOptions, GroupProtocol};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 pub use self::batch::PendingBatch;
 pub(crate) use self::kafka::blocking;
@@ -148,7 +148,7 @@ impl Ingest {
     /// leaves the group.
     pub async fn run(self, shutdown: Shutdown) {
         let ingest = Arc::new(self);
-        let background = start_background(&ingest, &shutdown);
+        let _background = start_background(&ingest, &shutdown);
         while !shutdown.is_stopped() {
             ingest.wait_for_topics(&shutdown).await;
             match reader::spawn(&ingest, &shutdown).await {
@@ -161,7 +161,6 @@ impl Ingest {
                 tokio::time::sleep(REJOIN_INTERVAL).await;
             }
         }
-        background.iter().for_each(JoinHandle::abort);
     }
 
     /// Waits until both topics are there with a leader for each partition.
@@ -195,13 +194,14 @@ impl Ingest {
     }
 }
 
-/// Starts what may start anew whenever it dies: it knows nothing that is not kept elsewhere.
-fn start_background(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> [JoinHandle<()>; 2] {
+/// Starts what may start anew whenever it dies: it knows nothing that is not kept elsewhere. It ends when the set is dropped.
+fn start_background(ingest: &Arc<Ingest>, shutdown: &Shutdown) -> JoinSet<()> {
     let (watching, migrating, ending) = (Arc::clone(ingest), Arc::clone(ingest), shutdown.clone());
-    [
-        ingest.supervisor.restart("lag_watch", move || progress::watch(Arc::clone(&watching), ending.clone())),
-        ingest.supervisor.complete("migration", move || migrate(Arc::clone(&migrating))),
-    ]
+    let watch = move || progress::watch(Arc::clone(&watching), ending.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(ingest.supervisor.restart("lag_watch", watch));
+    tasks.spawn(ingest.supervisor.complete("migration", move || migrate(Arc::clone(&migrating))));
+    tasks
 }
 
 /// Brings the tables up to date, trying until it succeeds. The consumer joins its group meanwhile: the lag shows, and

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::event::Purchase;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use uuid::Uuid;
 
 use crate::store::{Reading, Recorded};
@@ -18,7 +18,8 @@ const QUERY_MAX: usize = 1000;
 /// A waiter holds its ids and, for a moment, their purchases; places bound both. The cost of a tick is one query, however many
 /// wait.
 pub(super) struct Share {
-    places_max: usize,
+    /// One for each purchase that somebody waits for.
+    places: Semaphore,
     waiting: Mutex<Waiting>,
     look: Notify,
 }
@@ -26,8 +27,6 @@ pub(super) struct Share {
 #[derive(Default)]
 struct Waiting {
     by_id: HashMap<Uuid, Vec<Waiter>>,
-    /// Places taken, one for each purchase that somebody waits for.
-    places: usize,
     /// Nobody is served any more.
     closed: bool,
 }
@@ -36,8 +35,8 @@ type Waiter = mpsc::UnboundedSender<Purchase>;
 
 impl Share {
     /// With so many places.
-    pub(super) fn new(places_max: usize) -> Self {
-        Self { places_max, waiting: Mutex::default(), look: Notify::new() }
+    pub(super) fn new(places: usize) -> Self {
+        Self { places: Semaphore::new(places), waiting: Mutex::default(), look: Notify::new() }
     }
 
     /// The purchases among `ids` that are recorded by the end of `wait`; nothing when there are not as many places.
@@ -59,18 +58,15 @@ impl Share {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
+        let places = self.places.try_acquire_many(u32::try_from(ids.len()).ok()?).ok()?;
         let mut waiting = self.lock();
-        if waiting.places + ids.len() > self.places_max {
-            return None;
-        }
-        waiting.places += ids.len();
         if !waiting.closed {
             for id in &ids {
                 waiting.by_id.entry(*id).or_default().push(sender.clone());
             }
         }
         self.look.notify_one();
-        Some(Registration { share: self, ids, answers })
+        Some(Registration { share: self, ids, answers, _places: places })
     }
 
     /// A batch was committed here: whoever waits for one of its purchases gets it.
@@ -150,18 +146,18 @@ fn answer(waiters: Vec<Waiter>, purchase: &Purchase) {
     }
 }
 
-/// Takes a caller's entries away, and gives its places back, when it stops waiting.
+/// Takes a caller's entries away when it stops waiting.
 struct Registration<'a> {
     share: &'a Share,
     ids: Vec<Uuid>,
     answers: mpsc::UnboundedReceiver<Purchase>,
+    _places: SemaphorePermit<'a>,
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.answers.close();
         let mut waiting = self.share.lock();
-        waiting.places -= self.ids.len();
         for id in &self.ids {
             if let Some(waiters) = waiting.by_id.get_mut(id) {
                 waiters.retain(|waiter| !waiter.is_closed());

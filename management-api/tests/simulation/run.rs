@@ -32,7 +32,7 @@ pub struct Outcome {
 
 /// Runs a seed on a clock of its own, on this thread.
 pub fn run(seed: u64) -> Outcome {
-    management_api::backoff::seed(seed);
+    shared::backoff::seed(seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(live(seed))
 }

@@ -12,9 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
 
 pub use self::faults::Faults;
+use crate::backoff::Backoff;
 use crate::metrics::{Counter, Registry};
 use crate::shutdown::Shutdown;
 
@@ -59,20 +59,28 @@ impl Supervisor {
         &self.registry
     }
 
-    /// A task that goes on until the service stops: whether it panics or returns before, it starts anew.
-    pub fn restart<F>(&self, task: &'static str, start: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+    /// Work that goes on until the service stops: whether it panics or returns before, it starts anew. To be spawned.
+    pub fn restart<F>(
+        &self,
+        task: &'static str,
+        start: impl FnMut() -> F + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        tokio::spawn(self.clone().repeat(task, start, false))
+        self.clone().repeat(task, start, false)
     }
 
-    /// A task that has done its work when it returns: only if it panics, it starts anew.
-    pub fn complete<F>(&self, task: &'static str, start: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+    /// Work that is done when it returns: only if it panics, it starts anew. To be spawned.
+    pub fn complete<F>(
+        &self,
+        task: &'static str,
+        start: impl FnMut() -> F + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        tokio::spawn(self.clone().repeat(task, start, true))
+        self.clone().repeat(task, start, true)
     }
 
     /// Work that the service cannot do without and that cannot start anew: if it panics, or ends before the service
@@ -112,7 +120,7 @@ impl Supervisor {
     ) -> io::Result<thread::JoinHandle<()>> {
         let supervisor = self.clone();
         thread::Builder::new().name(task.to_owned()).spawn(move || {
-            let mut pauses = Pauses::default();
+            let mut pauses = Pauses::new();
             while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut run)) {
                 supervisor.failed(task, panic_text(panic.as_ref()));
                 thread::sleep(pauses.next());
@@ -135,7 +143,7 @@ impl Supervisor {
     where
         F: Future<Output = ()>,
     {
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::new();
         loop {
             // The call itself may panic as well as what it gives.
             let ended = self.watch(task, async { start().await }).await;
@@ -153,24 +161,24 @@ impl Supervisor {
     }
 }
 
-/// The pauses before work starts anew: each twice the one before, until the work has been well for a while.
+/// The pauses before work starts anew: ever longer, until the work has been well for a while.
 struct Pauses {
-    next: Duration,
+    backoff: Backoff,
     began: Instant,
 }
 
-impl Default for Pauses {
-    fn default() -> Self {
-        Self { next: PAUSE.0, began: Instant::now() }
-    }
-}
-
 impl Pauses {
+    fn new() -> Self {
+        Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), began: Instant::now() }
+    }
+
     /// How long to rest before work starts again.
     fn next(&mut self) -> Duration {
-        let now = if self.began.elapsed() > WELL_AFTER { PAUSE.0 } else { self.next };
-        (self.next, self.began) = ((now * 2).min(PAUSE.1), Instant::now());
-        now
+        if self.began.elapsed() > WELL_AFTER {
+            self.backoff.reset();
+        }
+        self.began = Instant::now();
+        self.backoff.pause()
     }
 }
 

@@ -74,7 +74,8 @@ impl ManagementClient {
         let replicas = Arc::new(Replicas::new(config.urls.clone()));
         let (resolving, shutdown) = (Arc::clone(&replicas), supervisor.shutdown().clone());
         // What was resolved is kept beside the task.
-        supervisor.restart("replicas", move || Arc::clone(&resolving).keep_resolving(shutdown.clone()));
+        let keep_resolving = move || Arc::clone(&resolving).keep_resolving(shutdown.clone());
+        tokio::spawn(supervisor.restart("replicas", keep_resolving));
         let (idle_max, idle_timeout) = IDLE_CONNECTIONS;
         let connections = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

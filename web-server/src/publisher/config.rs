@@ -19,6 +19,8 @@ pub struct PublisherConfig {
     pub producer: ProducerOptions,
     /// How long a caller waits for the delivery report at most.
     pub deadline: Duration,
+    /// How long the producer may take to empty its queue at the end.
+    pub flush_timeout: Duration,
 }
 
 impl PublisherConfig {
@@ -31,7 +33,13 @@ impl PublisherConfig {
             1_000..=300_000,
             "ms until a purchase without a delivery report is answered with 504",
         );
-        Self { kafka, producer: read_producer(settings, deadline), deadline }
+        let flush = "ms for the producer to empty its queue at the end";
+        Self {
+            kafka,
+            producer: read_producer(settings, deadline),
+            deadline,
+            flush_timeout: settings.millis("FLUSH_TIMEOUT_MS", 3_000, 0..=600_000, flush),
+        }
     }
 }
 

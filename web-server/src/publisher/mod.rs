@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use shared::backoff::Backoff;
 use shared::config::KafkaConfig;
 use shared::event::{Purchase, record_headers};
 use shared::http::Traceparent;
@@ -24,7 +25,7 @@ use crate::metrics::{Metrics, PublishOutcome, Refusal};
 /// What we call ourselves towards Kafka, and the CloudEvents source of our records.
 const CLIENT_ID: &str = "web-server";
 /// The first and the longest pause between two looks at the topics.
-const ENSURE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const ENSURE_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How often is looked whether the producer has found its first broker.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -130,7 +131,7 @@ impl KafkaPublisher {
     }
 
     async fn until_started(&self, admin: &Arc<TopicAdmin>) {
-        let (mut backoff, backoff_max) = ENSURE_BACKOFF;
+        let mut backoff = Backoff::new(ENSURE_PAUSES.0, ENSURE_PAUSES.1);
         let mut told = String::new();
         while let Err(error) = admin.ensure().await {
             let error = error.to_string();
@@ -138,8 +139,7 @@ impl KafkaPublisher {
                 tracing::warn!(error, "topics are not ready; trying on");
                 told = error;
             }
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(backoff_max);
+            backoff.sleep().await;
         }
         while !self.producer.is_connected() {
             tokio::time::sleep(CONNECT_INTERVAL).await;

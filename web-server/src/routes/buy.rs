@@ -6,13 +6,78 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::event::{Purchase, purchase_json};
-use shared::http::{Problem, read_json_body};
-use utoipa::ToSchema;
+use shared::http::{Name, PreferWait, Problem, read_json_body};
+use shared::price::Price;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::intake::{Intake, Taken, parse_purchase, refuse_before_body};
-use super::schemas::{BuyHeaders, BuyProblems, BuyRequest};
+use super::input::{parse_purchase, refuse_before_body};
+use super::intake::{Intake, Taken};
 use crate::state::AppState;
+
+/// One purchase. Unknown fields are ignored, duplicate names refused.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub struct BuyRequest {
+    #[schema(example = "test")]
+    username: Name,
+    #[schema(example = "loadtest")]
+    userid: Name,
+    /// Greater than 0, at most 15 integer and 4 fraction digits; exact. A number in any notation whose value fits, or
+    /// a string of plain digits with an optional fraction.
+    #[schema(example = 10)]
+    price: PriceInput,
+}
+
+/// A price as callers may write it.
+pub struct PriceInput;
+
+impl ToSchema for PriceInput {}
+
+impl PartialSchema for PriceInput {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(r"^(?!0+(\.0+)?$)(0|[1-9][0-9]{0,14})(\.[0-9]{1,4}0*)?$"));
+        OneOfBuilder::new().item(Price::schema()).item(text).into()
+    }
+}
+
+/// The headers of purchase requests.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub struct BuyHeaders {
+    /// The same key and userid always give the same `purchase_id`, stored once however often it is sent.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
+    idempotency_key: Option<String>,
+    /// Seconds to wait for the purchase to be recorded, 0 to 30; other preferences are ignored.
+    #[param(rename = "Prefer", inline, nullable = false)]
+    prefer: Option<PreferWait>,
+}
+
+/// What can go wrong with every purchase request.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub enum BuyProblems {
+    /// Not JSON, or fields, `Prefer` or `Idempotency-Key` that are missing, wrong or out of range: `errors` names them.
+    #[response(status = 400)]
+    InvalidInput,
+    /// The body was too slow.
+    #[response(status = 408)]
+    BodyTooSlow,
+    /// The body is too large.
+    #[response(status = 413)]
+    BodyTooLarge,
+    /// The body is not `application/json`.
+    #[response(status = 415)]
+    UnsupportedMediaType,
+    /// Refused before anything was sent, or certainly not stored: try again.
+    #[response(status = 503)]
+    Unavailable,
+}
 
 /// What the buyer is told.
 #[derive(Serialize, ToSchema)]

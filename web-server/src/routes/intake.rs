@@ -3,14 +3,12 @@
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderMap, header};
 use serde_json::value::RawValue;
-use shared::event::{
-    FieldError, IdempotencyKey, Malformed, Purchase, PurchaseFields, Timestamp, new_purchase_id, purchase_id_for_key,
-};
+use shared::event::{FieldError, IdempotencyKey, Purchase};
 use shared::http::{Problem, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
+use super::input::idempotency_key;
 use crate::in_flight::Slot;
 use crate::management_client::calls::Place;
 use crate::metrics::Refusal;
@@ -150,75 +148,6 @@ impl<'a> Intake<'a> {
             None => Ok(Taken::Accepted),
         }
     }
-}
-
-/// Whoever asks before it sends its body is told at once what is wrong with the head, instead of being invited.
-///
-/// # Errors
-/// 400 with every bad header.
-pub fn refuse_before_body(headers: &HeaderMap, errors: &[FieldError]) -> Result<(), Problem> {
-    if headers.contains_key(header::EXPECT) && !errors.is_empty() {
-        Err(Problem::invalid(errors.to_vec()))
-    } else {
-        Ok(())
-    }
-}
-
-/// Reads one purchase from a JSON object. `key` may look at the fields; complaints so far are in `errors`.
-///
-/// # Errors
-/// 400 with every bad field.
-pub fn parse_purchase(
-    json: &[u8],
-    mut errors: Vec<FieldError>,
-    key: impl FnOnce(&PurchaseFields<'_>, &mut Vec<FieldError>) -> Option<IdempotencyKey>,
-) -> Result<Purchase, Problem> {
-    let fields = match PurchaseFields::parse(json) {
-        Ok(fields) => fields,
-        Err(malformed) => {
-            errors.push(body_error(&malformed));
-            return Err(Problem::invalid(errors));
-        }
-    };
-    let username = fields.username(&mut errors);
-    let userid = fields.userid(&mut errors);
-    let price = fields.price(&mut errors);
-    if fields.wants_callback() {
-        // Better no purchase than one whose buyer waits for a call that never comes.
-        errors.push(FieldError::new("callback_url", "is refused: callbacks are not switched on here"));
-    }
-    let key = key(&fields, &mut errors);
-    match (username, userid, price) {
-        (Some(username), Some(userid), Some(price)) if errors.is_empty() => Ok(Purchase {
-            purchase_id: key.map_or_else(new_purchase_id, |key| purchase_id_for_key(&userid, &key)),
-            userid,
-            username,
-            price,
-            timestamp: Timestamp::now(),
-            recorded_at: None,
-        }),
-        _ => Err(Problem::invalid(errors)),
-    }
-}
-
-fn body_error(malformed: &Malformed) -> FieldError {
-    let message = match malformed {
-        Malformed::NotJson(_) => format!("is {malformed}"),
-        Malformed::NotAnObject(_) => format!("must be a JSON object with each name once: {malformed}"),
-    };
-    FieldError::new("body", message)
-}
-
-fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<FieldError>) -> Option<IdempotencyKey> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let first = values.next()?;
-    let parsed = match first.to_str().map(IdempotencyKey::parse) {
-        Ok(Ok(key)) if values.next().is_none() => Ok(key),
-        Ok(Ok(_)) => Err("is given twice".to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("must be 1 to 255 visible ASCII characters".to_owned()),
-    };
-    parsed.map_err(|message| errors.push(FieldError::new("Idempotency-Key", message))).ok()
 }
 
 fn outcome_unknown(purchase_id: Uuid, reason: &str) -> Problem {

@@ -2,10 +2,10 @@
 
 mod batch;
 mod buy;
+mod input;
 mod intake;
 pub mod openapi;
 mod purchases;
-mod schemas;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;

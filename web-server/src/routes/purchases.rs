@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
-use shared::http::{Counted, Name, Problem, Query, RequestContext, kinds, parse_wait};
+use shared::http::{Counted, Cursor, Name, PreferWait, Problem, Query, RequestContext, kinds, parse_wait};
+use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
 
-use super::schemas::{LimitParameter, PageParameters, PreferHeader, ReadProblems, TimeoutParameter};
 use crate::metrics::Refusal;
 use crate::state::AppState;
 
@@ -24,6 +24,64 @@ const LIMIT_MAX: u32 = 1_000;
 
 /// The longest cursor that is passed on; management-api knows what a cursor is, and says so.
 const CURSOR_BYTES_MAX: usize = 256;
+
+/// Waiting for what is not there yet.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub struct PreferHeader {
+    /// Seconds to wait for the purchase to be recorded, 0 to 30; sets the deadline instead of `timeout`.
+    #[param(rename = "Prefer", inline, nullable = false)]
+    prefer: Option<PreferWait>,
+}
+
+/// How many.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub struct LimitParameter {
+    /// The most purchases of the answer.
+    #[param(minimum = 1, maximum = 1000, default = 1000, nullable = false)]
+    limit: Option<u32>,
+}
+
+/// How long.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub struct TimeoutParameter {
+    /// Milliseconds that the whole call may take.
+    #[param(minimum = 50, maximum = 30_000, default = 2_000, nullable = false)]
+    timeout: Option<u32>,
+}
+
+/// Which page.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub struct PageParameters {
+    /// Only this user's purchases.
+    #[param(inline, nullable = false)]
+    userid: Option<Name>,
+    /// The most purchases of the page.
+    #[param(minimum = 1, maximum = 1000, default = 100, nullable = false)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(inline, nullable = false)]
+    cursor: Option<Cursor>,
+}
+
+/// What can go wrong with every read.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub enum ReadProblems {
+    /// Parameters that are out of range: `errors` names them.
+    #[response(status = 400)]
+    InvalidInput,
+    /// No replica of management-api answered in time: `detail` says how each attempt failed.
+    #[response(status = 503)]
+    Unavailable,
+}
 
 /// A user's purchases, newest first, with the count and sum of all of them.
 #[utoipa::path(

@@ -73,7 +73,7 @@ fn ending(service: &str, environment: BTreeMap<String, String>) -> Duration {
     let mut settings = Settings::from_pairs(environment);
     let (http, flush) = if service == SERVICES[0] {
         let config = web_server::Config::read(&mut settings);
-        (config.http, config.flush_timeout)
+        (config.http, config.publisher.flush_timeout)
     } else {
         (management_api::config::Config::read(&mut settings).http, Duration::ZERO)
     };

@@ -25,7 +25,7 @@ pub use self::options::{Codec, ProducerOptions};
 use self::outbox::Outbox;
 use self::record::WaitingRecord;
 pub use self::record::{Delivery, HeaderRef, OutgoingRecord, PublishError, Report, text_headers};
-use self::trouble::{Backoff, Trouble};
+use self::trouble::{Rebirth, Trouble};
 use super::{ClientMetrics, KafkaError};
 use crate::config::KafkaConfig;
 use crate::metrics::Counter;
@@ -88,10 +88,10 @@ impl RecordProducer {
             supervisor: supervisor.clone(),
             ended: AtomicBool::new(false),
         });
-        let (listening, sending, mut backoff) = (Arc::clone(&core), Arc::clone(&core), Backoff::default());
+        let (listening, sending, mut rebirth) = (Arc::clone(&core), Arc::clone(&core), Rebirth::default());
         let no_thread = |error| KafkaError::Admin(format!("no thread for the producer: {error}"));
         // What a panic of a report or of the statistics leaves undone, the next poll does.
-        supervisor.thread(LISTENER, move || listening.listen(&mut backoff)).map_err(no_thread)?;
+        supervisor.thread(LISTENER, move || listening.listen(&mut rebirth)).map_err(no_thread)?;
         // What it held when it panicked has no report: its outcome is unknown.
         let producer = Arc::new(Self(core));
         supervisor.thread(SENDER, move || sending.send()).map_err(no_thread)?;
@@ -158,12 +158,12 @@ impl Core {
     }
 
     /// Polls until the producer is dropped, and replaces the client that has died.
-    fn listen(&self, backoff: &mut Backoff) {
+    fn listen(&self, rebirth: &mut Rebirth) {
         while !self.ended.load(Ordering::Relaxed) {
             self.supervisor.shutdown().faults().check(LISTENER);
             let instance = self.current.load_full();
             instance.poll(POLL);
-            if instance.is_dead() && backoff.is_due(instance.was_well()) {
+            if instance.is_dead() && rebirth.is_due(instance.was_well()) {
                 self.replace(instance);
             }
         }

@@ -3,8 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use rdkafka::error::RDKafkaErrorCode;
+
+use crate::backoff::Backoff;
 
 /// How long a refusal is told after the last record that was refused.
 const REFUSAL_TOLD: Duration = Duration::from_secs(10);
@@ -74,21 +75,29 @@ impl State {
 }
 
 /// When the next producer may be built: at once after one that was of use, else ever later.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    next: Duration,
+#[derive(Debug)]
+pub(super) struct Rebirth {
+    backoff: Backoff,
     due: Option<Instant>,
 }
 
-impl Backoff {
+impl Default for Rebirth {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), due: None }
+    }
+}
+
+impl Rebirth {
     /// Whether it is time. `was_well`: the dead one has delivered something, or has lived long.
     pub fn is_due(&mut self, was_well: bool) -> bool {
         let now = Instant::now();
         let due = *self.due.get_or_insert_with(|| {
-            let pause = if was_well { Duration::ZERO } else { self.next };
-            self.next = (pause * 2).clamp(PAUSE.0, PAUSE.1);
-            // Several servers that were refused together do not come back together.
-            now + pause.mul_f64(rand::rng().random_range(0.75..1.25))
+            if was_well {
+                self.backoff.reset();
+                now
+            } else {
+                now + self.backoff.pause()
+            }
         });
         let is_due = now >= due;
         if is_due {
@@ -104,15 +113,15 @@ mod tests {
 
     #[test]
     fn the_first_death_is_mended_at_once_and_each_further_one_later() {
-        let mut backoff = Backoff::default();
-        assert!(backoff.is_due(true));
+        let mut rebirth = Rebirth::default();
+        assert!(rebirth.is_due(true));
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            assert!(!backoff.is_due(false), "one that has done nothing is not replaced at once");
-            pauses.push(backoff.due.take().unwrap().saturating_duration_since(Instant::now()).as_secs_f64());
+            assert!(!rebirth.is_due(false), "one that has done nothing is not replaced at once");
+            pauses.push(rebirth.due.take().unwrap().saturating_duration_since(Instant::now()).as_secs_f64());
         }
-        assert!(pauses[0] < 0.4 && pauses.iter().all(|pause| *pause < 38.0), "{pauses:?}");
-        assert!(pauses[11] > 20.0, "{pauses:?}");
-        assert!(backoff.is_due(true), "one that was of use is replaced at once");
+        assert!(pauses[0] < 0.4 && pauses.iter().all(|pause| *pause <= 30.0), "{pauses:?}");
+        assert!(pauses[11] > 14.0, "{pauses:?}");
+        assert!(rebirth.is_due(true), "one that was of use is replaced at once");
     }
 }
