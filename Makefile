@@ -5,8 +5,13 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
-# The services as they are released; benchmarks and real-stack tests use these.
-SERVICES := -p web-server -p management-api -p embedded -p stack
+# The services as they are released; benchmarks and real-stack tests use these. With TLS=1 as in the images, which needs
+# OpenSSL's headers; all that is tested with it is built with it, so that nothing is built twice.
+SERVICES = -p web-server -p management-api -p embedded -p stack $(if $(TLS),--features web-server/tls$(comma)management-api/tls)
+# A crate alone would be built with other features of its dependencies, and so would they.
+AS_UNIT := --workspace --locked
+REAL_STACK = --release --locked -p stack --features real-stack$(if $(TLS),$(comma)shared/tls) --test stack
+comma := ,
 
 .PHONY: help
 help: ## Explain every target
@@ -40,8 +45,8 @@ docs: ## Build the API docs, warnings denied
 # Most tests wait for most of their time.
 unit: export RUST_TEST_THREADS ?= 6
 unit: ## Unit and integration tests on the in-process broker and SQLite
-	$(CARGO) test --workspace --locked --no-run
-	$(CARGO) test --workspace --locked
+	$(CARGO) test $(AS_UNIT) --no-run
+	$(CARGO) test $(AS_UNIT)
 
 .PHONY: simulate
 simulate: ## The record path on a simulated Kafka, database and clock (SEEDS=1000, FIRST_SEED=0; a failing seed tells how it is run again)
@@ -49,18 +54,18 @@ simulate: ## The record path on a simulated Kafka, database and clock (SEEDS=100
 
 .PHONY: test-manifests
 test-manifests: ## The files for a cluster: rendered, validated, scraped by a real Prometheus (needs Python and Go)
-	$(CARGO) build --locked -p embedded
-	$(CARGO) test --locked -p manifests --features cluster-tools --test cluster
+	$(CARGO) test $(AS_UNIT) --no-run --test it
+	$(CARGO) test $(AS_UNIT) --features manifests/cluster-tools --test cluster
 
 .PHONY: test-stack
 test-stack: test-manifests build ## The files for a cluster, then end-to-end and fault tests on real Kafka and PostgreSQL (needs Java, Maven)
-	$(RELEASE)/stack with-postgres $(CARGO) test --locked -p management-api --test it store_contract
-	$(CARGO) test --release --locked -p stack --features real-stack --test stack -- --test-threads=1 --skip encrypted
+	$(RELEASE)/stack with-postgres $(CARGO) test $(AS_UNIT) --test it store_contract
+	$(CARGO) test $(REAL_STACK) -- --test-threads=1 --skip encrypted
 
 .PHONY: test-tls
-test-tls: ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's headers, Java and Maven)
-	$(CARGO) build --release --locked --features web-server/tls,management-api/tls -p web-server -p management-api
-	$(CARGO) test --release --locked -p stack --features real-stack --test stack -- --test-threads=1 encrypted
+test-tls: TLS = 1
+test-tls: build ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's headers, Java and Maven)
+	$(CARGO) test $(REAL_STACK) -- --test-threads=1 encrypted
 
 .PHONY: bench
 bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md

@@ -1,27 +1,26 @@
 //! Apache Kafka: one broker or three, each both broker and controller (KRaft), on 127.0.0.1 only.
 
 mod config;
+mod folders;
 mod offsets;
 mod plan;
 mod probe;
 mod wire;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
+use folders::broker_folder;
 pub use offsets::PartitionOffsets;
 pub use plan::{BrokerPorts, KafkaPlan};
 pub use probe::{ClusterView, PartitionView, view};
 
 use crate::{
-    error::{Doing, Result, StackError},
+    error::{Result, StackError},
     install,
     process::{Lifetime, POLL_INTERVAL, Process, ProcessId, Signal},
 };
@@ -34,8 +33,6 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long one of Kafka's command-line tools may take.
 const TOOL_DEADLINE: Duration = Duration::from_mins(1);
-
-const LOG4J: &str = include_str!("../../kafka/log4j2.xml");
 
 /// A cluster and its data folder. Brokers are numbered from 1, as their node ids are.
 #[derive(Debug)]
@@ -251,57 +248,9 @@ impl KafkaCluster {
             }
         }
     }
-
-    fn write_files(&self) -> Result<()> {
-        for number in 1..=self.brokers.len() {
-            let folder = broker_folder(&self.folder, number);
-            fs::create_dir_all(&folder).doing(format!("making {}", folder.display()))?;
-            let settings = config::server_properties(&self.plan, number, &folder.join("data"));
-            for (name, text) in [("server.properties", settings.as_str()), ("log4j2.xml", LOG4J)] {
-                let path = folder.join(name);
-                fs::write(&path, text).doing(format!("writing {}", path.display()))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives all brokers one new cluster id, unless they have data already.
-    async fn format(&self) -> Result<()> {
-        let cluster_id = new_cluster_id();
-        let mut running = Vec::new();
-        for number in 1..=self.brokers.len() {
-            let folder = broker_folder(&self.folder, number);
-            if folder.join("data/meta.properties").exists() {
-                continue;
-            }
-            let mut command = install::java(&self.jars);
-            command.args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]);
-            command.args(["--cluster-id", &cluster_id, "--config"]).arg(folder.join("server.properties"));
-            let log = folder.join("format.log");
-            running.push(Process::spawn("kafka.tools.StorageTool", command, &log, Lifetime::WithParent)?);
-        }
-        for tool in &mut running {
-            if !tool.wait_exit(START_DEADLINE).await?.success() {
-                return Err(tool.failure("could not format the data folder"));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What a broker's process is called.
 pub fn broker_name(number: usize) -> String {
     format!("kafka-{number}")
-}
-
-fn broker_folder(folder: &Path, number: usize) -> PathBuf {
-    folder.join(format!("broker-{number}"))
-}
-
-/// A cluster id as Kafka's own tool makes them: 128 bits in URL-safe base64 without padding.
-fn new_cluster_id() -> String {
-    let mut bytes = Uuid::new_v4().into_bytes();
-    // An id that begins with `-` would be taken for an option.
-    bytes[0] &= 0x7f;
-    URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -8,7 +8,7 @@ use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres, Row as _};
 use uuid::Uuid;
 
-use super::{PostgresStore, answer, record, session};
+use super::{PostgresStore, answer, session, skipped};
 use crate::letter::{DeadLetter, Original, Sending};
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
@@ -103,11 +103,11 @@ const COUNT: &str = "
 #[async_trait]
 impl Mending for PostgresStore {
     async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
-        record::skip(&self.recording, incarnation, step, reason).await
+        skipped::skip(&self.recording, incarnation, step, reason).await
     }
 
     async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
-        record::list_skipped(&self.reading).await
+        skipped::list_skipped(&self.reading).await
     }
 
     async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {

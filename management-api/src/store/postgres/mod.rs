@@ -6,6 +6,7 @@ mod frozen;
 mod read;
 mod record;
 mod session;
+mod skipped;
 mod sqlstate;
 
 use std::sync::atomic::AtomicBool;

@@ -15,9 +15,8 @@ use super::fitness::{self, Look};
 use super::sqlstate::{self, Meaning};
 use super::{PostgresStore, answer, dead_letters, frozen, read, session};
 use crate::letter::Sending;
-use crate::store::dead_letters::storable;
 use crate::store::pending::PendingRows;
-use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, Skipped, StoreError};
+use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, StoreError};
 
 /// How often a batch is sent: again without the ids that were stored already, and again when a frozen process was in the way.
 const ATTEMPTS: usize = 3;
@@ -33,20 +32,6 @@ const NEXT_OFFSETS: &str = "
         WHERE topic_incarnation = $1 AND kafka_partition = given.kafka_partition
         ORDER BY next_offset DESC LIMIT 1
     ) AS stored ON true";
-
-const SKIP: &str = "
-    WITH moved AS (
-        SELECT FROM record_purchases_v3($1, $2, $3, $4, $5, $6, '{}', '{}', '{}', '{}', '{}')
-    ), written AS (
-        INSERT INTO skipped_records (topic_incarnation, kafka_partition, from_offset, to_offset, reason)
-        SELECT $1, ($2)[1], $7, $8, $9 FROM moved
-        RETURNING 1
-    )
-    SELECT count(*) FROM written";
-
-const LIST_SKIPPED: &str = "
-    SELECT topic_incarnation, kafka_partition, from_offset, to_offset, reason, skipped_at
-    FROM skipped_records ORDER BY skipped_at DESC";
 
 #[async_trait]
 impl Recording for PostgresStore {
@@ -118,34 +103,8 @@ pub(super) async fn next_offsets(
     Ok(offsets.into_iter().map(offset).collect())
 }
 
-/// One move and what is to be known of it, in one statement.
-pub(super) async fn skip(pool: &PgPool, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
-    let query = Steps::new(std::slice::from_ref(step))
-        .bind_to(sqlx::query_as::<_, (i64,)>(SKIP).bind(incarnation))
-        .bind(step.expected)
-        .bind(step.next)
-        .bind(storable(reason));
-    let mut session = session::acquire(pool).await.map_err(StoreError::from)?;
-    let skipped = answer(query.fetch_one(&mut *session)).await;
-    session.judge(skipped).map(drop).map_err(|error| match refusal(error) {
-        Refusal::Final(error) => error,
-        Refusal::Blocked(error) => error.into(),
-        Refusal::Stored => StoreError("other sessions are in the way".to_owned()).into(),
-    })
-}
-
-pub(super) async fn list_skipped(pool: &PgPool) -> Result<Vec<Skipped>, StoreError> {
-    let mut session = session::acquire(pool).await?;
-    let rows = answer(sqlx::query_as(LIST_SKIPPED).fetch_all(&mut *session)).await;
-    let rows: Vec<(String, i32, i64, i64, String, DateTime<Utc>)> = session.judge(rows)?;
-    let skipped = rows.into_iter().map(|(incarnation, partition, from_offset, to_offset, reason, skipped_at)| {
-        Skipped { incarnation, partition, from_offset, to_offset, reason, skipped_at: Timestamp::new(skipped_at) }
-    });
-    Ok(skipped.collect())
-}
-
 /// Why an attempt failed.
-enum Refusal {
+pub(super) enum Refusal {
     /// No other attempt goes better.
     Final(RecordError),
     /// One of the ids is stored already.
@@ -172,7 +131,7 @@ async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Ti
     Ok(Timestamp::new(recording_time))
 }
 
-fn refusal(error: sqlx::Error) -> Refusal {
+pub(super) fn refusal(error: sqlx::Error) -> Refusal {
     match sqlstate::of(&error).1 {
         Meaning::Fenced => Refusal::Final(RecordError::Fenced),
         Meaning::Stored => Refusal::Stored,
@@ -187,7 +146,7 @@ fn refusal(error: sqlx::Error) -> Refusal {
 }
 
 /// The offsets' steps as columns, by partition: all sessions lock them in this order.
-struct Steps {
+pub(super) struct Steps {
     partitions: Vec<i32>,
     expected_offsets: Vec<i64>,
     expected_epochs: Vec<Option<i32>>,
@@ -196,7 +155,7 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(moves: &[OffsetMove]) -> Self {
+    pub(super) fn new(moves: &[OffsetMove]) -> Self {
         let mut moves = moves.to_vec();
         moves.sort_unstable_by_key(|step| step.partition);
         Self {
@@ -208,7 +167,10 @@ impl Steps {
         }
     }
 
-    fn bind_to<O>(self, query: QueryAs<'_, Postgres, O, PgArguments>) -> QueryAs<'_, Postgres, O, PgArguments> {
+    pub(super) fn bind_to<O>(
+        self,
+        query: QueryAs<'_, Postgres, O, PgArguments>,
+    ) -> QueryAs<'_, Postgres, O, PgArguments> {
         query
             .bind(self.partitions)
             .bind(self.expected_offsets)

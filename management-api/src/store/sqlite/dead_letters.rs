@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use super::{BEGIN_WRITING, SqliteStore, json_list, record};
+use super::{BEGIN_WRITING, SqliteStore, json_list, skipped};
 use crate::letter::{DeadLetter, Sending};
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
@@ -71,11 +71,11 @@ const COUNT: &str = "
 #[async_trait]
 impl Mending for SqliteStore {
     async fn skip(&self, incarnation: &str, step: &OffsetMove, reason: &str) -> Result<(), RecordError> {
-        record::skip(&self.writing, incarnation, step, reason).await
+        skipped::skip(&self.writing, incarnation, step, reason).await
     }
 
     async fn list_skipped(&self) -> Result<Vec<Skipped>, StoreError> {
-        record::list_skipped(&self.reading).await
+        skipped::list_skipped(&self.reading).await
     }
 
     async fn list_dead_letters(&self, after: i64) -> Result<Vec<KeptLetter>, StoreError> {

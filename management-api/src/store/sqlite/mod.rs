@@ -4,6 +4,7 @@ mod dead_letters;
 mod fault;
 mod read;
 mod record;
+mod skipped;
 
 use std::path::Path;
 use std::time::Duration;

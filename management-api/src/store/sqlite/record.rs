@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::{BEGIN_WRITING, SqliteStore, dead_letters, read};
 use crate::letter::Sending;
 use crate::store::pending::PendingRows;
-use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, Skipped, StoreError};
+use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, StoreError};
 
 const MOVE_OFFSET: &str = "
     UPDATE consumer_offsets SET next_offset = ?3
@@ -39,12 +39,6 @@ const NEXT_OFFSETS: &str = "
 
 const SET_EPOCH: &str = "REPLACE INTO leader_epochs VALUES (?1, ?2, ?3, ?4)";
 
-const SKIP: &str = "INSERT INTO skipped_records VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-
-const LIST_SKIPPED: &str = "
-    SELECT topic_incarnation, kafka_partition, from_offset, to_offset, reason, skipped_at
-    FROM skipped_records ORDER BY rowid DESC";
-
 const INSERT: &str = "
     INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, recorded_at)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2 FROM json_each(?1)";
@@ -58,7 +52,7 @@ const REPLACE_TOTALS: &str = "
     SELECT value ->> 0, ?2, value ->> 1, value ->> 2 FROM json_each(?1)";
 
 /// Why a transaction was not committed.
-enum Failure {
+pub(super) enum Failure {
     Refused(RecordError),
     Sql(sqlx::Error),
 }
@@ -126,7 +120,7 @@ async fn record_on(connection: &mut SqliteConnection, batch: &Batch) -> Result<R
 }
 
 /// The connection is closed where the fault could stay with it.
-fn refusal(mut connection: PoolConnection<Sqlite>, failure: Failure) -> RecordError {
+pub(super) fn refusal(mut connection: PoolConnection<Sqlite>, failure: Failure) -> RecordError {
     let error = match failure {
         Failure::Refused(error) => return error,
         Failure::Sql(error) => error,
@@ -152,49 +146,8 @@ pub(super) async fn next_offsets(
     Ok(offsets.into_iter().map(offset).collect())
 }
 
-pub(super) async fn skip(
-    pool: &SqlitePool,
-    incarnation: &str,
-    step: &OffsetMove,
-    reason: &str,
-) -> Result<(), RecordError> {
-    let mut connection = pool.acquire().await.map_err(StoreError::from)?;
-    let skipped = skip_on(&mut connection, incarnation, step, reason).await;
-    skipped.map_err(|failure| refusal(connection, failure))
-}
-
-async fn skip_on(
-    connection: &mut SqliteConnection,
-    incarnation: &str,
-    step: &OffsetMove,
-    reason: &str,
-) -> Result<(), Failure> {
-    let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
-    if !move_offset(&mut transaction, incarnation, step).await? {
-        return Err(RecordError::Fenced.into());
-    }
-    let query = sqlx::query(SKIP)
-        .bind(Timestamp::now().to_string())
-        .bind(incarnation)
-        .bind(step.partition)
-        .bind(step.expected)
-        .bind(step.next)
-        .bind(reason);
-    query.execute(&mut *transaction).await?;
-    Ok(transaction.commit().await?)
-}
-
-pub(super) async fn list_skipped(pool: &SqlitePool) -> Result<Vec<Skipped>, StoreError> {
-    let rows: Vec<(String, i32, i64, i64, String, String)> = sqlx::query_as(LIST_SKIPPED).fetch_all(pool).await?;
-    let skipped = rows.into_iter().map(|(incarnation, partition, from_offset, to_offset, reason, skipped_at)| {
-        let skipped_at = Timestamp::parse(&skipped_at).map_err(|error| StoreError(error.to_string()))?;
-        Ok(Skipped { incarnation, partition, from_offset, to_offset, reason, skipped_at })
-    });
-    skipped.collect()
-}
-
 /// Whether the partition was where it was expected to be.
-async fn move_offset(
+pub(super) async fn move_offset(
     connection: &mut SqliteConnection,
     incarnation: &str,
     step: &OffsetMove,

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 use tower::Service;
@@ -20,9 +20,11 @@ use tower::Service;
 use super::ServerLimits;
 use super::activity::{Activity, Order, Phase};
 use super::answer::AnswerBody;
+use super::linger::linger;
 use super::places::{LEAVE_TIME, Place};
 use super::request::watch;
 use super::socket::Socket;
+use super::verdict::{ANSWER_TIMEOUT_AT_END, Verdict, verdict};
 use crate::http::Caller;
 use crate::http::budget::{ByteBudget, BytePermit, Purpose};
 use crate::shutdown::Shutdown;
@@ -31,25 +33,12 @@ use crate::shutdown::Shutdown;
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// What a connection in use costs beyond an idle one: the buffers of its head and of small content, and the tasks' memory.
 const IN_USE_BYTES: usize = 24 * 1024;
-/// After so long without a request a connection gives its buffers back.
-const REST_AFTER: Duration = Duration::from_secs(1);
 /// How often a connection in use looks at its limits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// What a head that comes too slowly is answered with.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// Who reads an answer more slowly than this, in bytes a second, in the long run, is cut off: a caller who reads a byte now
-/// and then would hold it for days. Far below any modem; Kestrel has 240.
-const READ_RATE_MIN: u64 = 4 * 1024;
 /// How long a connection that can only be refused may take to say what it wants: the reserve is for others too.
 const NEWCOMER_REST: Duration = Duration::from_secs(2);
-/// When the server ends, who reads nothing is not waited for any longer than this.
-const ANSWER_TIMEOUT_AT_END: Duration = Duration::from_secs(2);
-/// What a caller may still send after its last answer, and for how long: it is read and thrown away, because closing a socket
-/// with unread bytes resets the connection, and the caller may lose the answer to it.
-const LINGER_BYTES: usize = 32 * 1024 * 1024;
-/// In all, and without a byte.
-const LINGER: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(2));
-
 /// What all connections of a listener share.
 pub(super) struct Shared {
     pub(super) http: http1::Builder,
@@ -217,33 +206,6 @@ async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, serving: Ser
     }
 }
 
-enum Verdict {
-    GoOn,
-    Rest,
-    TooSlow,
-    CutOff,
-}
-
-fn verdict(activity: &Activity, limits: &ServerLimits, ending: bool) -> Verdict {
-    let answer_timeout = if ending { limits.answer_timeout.min(ANSWER_TIMEOUT_AT_END) } else { limits.answer_timeout };
-    let stands_still = activity.blocked_for().is_some_and(|blocked| blocked >= answer_timeout);
-    if stands_still || activity.backlog().is_some_and(|(age, written)| is_too_slow(age, written, answer_timeout)) {
-        return Verdict::CutOff;
-    }
-    match activity.phase_age() {
-        (Phase::Idle, age) if age >= REST_AFTER.min(limits.keep_alive_timeout) => Verdict::Rest,
-        // In the middle of an answer another one would be taken for its content.
-        (Phase::Head, age) if age >= limits.header_timeout && activity.blocked_for().is_none() => Verdict::TooSlow,
-        (Phase::Head, age) if age >= limits.header_timeout => Verdict::CutOff,
-        _ => Verdict::GoOn,
-    }
-}
-
-/// Whether so many bytes are too few for the time that a caller was behind with reading.
-fn is_too_slow(age: Duration, written: u64, answer_timeout: Duration) -> bool {
-    age >= answer_timeout + Duration::from_secs(written / READ_RATE_MIN)
-}
-
 async fn call(
     shared: Arc<Shared>,
     activity: Arc<Activity>,
@@ -262,70 +224,4 @@ async fn call(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| AnswerBody::new(body, activity)))
-}
-
-async fn linger(mut socket: Socket, place: &Place) {
-    place.activity.enter(Phase::Lingering);
-    let (in_all, without_a_byte) = LINGER;
-    let drain = async {
-        let (mut left, mut buffer) = (LINGER_BYTES, vec![0; 4096]);
-        let _ = socket.shutdown().await;
-        while left > 0 {
-            let read = timeout(without_a_byte, socket.read(&mut buffer)).await.ok()?.ok()?;
-            left = left.saturating_sub(if read == 0 { left } else { read });
-        }
-        Some(())
-    };
-    let told = async {
-        while place.activity.order() == Order::None {
-            place.activity.told().await;
-        }
-    };
-    tokio::select! {
-        _ = timeout(in_all, drain) => {}
-        () = told => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_caller_who_reads_a_little_now_and_then_is_cut_off_in_the_long_run() {
-        let limit = Duration::from_secs(30);
-        let too_slow = |seconds, written| is_too_slow(Duration::from_secs(seconds), written, limit);
-        assert!(!too_slow(29, 0) && too_slow(30, 0));
-        assert!(too_slow(60, 30 * 20), "20 bytes a second");
-        assert!(!too_slow(3_600, 3_600 * READ_RATE_MIN), "an hour at the least rate");
-    }
-
-    #[test]
-    fn a_connection_is_judged_by_what_its_caller_has_read_since_it_fell_behind() {
-        let limits = ServerLimits {
-            connections: 1,
-            header_timeout: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(90),
-            answer_timeout: Duration::from_secs(30),
-            max_age: None,
-            drain_timeout: Duration::ZERO,
-            half_close: true,
-        };
-        let after_a_minute = |bytes_a_second, ending| {
-            let mut activity = Activity::new(std::time::Instant::now());
-            activity.enter(Phase::Answered);
-            activity.write_blocked();
-            for _ in 0..60 {
-                activity.grow_older(Duration::from_secs(1));
-                activity.written(bytes_a_second);
-                activity.write_blocked();
-            }
-            verdict(&activity, &limits, ending)
-        };
-        assert!(matches!(after_a_minute(20, false), Verdict::CutOff));
-        assert!(matches!(after_a_minute(4096, false), Verdict::GoOn));
-        assert!(matches!(after_a_minute(2000, false), Verdict::CutOff));
-        assert!(matches!(after_a_minute(3072, false), Verdict::GoOn), "not yet");
-        assert!(matches!(after_a_minute(3072, true), Verdict::CutOff), "at the end there is less patience");
-    }
 }

@@ -3,9 +3,11 @@
 mod activity;
 mod answer;
 mod connection;
+mod linger;
 mod places;
 mod request;
 mod socket;
+mod verdict;
 
 use std::io;
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 
 mod context;
 mod group;
+mod offsets;
 mod options;
 mod polled;
 mod record;
@@ -21,11 +22,12 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 pub use self::context::Membership;
 use self::context::{Context, Rebalance};
+pub use self::offsets::{PartitionBounds, ReadPosition};
 pub use self::options::{ConsumerOptions, GroupProtocol};
 pub use self::polled::Polled;
 pub(in crate::kafka) use self::polled::is_passing;
 pub use self::record::{ConsumedRecord, OwnedRecord, RecordHeader};
-use super::sys::{EventQueue, IsolationLevel, end_offsets, with_leader_epochs};
+use super::sys::{EventQueue, with_leader_epochs};
 use super::{ClientMetrics, KafkaError};
 use crate::config::KafkaConfig;
 
@@ -36,30 +38,6 @@ const SEEK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Partition numbers of the one topic.
 pub type Partitions = Vec<i32>;
-
-/// Where a partition is read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadPosition {
-    /// The partition.
-    pub partition: i32,
-    /// The next offset to read.
-    pub offset: i64,
-    /// The leader epoch of the record before it. Given, the brokers are asked whether the log still has that history.
-    pub leader_epoch: Option<i32>,
-}
-
-/// A partition as the brokers have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartitionBounds {
-    /// The partition.
-    pub partition: i32,
-    /// The first offset that is still there.
-    pub low: i64,
-    /// Where the first open transaction begins; the end when there is none.
-    pub stable_end: i64,
-    /// The next offset to be written.
-    pub end: i64,
-}
 
 /// A member of the consumer group.
 pub struct RecordConsumer {
@@ -230,61 +208,6 @@ impl RecordConsumer {
         group::assigned_partitions(&self.client, &self.group, &self.topic, timeout)
     }
 
-    /// The bounds of each partition, by three requests for all of them; one that does not tell is left out. Blocks.
-    ///
-    /// # Errors
-    /// When the brokers do not answer in time.
-    pub fn bounds(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<PartitionBounds>, KafkaError> {
-        let lows = self.offsets_at(partitions, Offset::Beginning, IsolationLevel::ReadUncommitted, timeout)?;
-        let stable_ends = self.offsets_at(partitions, Offset::End, IsolationLevel::ReadCommitted, timeout)?;
-        let ends = self.offsets_at(partitions, Offset::End, IsolationLevel::ReadUncommitted, timeout)?;
-        let bounds = partitions.iter().filter_map(|partition| {
-            Some(PartitionBounds {
-                partition: *partition,
-                low: find(&lows, *partition)?,
-                stable_end: find(&stable_ends, *partition)?,
-                end: find(&ends, *partition)?,
-            })
-        });
-        Ok(bounds.collect())
-    }
-
-    /// How far each partition can be read now, with the epoch of the leader that tells it: no record before is of a newer
-    /// one. Blocks.
-    ///
-    /// # Errors
-    /// When the brokers do not answer in time.
-    pub fn stable_ends(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<ReadPosition>, KafkaError> {
-        self.offsets_at(partitions, Offset::End, IsolationLevel::ReadCommitted, timeout)
-    }
-
-    /// The offsets that the group has committed to Kafka; none of a partition without. Blocks.
-    ///
-    /// # Errors
-    /// When the group's coordinator does not answer in time.
-    pub fn committed(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<(i32, i64)>, KafkaError> {
-        let found = self.client.committed_offsets(self.list_any(partitions)?, timeout)?;
-        let offsets = found.elements().into_iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => Some((element.partition(), offset)),
-            _ => None,
-        });
-        Ok(offsets.collect())
-    }
-
-    fn offsets_at(
-        &self,
-        partitions: &[i32],
-        at: Offset,
-        isolation: IsolationLevel,
-        timeout: Duration,
-    ) -> Result<Vec<ReadPosition>, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            list.add_partition_offset(&self.topic, *partition, at)?;
-        }
-        end_offsets(self.client.client(), &list, isolation, timeout).map_err(KafkaError::Admin)
-    }
-
     fn list(&self, positions: &[ReadPosition]) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
@@ -313,16 +236,4 @@ impl Drop for RecordConsumer {
             }
         };
     }
-}
-
-impl ReadPosition {
-    /// An offset that is taken as it is.
-    #[must_use]
-    pub fn at(partition: i32, offset: i64) -> Self {
-        Self { partition, offset, leader_epoch: None }
-    }
-}
-
-fn find(positions: &[ReadPosition], partition: i32) -> Option<i64> {
-    positions.iter().find(|position| position.partition == partition).map(|position| position.offset)
 }
