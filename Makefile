@@ -5,13 +5,13 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
-# The services as they are released; benchmarks and real-stack tests use these. With TLS=1 as in the images, which needs
-# OpenSSL's headers; all that is tested with it is built with it, so that nothing is built twice.
-SERVICES = -p web-server -p management-api -p embedded -p stack $(if $(TLS),--features web-server/tls$(comma)management-api/tls)
+# TLS=1: with TLS, as in the images; needs OpenSSL's headers.
+TLS_FEATURES = $(if $(TLS),web-server/tls management-api/tls)
+# The services as they are released, and what runs them; benchmarks and real-stack tests use these.
+SERVICES = -p web-server -p management-api -p embedded -p stack -p simulator --features "$(TLS_FEATURES)"
+REAL_STACK = --release --locked -p stack --features "real-stack $(TLS_FEATURES)" --test stack
 # A crate alone would be built with other features of its dependencies, and so would they.
 AS_UNIT := --workspace --locked
-REAL_STACK = --release --locked -p stack --features real-stack$(if $(TLS),$(comma)shared/tls) --test stack
-comma := ,
 
 .PHONY: help
 help: ## Explain every target
@@ -74,7 +74,6 @@ bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/res
 
 .PHONY: scale-demo
 scale-demo: build ## The shipped autoscaling, a load step and real consumers: table, plot and verdict in five minutes
-	$(CARGO) build --release --locked -p simulator
 	$(RELEASE)/scale-demo
 
 .PHONY: stack-up
