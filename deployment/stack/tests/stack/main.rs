@@ -15,3 +15,8 @@ mod local;
 mod pipeline;
 mod scale_out;
 mod settings;
+
+// So that the tests are built with the very features of the services, and no dependency is built twice.
+use embedded as _;
+use management_api as _;
+use web_server as _;
