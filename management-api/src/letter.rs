@@ -130,7 +130,11 @@ impl Original {
             incarnation: record.header(ORIGINAL_INCARNATION)?.into(),
             partition: record.header(ORIGINAL_PARTITION)?.parse().ok()?,
             offset: record.header(ORIGINAL_OFFSET)?.parse().ok()?,
-            timestamp_ms: record.header(ORIGINAL_TIMESTAMP)?.parse().ok().filter(|time| *time >= 0),
+            timestamp_ms: match record.header(ORIGINAL_TIMESTAMP) {
+                Some(time) => time.parse().ok().filter(|time| *time >= 0),
+                // Set aside by a release that gave the dead letter the original's time.
+                None => record.timestamp_ms(),
+            },
         })
     }
 

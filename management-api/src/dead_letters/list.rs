@@ -194,7 +194,7 @@ impl Entry {
         }
     }
 
-    /// As it is kept in the database.
+    /// As it is kept in the database; `rejected_by_store` where nobody has said why it is dead.
     pub(super) fn letter(&self) -> DeadLetter {
         let reason = self.reason.as_deref().and_then(PoisonReason::parse);
         DeadLetter {

@@ -47,8 +47,11 @@ pub async fn redrive(
             let found = work.find(partition, offset).await?;
             let mut entry = found.ok_or(DeadLetterError::NotFound(partition, offset))?;
             if let Some(value) = value {
-                // If that is poison as well, what comes back is not what was set aside, and that is what stays.
-                work.store.keep(&entry.letter()).await?;
+                // If that is poison as well, what comes back is not what was set aside, and that is what stays. What is of
+                // another topic does not come back here, and the database knows of no topic but ours.
+                if !entry.redrives.kept && work.topic_of(&entry) == work.config.topic {
+                    work.store.keep(&entry.letter()).await?;
+                }
                 entry.value = Some(value);
             }
             work.store.announce(&[entry.sending()]).await?;

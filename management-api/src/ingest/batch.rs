@@ -104,23 +104,27 @@ impl PendingBatch {
     }
 
     /// What records say of themselves that say that they are dead letters which come back. Anybody can write such headers.
-    pub fn claims(&self) -> impl Iterator<Item = Sending> {
+    pub fn claims(&self) -> Vec<Sending> {
         let origins = self.origins.iter().chain(self.poison.iter().map(|(origin, _)| origin));
-        origins.filter_map(|origin| origin.claim(&self.payloads))
+        origins.filter_map(|origin| origin.claim(&self.payloads)).collect()
     }
 
-    /// Of the claims those in `announced` are true; every other record is one of its own place, whatever its headers say.
-    pub fn disown_all_but(&mut self, announced: &HashSet<Sending>) {
+    /// Of these claims, which are all of the batch in their order, those in `announced` are true; every other record is one of
+    /// its own place, whatever its headers say.
+    pub fn disown_all_but(&mut self, claims: &[Sending], announced: &HashSet<Sending>) {
         let Self { batch, origins, poison, payloads, .. } = self;
-        let is_false = |origin: &Origin| origin.claim(payloads).is_some_and(|claim| !announced.contains(&claim));
+        let mut claims = claims.iter();
+        let mut is_false =
+            |origin: &Origin| origin.is_claimant() && claims.next().is_some_and(|claim| !announced.contains(claim));
+        let mut rows: Vec<_> = batch.rows.iter_mut().zip(origins).filter(|(_, origin)| is_false(origin)).collect();
         for (origin, _) in poison.iter_mut().filter(|(origin, _)| is_false(origin)) {
             origin.disown();
         }
-        for (row, origin) in batch.rows.iter_mut().zip(origins).filter(|(_, origin)| is_false(origin)) {
+        for (row, origin) in &mut rows {
             origin.disown();
             // Its id may be made of its place, and its time is that of the record.
             if let Ok(Decoded { purchase, .. }) = origin.decode(&batch.incarnation, payloads) {
-                *row = purchase;
+                **row = purchase;
             }
         }
     }

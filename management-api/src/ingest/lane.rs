@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::Ingest;
 use super::batch::PendingBatch;
-use crate::letter::Sending;
 use crate::metrics::CommittedBatch;
 use crate::planted::{self, Bug};
 use crate::store::{Batch, OffsetMove, RecordError, Recorded, Recording, StoreError};
@@ -133,12 +132,12 @@ impl Committer {
 
     /// Tells dead letters that come back from records that only say so.
     async fn recognize(&self, batch: &mut PendingBatch) {
-        let claims: Vec<Sending> = batch.claims().collect();
+        let claims = batch.claims();
         if claims.is_empty() || planted::is(Bug::ClaimBelieved) {
             return;
         }
         let announced = self.ask(claims.len(), || self.ingest.store.find_announced(&claims)).await;
-        batch.disown_all_but(&announced.into_iter().collect());
+        batch.disown_all_but(&claims, &announced.into_iter().collect());
     }
 
     /// What is stored for ids that stand for several purchases in one batch. Nothing when the batch would be fenced: what

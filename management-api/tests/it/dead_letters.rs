@@ -124,14 +124,40 @@ async fn what_is_mended_badly_at_the_first_attempt_is_as_it_was() {
     let operator = Operator::new(&kafka, &folder);
     let letters = operator.list().await;
     assert_eq!(letters[0]["kept_in"], "topic");
-    assert_eq!(operator.redrive(one(&letters[0], Some(b"worse".to_vec()))).await.unwrap(), 1);
+    assert_eq!(operator.redrive(one(&letters[0], Some(b"{}".to_vec()))).await.unwrap(), 1);
     let letters = operator.list_with_kept(1).await;
     assert_eq!((letters.len(), &letters[0]["value"]), (1, &"as it was".into()), "{letters:?}");
+    assert_eq!(letters[0]["reason"], "not_json", "of what it is, not of what it was mended to");
     let mended = value("ann", "3").into_bytes();
     assert_eq!(operator.redrive(one(&letters[0], Some(mended))).await.unwrap(), 1);
     api.user_with("ann", 1).await;
     assert_eq!(operator.redrive(Selection::All).await.unwrap(), 0);
     assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_of_a_release_that_gave_it_the_originals_time_is_one_however_often_it_stands_there() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let letter = OutgoingRecord {
+        topic: DEAD_LETTERS,
+        partition: Some(0),
+        key: None,
+        value: Some(b"poison"),
+        headers: &[
+            ("original_incarnation".as_bytes(), Some(b"life".as_slice())),
+            (b"original_partition", Some(b"2")),
+            (b"original_offset", Some(b"7")),
+        ],
+        timestamp_ms: Some(LONG_AGO_MS),
+    };
+    kafka.producer.send_record(&letter).await;
+    kafka.producer.send_record(&letter).await;
+    let operator = Operator::new(&kafka, &folder);
+    operator.store.migrate().await.unwrap();
+    let listed = operator.list().await;
+    let original = &listed[0]["original"];
+    assert_eq!((&original["partition"], &original["offset"]), (&2.into(), &7.into()), "{listed:?}");
+    assert_eq!(operator.redrive(Selection::All).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

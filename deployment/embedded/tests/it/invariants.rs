@@ -81,7 +81,7 @@ const WEB_SERVER: [&[&str]; 7] = [
 ];
 /// As above.
 const MANAGEMENT_API: [&[&str]; 10] = [
-    &["backoff", "letter", "metrics", "memory"],
+    &["letter", "metrics", "memory"],
     &["store"],
     &["dead_letters", "planted", "waiters"],
     &["ingest"],

@@ -85,6 +85,11 @@ impl Origin {
         }
     }
 
+    /// Whether it says that it was sent back.
+    pub(super) fn is_claimant(&self) -> bool {
+        self.returned.is_some()
+    }
+
     /// What it says of itself, if it says that it was sent back.
     pub(super) fn claim(&self, payloads: &[u8]) -> Option<Sending> {
         let (original, _) = self.returned.as_deref()?;

@@ -141,8 +141,11 @@ impl Progress {
         state.group.set_membership(membership);
     }
 
+    /// A membership begins or ends, and its lanes with it: what lanes before it had to say counts no more.
     pub(super) fn set_consumer(&self, consumer: Option<&Arc<dyn Consumer>>) {
-        self.lock().consumer = consumer.map(Arc::downgrade);
+        let mut state = self.lock();
+        state.consumer = consumer.map(Arc::downgrade);
+        state.stuck_lanes.clear();
     }
 
     pub(super) fn set_incarnation(&self, incarnation: &Arc<str>) {
@@ -178,8 +181,6 @@ impl Progress {
         for partition in partitions {
             self.release(partition);
         }
-        // Whoever records next finds out again.
-        self.lock().stuck_lanes.clear();
         self.set_consumer(None);
         self.beat(Membership::default());
     }

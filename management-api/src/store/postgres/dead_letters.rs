@@ -8,56 +8,45 @@ use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres, Row as _};
 use uuid::Uuid;
 
-use super::{PostgresStore, answer, session, skipped};
+use super::{PostgresStore, answer, record, session, skipped};
 use crate::letter::{DeadLetter, Original, Sending};
 use crate::store::dead_letters::{
     Columns, KeptLetter, PAGE_BYTES, PAGE_LETTERS, PendingLetters, Redriven, Redrives, encode_headers, storable,
 };
 use crate::store::{Mending, OffsetMove, RecordError, Skipped, StoreError};
 
-/// Keeps dead letters in the statement that does something else, and gives that one's time. What is kept is never
-/// overwritten.
-macro_rules! keep_after {
-    ($recording:literal) => {
-        concat!(
-            "WITH recorded AS (SELECT ",
-            $recording,
-            " AS recording_time), kept AS (
-                INSERT INTO dead_letters AS letter (
-                    letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
-                    record_key, record_value, record_headers, reason, error, redrives_returned
-                )
-                SELECT given.id, given.incarnation, given.partition, given.position, given.time, recording_time,
-                    given.key, given.value, given.headers, given.reason, given.error,
-                    -- A record can claim any number; one more than is known may be true, for the sending is written down
-                    -- afterwards.
-                    least(given.redrive, greatest(known.redrives_sent, known.redrives_returned, 0) + 1)
-                FROM recorded, unnest(
-                    $1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[],
-                    $8::bytea[], $9::text[], $10::text[], $11::integer[]
-                ) AS given (id, incarnation, partition, position, time, key, value, headers, reason, error, redrive)
-                LEFT JOIN dead_letters AS known ON known.letter_id = given.id
-                ON CONFLICT (letter_id) DO UPDATE SET
-                    kept_at = coalesce(letter.kept_at, excluded.kept_at),
-                    record_key = CASE WHEN letter.kept_at IS NULL THEN excluded.record_key ELSE letter.record_key END,
-                    record_value =
-                        CASE WHEN letter.kept_at IS NULL THEN excluded.record_value ELSE letter.record_value END,
-                    record_headers =
-                        CASE WHEN letter.kept_at IS NULL THEN excluded.record_headers ELSE letter.record_headers END,
-                    reason = excluded.reason,
-                    error = excluded.error,
-                    redrives_returned = greatest(letter.redrives_returned, excluded.redrives_returned)
-            )
-            SELECT recording_time FROM recorded"
+/// Records a batch and keeps its dead letters, in one statement. What is kept is never overwritten; why it is dead may change
+/// while it is the same.
+pub(super) const RECORD_AND_KEEP: &str = "
+    WITH recorded AS (
+        SELECT record_purchases_v3($12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) AS recording_time
+    ), kept AS (
+        INSERT INTO dead_letters AS letter (
+            letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
+            record_key, record_value, record_headers, reason, error, redrives_returned
         )
-    };
-}
-
-/// Records a batch and keeps its dead letters.
-pub(super) const RECORD_AND_KEEP: &str =
-    keep_after!("record_purchases_v3($12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)");
-
-const KEEP: &str = keep_after!("date_trunc('milliseconds', clock_timestamp())");
+        SELECT given.id, given.incarnation, given.partition, given.position, given.time, recording_time,
+            given.key, given.value, given.headers, given.reason, given.error,
+            -- A record can claim any number; one more than is known may be true, for the sending is written down afterwards.
+            least(given.redrive, greatest(known.redrives_sent, known.redrives_returned, 0) + 1)
+        FROM recorded, unnest(
+            $1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[],
+            $8::bytea[], $9::text[], $10::text[], $11::integer[]
+        ) AS given (id, incarnation, partition, position, time, key, value, headers, reason, error, redrive)
+        LEFT JOIN dead_letters AS known ON known.letter_id = given.id
+        ORDER BY given.id
+        ON CONFLICT (letter_id) DO UPDATE SET
+            kept_at = coalesce(letter.kept_at, excluded.kept_at),
+            record_key = CASE WHEN letter.kept_at IS NULL THEN excluded.record_key ELSE letter.record_key END,
+            record_value = CASE WHEN letter.kept_at IS NULL THEN excluded.record_value ELSE letter.record_value END,
+            record_headers = CASE WHEN letter.kept_at IS NULL THEN excluded.record_headers ELSE letter.record_headers END,
+            reason = CASE WHEN letter.kept_at IS NULL OR letter.record_value IS NOT DISTINCT FROM excluded.record_value
+                THEN excluded.reason ELSE letter.reason END,
+            error = CASE WHEN letter.kept_at IS NULL OR letter.record_value IS NOT DISTINCT FROM excluded.record_value
+                THEN excluded.error ELSE letter.error END,
+            redrives_returned = greatest(letter.redrives_returned, excluded.redrives_returned)
+    )
+    SELECT recording_time FROM recorded";
 
 /// Sizes are known without a look at the bytes.
 const LIST: &str = "
@@ -127,11 +116,7 @@ impl Mending for PostgresStore {
     }
 
     async fn keep(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let query = bind_to(sqlx::query_as(KEEP), std::slice::from_ref(letter));
-        let mut session = session::acquire(&self.recording).await?;
-        let kept = answer(query.fetch_one(&mut *session)).await;
-        let _: (DateTime<Utc>,) = session.judge(kept)?;
-        Ok(())
+        record::keep(&self.recording, letter).await
     }
 
     async fn announce(&self, sendings: &[Sending]) -> Result<(), StoreError> {

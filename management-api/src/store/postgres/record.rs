@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::fitness::{self, Look};
 use super::sqlstate::{self, Meaning};
 use super::{PostgresStore, answer, dead_letters, frozen, read, session};
-use crate::letter::Sending;
+use crate::letter::{DeadLetter, Sending};
 use crate::store::pending::PendingRows;
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, StoreError};
 
@@ -114,7 +114,18 @@ pub(super) enum Refusal {
 }
 
 async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Timestamp, Refusal> {
-    let columns = Columns::new(rows);
+    let recorded = execute(pool, batch, Columns::new(rows)).await;
+    recorded.map(Timestamp::new).map_err(refusal)
+}
+
+/// Keeps a dead letter with a batch of nothing: no offset moves, no row is written.
+pub(super) async fn keep(pool: &PgPool, letter: &DeadLetter) -> Result<(), StoreError> {
+    let batch = Batch { dead_letters: vec![letter.clone()], ..Batch::default() };
+    execute(pool, &batch, Columns::default()).await?;
+    Ok(())
+}
+
+async fn execute(pool: &PgPool, batch: &Batch, columns: Columns<'_>) -> Result<DateTime<Utc>, sqlx::Error> {
     let text = if batch.dead_letters.is_empty() { RECORD } else { dead_letters::RECORD_AND_KEEP };
     let query = sqlx::query_as(text);
     let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
@@ -125,10 +136,10 @@ async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Ti
         .bind(columns.usernames)
         .bind(columns.prices)
         .bind(columns.times);
-    let mut session = session::acquire(pool).await.map_err(refusal)?;
+    let mut session = session::acquire(pool).await?;
     let recorded = answer(query.fetch_one(&mut *session)).await;
-    let (recording_time,): (DateTime<Utc>,) = session.judge(recorded).map_err(refusal)?;
-    Ok(Timestamp::new(recording_time))
+    let (recording_time,): (DateTime<Utc>,) = session.judge(recorded)?;
+    Ok(recording_time)
 }
 
 pub(super) fn refusal(error: sqlx::Error) -> Refusal {
@@ -181,6 +192,7 @@ impl Steps {
 }
 
 /// The rows as columns, in their order by id.
+#[derive(Default)]
 struct Columns<'a> {
     ids: Vec<Uuid>,
     userids: Vec<&'a str>,

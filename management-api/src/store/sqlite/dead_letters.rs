@@ -15,7 +15,7 @@ use crate::store::dead_letters::{
 };
 use crate::store::{Mending, OffsetMove, RecordError, Skipped, StoreError};
 
-/// What is kept is never overwritten.
+/// What is kept is never overwritten; why it is dead may change while it is the same.
 const KEEP: &str = "
     INSERT INTO dead_letters AS letter (
         letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,
@@ -29,8 +29,10 @@ const KEEP: &str = "
         record_key = iif(letter.kept_at IS NULL, excluded.record_key, letter.record_key),
         record_value = iif(letter.kept_at IS NULL, excluded.record_value, letter.record_value),
         record_headers = iif(letter.kept_at IS NULL, excluded.record_headers, letter.record_headers),
-        reason = excluded.reason,
-        error = excluded.error,
+        reason = iif(
+            letter.kept_at IS NULL OR letter.record_value IS excluded.record_value, excluded.reason, letter.reason
+        ),
+        error = iif(letter.kept_at IS NULL OR letter.record_value IS excluded.record_value, excluded.error, letter.error),
         redrives_returned = max(letter.redrives_returned, excluded.redrives_returned)";
 
 const LIST: &str = "

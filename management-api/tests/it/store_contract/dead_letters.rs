@@ -59,15 +59,18 @@ async fn however_often_a_dead_letter_is_kept_it_is_one_and_the_first_value_stays
         let store = database.migrated().await;
         let first = letter(0, b"first");
         store.record(&batch(0, &[first.clone(), first.clone()])).await.unwrap();
-        let again = DeadLetter { redrive: 1, error: "still".to_owned(), ..letter(0, b"second") };
+        let again = DeadLetter { redrive: 1, error: "of the second".to_owned(), ..letter(0, b"second") };
         store.record(&batch(1, &[again])).await.unwrap();
+        assert_eq!(all(&*store).await[0].error, "not JSON: \u{fffd}", "it is that of another value");
+        let same = DeadLetter { redrive: 2, error: "still".to_owned(), ..first };
+        store.record(&batch(2, &[same])).await.unwrap();
         let kept = all(&*store).await;
         assert_eq!(kept.len(), 1);
         assert_eq!((kept[0].value.as_deref(), kept[0].error.as_str()), (Some(b"first".as_slice()), "still"));
         // Another record at the same offset, after the log was cut, is another dead letter.
         let mut other = letter(0, b"other");
         other.original.timestamp_ms = None;
-        store.record(&batch(2, &[other])).await.unwrap();
+        store.record(&batch(3, &[other])).await.unwrap();
         assert_eq!(all(&*store).await.len(), 2);
     })
     .await;
