@@ -7,9 +7,11 @@ use shared::health::Check;
 use shared::http::{BodyLimits, HttpConfig};
 use shared::telemetry::LogConfig;
 
+use crate::cors::CorsConfig;
 use crate::in_flight::InFlightConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
+use crate::read_cache::ReadCacheConfig;
 
 /// The largest body of `POST /buy`, inclusive.
 const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -29,6 +31,10 @@ pub struct Config {
     pub in_flight: InFlightConfig,
     /// Where reads go.
     pub management: ManagementConfig,
+    /// Which other sites' pages may call us.
+    pub cors: CorsConfig,
+    /// How old answers to reads may get.
+    pub read_cache: ReadCacheConfig,
     /// The log.
     pub log: LogConfig,
     /// Whether a 2xx is only ever 201: for a broker that keeps records in memory only (embedded mode, not a setting).
@@ -45,6 +51,8 @@ impl Config {
             publisher: PublisherConfig::read(settings),
             in_flight: InFlightConfig::read(settings),
             management: ManagementConfig::read(settings),
+            cors: CorsConfig::read(settings),
+            read_cache: ReadCacheConfig::read(settings),
             log: LogConfig::read(settings),
             always_wait: false,
             admission: None,

@@ -8,9 +8,10 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::answers::is_admitted;
+use super::security_headers::secure;
 use super::{ByteBudget, Problem, RequestContext, kinds};
 use crate::metrics::HttpMetrics;
 
@@ -59,7 +60,7 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     }
     let headers = response.headers_mut();
     headers.insert("x-request-id", context.request_id.clone());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    secure(headers);
 
     answering.status = response.status();
     log(&method, answering.path(), &response, &context, problem.as_ref());

@@ -2,10 +2,12 @@
 
 mod batch;
 mod buy;
+mod conditional;
 mod input;
 mod intake;
 pub mod openapi;
 mod purchases;
+mod recent_purchase;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -44,11 +46,13 @@ pub fn series() -> Vec<RouteSeries> {
 
 /// All routes behind the one middleware.
 pub fn router(app: AppState, observer: Observer) -> Router {
-    routes()
+    let mut router = routes()
         .into_router()
         .merge(app.operations.paths())
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(from_fn_with_state(observer, observe))
-        .with_state(app)
+        .fallback(not_found);
+    if let Some(cors) = app.config.cors.layer() {
+        router = router.layer(cors);
+    }
+    router.layer(from_fn_with_state(observer, observe)).with_state(app)
 }

@@ -4,6 +4,7 @@ mod harness;
 
 #[cfg(debug_assertions)]
 mod alive;
+mod balancing;
 mod batch;
 mod buy;
 mod calls;
@@ -16,6 +17,7 @@ mod hang_ups;
 mod limits;
 mod openapi;
 mod operations;
+mod read_cache;
 mod reads;
 mod shares;
 mod waiting;
