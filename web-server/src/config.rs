@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::config::Settings;
 use shared::health::Check;
-use shared::http::{BodyLimits, HttpConfig};
+use shared::http::{BodyLimits, HttpConfig, TlsConfig};
 use shared::telemetry::LogConfig;
 
 use crate::cors::CorsConfig;
@@ -25,6 +25,8 @@ const END_MARGIN: Duration = Duration::from_secs(2);
 pub struct Config {
     /// Where and how to listen.
     pub http: HttpConfig,
+    /// HTTPS instead of HTTP.
+    pub tls: Option<TlsConfig>,
     /// How purchases come to Kafka.
     pub publisher: PublisherConfig,
     /// How many requests are handled at once.
@@ -48,6 +50,7 @@ impl Config {
     pub fn read(settings: &mut Settings) -> Self {
         Self {
             http: HttpConfig::read(settings, "0.0.0.0:8080"),
+            tls: TlsConfig::read(settings),
             publisher: PublisherConfig::read(settings),
             in_flight: InFlightConfig::read(settings),
             management: ManagementConfig::read(settings),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::http::Reload;
 use shared::metrics::{Counter, CounterBy, Gauge, Histogram, HttpMetrics, Label, Registry, RouteSeries, value};
 
 const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
@@ -14,8 +15,8 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 8] =
-    ["http", "kafka_producer", "kafka_sender", "metrics", "operations", "probes", "replicas", "topics"];
+pub const TASKS: [&str; 9] =
+    ["certificate", "http", "kafka_producer", "kafka_sender", "metrics", "operations", "probes", "replicas", "topics"];
 
 /// What became of a purchase on its way to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +165,8 @@ pub struct Metrics {
     management_hedges: CounterBy<HedgeWinner>,
     /// In use, and left out.
     management_replicas: [Gauge; 2],
+    /// Changes of the certificate's files.
+    pub tls_reloads: CounterBy<Reload>,
 }
 
 impl Metrics {
@@ -194,6 +197,7 @@ impl Metrics {
             management_duration: registry.histogram(MANAGEMENT_SECONDS, request_time, &[]),
             management_hedges: CounterBy::register(&registry, "management_hedges_total", hedges),
             management_replicas: ["in_use", "left_out"].map(replicas),
+            tls_reloads: CounterBy::register(&registry, "tls_reloads_total", "Changes of the certificate's files."),
             registry,
         })
     }

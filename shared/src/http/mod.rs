@@ -16,6 +16,7 @@ mod request_context;
 mod routes;
 mod security_headers;
 mod server;
+mod tls;
 
 pub use self::answers::{AnswerRoom, Counted};
 pub use self::body::{BodyLimits, NotCollected, collect, read_json_body};
@@ -32,3 +33,4 @@ pub use self::query::Query;
 pub use self::request_context::{Caller, RequestContext, Traceparent};
 pub use self::routes::Routes;
 pub use self::server::{Server, ServerLimits};
+pub use self::tls::{Certificate, Reload, TlsConfig};

@@ -140,7 +140,7 @@ mod tests {
         let observer = Observer { metrics, budget: budget.clone() };
         let tell = async |Extension(context): Extension<RequestContext>| context.caller.text().unwrap_or_default();
         let router = Router::new().route("/", get(tell)).layer(axum::middleware::from_fn_with_state(observer, observe));
-        let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop() };
+        let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop(), certificate: None };
         let (listener, shutdown) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Shutdown::new());
         let mut connection = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let serving = tokio::spawn({

@@ -20,4 +20,5 @@ mod operations;
 mod read_cache;
 mod reads;
 mod shares;
+mod tls;
 mod waiting;
