@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::config::Settings;
+use shared::config::{Settings, TokenConfig};
 use shared::health::Check;
 use shared::http::{BodyLimits, HttpConfig};
 use shared::telemetry::LogConfig;
@@ -13,6 +13,8 @@ use crate::publisher::PublisherConfig;
 
 /// The largest body of `POST /buy`, inclusive.
 const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
+/// The largest body about accounts: room for the longest fields, every character of them escaped.
+const ACCOUNT_BODY_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of `POST /buy/batch`, inclusive.
 const BATCH_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What the end may take beside what has a limit of its own.
@@ -29,6 +31,8 @@ pub struct Config {
     pub in_flight: InFlightConfig,
     /// Where reads go.
     pub management: ManagementConfig,
+    /// Which access tokens count.
+    pub tokens: TokenConfig,
     /// The log.
     pub log: LogConfig,
     /// Whether a 2xx is only ever 201: for a broker that keeps records in memory only (embedded mode, not a setting).
@@ -45,6 +49,7 @@ impl Config {
             publisher: PublisherConfig::read(settings),
             in_flight: InFlightConfig::read(settings),
             management: ManagementConfig::read(settings),
+            tokens: TokenConfig::read(settings),
             log: LogConfig::read(settings),
             always_wait: false,
             admission: None,
@@ -59,6 +64,11 @@ impl Config {
     /// The limits of `POST /buy`'s body.
     pub fn buy_body(&self) -> BodyLimits {
         BodyLimits { bytes: BUY_BODY_BYTES_MAX, timeout: self.http.body_timeout }
+    }
+
+    /// The limits of a body about accounts.
+    pub fn account_body(&self) -> BodyLimits {
+        BodyLimits { bytes: ACCOUNT_BODY_BYTES_MAX, timeout: self.http.body_timeout }
     }
 
     /// The limits of `POST /buy/batch`'s body.

@@ -7,6 +7,8 @@ pub mod app;
 pub mod routes;
 pub mod state;
 
+pub mod tokens;
+
 pub mod management_client;
 pub mod publisher;
 

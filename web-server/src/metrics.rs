@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::metrics::{Counter, CounterBy, Histogram, HttpMetrics, Label, Registry, RouteSeries};
+use shared::metrics::{Counter, CounterBy, Gauge, Histogram, HttpMetrics, Label, Registry, RouteSeries};
 
 const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
 const MANAGEMENT_SECONDS: &str = "management_request_duration_seconds";
@@ -14,7 +14,8 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 7] = ["http", "kafka_producer", "kafka_sender", "metrics", "operations", "replicas", "topics"];
+pub const TASKS: [&str; 8] =
+    ["http", "kafka_producer", "kafka_sender", "metrics", "operations", "replicas", "token_keys", "topics"];
 
 /// What became of a purchase on its way to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +158,7 @@ pub struct Metrics {
     refused: CounterBy<Refusal>,
     management_requests: CounterBy<ManagementOutcome>,
     management_duration: Histogram,
+    token_revocations_age: Gauge,
 }
 
 impl Metrics {
@@ -177,7 +179,11 @@ impl Metrics {
         let hedges = "Calls to management-api that were hedged, by the attempt that won.";
         // Shown at 0: one attempt at a time makes no hedges.
         let _ = CounterBy::<HedgeWinner>::register(&registry, "management_hedges_total", hedges);
+        let age = "Seconds since revoked access tokens were last asked for; -1 until the first token is used.";
+        let token_revocations_age = registry.gauge("token_revocations_age_seconds", age, &[]);
+        token_revocations_age.set(-1.0);
         Arc::new(Self {
+            token_revocations_age,
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
             published: CounterBy::register(&registry, "purchases_published_total", published),
             publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
@@ -204,6 +210,11 @@ impl Metrics {
     /// The counter of requests refused for one reason.
     pub fn refusals(&self, reason: Refusal) -> Counter {
         self.refused.of(reason).clone()
+    }
+
+    /// How old what is known of revoked access tokens is.
+    pub fn set_token_revocations_age(&self, age: Duration) {
+        self.token_revocations_age.set(age.as_secs_f64());
     }
 
     /// Counts and times one request to a replica of management-api.

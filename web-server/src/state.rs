@@ -13,6 +13,7 @@ use crate::in_flight::{InFlightLimit, Slot};
 use crate::management_client::ManagementClient;
 use crate::metrics::{Metrics, Refusal};
 use crate::publisher::PurchasePublisher;
+use crate::tokens::Tokens;
 
 /// When a refused caller may come again.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -27,7 +28,9 @@ pub struct App {
     /// The way to Kafka.
     pub publisher: Arc<dyn PurchasePublisher>,
     /// The way to management-api.
-    pub management: ManagementClient,
+    pub management: Arc<ManagementClient>,
+    /// Who asks.
+    pub tokens: Tokens,
     /// What operators can ask about.
     pub operations: Operations,
     /// What callers may make the service hold.
@@ -76,10 +79,14 @@ impl App {
         };
         let refusals = metrics.refusals(Refusal::Memory);
         let budget = ByteBudget::new(config.http.memory_max, &metrics.http, refusals);
+        let management = ManagementClient::start(&config.management, budget.clone(), Arc::clone(&metrics), &supervisor);
+        let management = Arc::new(management);
+        let names = config.tokens.clone();
         Arc::new(Self {
             operations,
-            budget: budget.clone(),
-            management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &supervisor),
+            budget,
+            tokens: Tokens::start(names, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
+            management,
             purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),
             batches_in_flight: InFlightLimit::new(config.in_flight.batches),
             config,

@@ -182,7 +182,7 @@ fn escape(text: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 
-fn context(request: &Request) -> RequestContext {
+pub(super) fn context(request: &Request) -> RequestContext {
     let context = request.extensions().get::<RequestContext>().cloned();
     context.unwrap_or_else(|| RequestContext::new(request.extensions(), request.headers()))
 }

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod accounts;
 #[cfg(debug_assertions)]
 mod alive;
 mod batch;
