@@ -13,6 +13,7 @@ use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::accounts::{Accounts, AccountsConfig};
 use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
@@ -90,6 +91,7 @@ impl Service {
             .with_health("transactions", move || transactions.check_transactions());
         let app = App {
             store: store.clone(),
+            accounts: Accounts::new(&config.accounts, store.clone()),
             waiters: Arc::clone(&waiters),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
@@ -135,7 +137,8 @@ impl Service {
                 return false;
             }
         };
-        let background = start_background(&supervisor, &store, &ingest, config.kafka);
+        let mut background = start_background(&supervisor, &store, &ingest, config.kafka);
+        start_accounts(&mut background, &supervisor, app.accounts.clone(), &config.accounts);
         let (recording, ending) = (supervisor.clone(), shutdown.clone());
         let recording = tokio::spawn(async move { recording.vital("ingest", ingest.run(ending)).await.is_some() });
         // The listener ends with its task: only a new process can open it again.
@@ -190,6 +193,24 @@ fn start_background(
         watch_database(Arc::clone(&store), Arc::clone(&progress), Arc::clone(&metrics), watching.clone())
     }));
     tasks
+}
+
+/// Sees to it that there is somebody who may look after accounts.
+fn start_accounts(
+    tasks: &mut JoinSet<()>,
+    supervisor: &Supervisor,
+    accounts: Option<Arc<Accounts>>,
+    config: &AccountsConfig,
+) {
+    let Some(admin) = config.first_admin.clone() else { return };
+    let Some(accounts) = accounts else {
+        tracing::warn!("ADMIN_EMAIL is set, but accounts are not set up: JWT_SIGNING_KEY is missing");
+        return;
+    };
+    tasks.spawn(supervisor.complete("first_admin", move || {
+        let (accounts, admin) = (Arc::clone(&accounts), admin.clone());
+        async move { accounts.ensure_first_admin(&admin).await }
+    }));
 }
 
 async fn watch_database(

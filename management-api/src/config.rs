@@ -4,6 +4,7 @@ use shared::config::{KafkaConfig, Secret, Settings};
 use shared::http::{HttpConfig, ServerLimits};
 use shared::telemetry::LogConfig;
 
+use crate::accounts::AccountsConfig;
 use crate::ingest::IngestConfig;
 use crate::store::StoreConfig;
 use crate::waiters::WaitersConfig;
@@ -21,6 +22,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// Who may wait.
     pub waiters: WaitersConfig,
+    /// Who may sign in.
+    pub accounts: AccountsConfig,
     /// What callers must present; nothing means that the network keeps them out.
     pub token: Option<Secret<String>>,
     /// The log.
@@ -41,6 +44,7 @@ impl Config {
             store: StoreConfig::read(settings, ingest.lanes),
             ingest,
             waiters: WaitersConfig::read(settings),
+            accounts: AccountsConfig::read(settings),
             token: settings.secret("MANAGEMENT_API_TOKEN", "bearer token of callers (secret)"),
             log: LogConfig::read(settings),
         }

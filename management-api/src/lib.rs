@@ -7,6 +7,7 @@ pub mod app;
 pub mod routes;
 pub mod state;
 
+pub mod accounts;
 pub mod dead_letters;
 pub mod ingest;
 pub mod partitions;

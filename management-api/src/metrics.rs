@@ -12,9 +12,10 @@ use self::partitions::PartitionMetrics;
 pub use self::partitions::PartitionState;
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 14] = [
+pub const TASKS: [&str; 15] = [
     "database_watch",
     "dead_letter_limits",
+    "first_admin",
     "http",
     "ingest",
     "kafka_producer",

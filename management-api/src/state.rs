@@ -6,6 +6,7 @@ use std::time::Duration;
 use shared::config::Secret;
 use shared::http::{ByteBudget, Operations};
 
+use crate::accounts::Accounts;
 use crate::store::Reading;
 use crate::waiters::Waiters;
 
@@ -16,6 +17,8 @@ pub struct App {
     pub store: Arc<dyn Reading>,
     /// Who waits for a purchase.
     pub waiters: Arc<Waiters>,
+    /// Who may sign in; nothing when accounts are not set up.
+    pub accounts: Option<Arc<Accounts>>,
     /// What callers must present.
     pub token: Option<Secret<String>>,
     /// How long a request's body may take.

@@ -1,5 +1,6 @@
 //! What both services of the purchase pipeline must agree on, in reading order.
 
+pub mod accounts;
 pub mod event;
 pub mod price;
 

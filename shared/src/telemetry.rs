@@ -10,7 +10,8 @@ use crate::config::Settings;
 /// The levels, from the fewest lines to the most.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 /// What writes to the log: our crates, and the libraries that have something to say. A module may follow after `::`.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
+    "audit",
     "embedded",
     "management_api",
     "shared",

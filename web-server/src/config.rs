@@ -7,14 +7,18 @@ use shared::health::Check;
 use shared::http::{BodyLimits, HttpConfig, TlsConfig};
 use shared::telemetry::LogConfig;
 
+use crate::access::AuthMode;
 use crate::cors::CorsConfig;
 use crate::in_flight::InFlightConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
 use crate::read_cache::ReadCacheConfig;
+use crate::tokens::TokensConfig;
 
 /// The largest body of `POST /buy`, inclusive.
 const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
+/// The largest body about accounts: room for the longest fields, every character of them escaped.
+const ACCOUNT_BODY_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of `POST /buy/batch`, inclusive.
 const BATCH_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What the end may take beside what has a limit of its own.
@@ -37,6 +41,10 @@ pub struct Config {
     pub cors: CorsConfig,
     /// How old answers to reads may get.
     pub read_cache: ReadCacheConfig,
+    /// Which access tokens count.
+    pub tokens: TokensConfig,
+    /// Who is asked to say who it is.
+    pub auth: AuthMode,
     /// The log.
     pub log: LogConfig,
     /// Whether a 2xx is only ever 201: for a broker that keeps records in memory only (embedded mode, not a setting).
@@ -56,6 +64,8 @@ impl Config {
             management: ManagementConfig::read(settings),
             cors: CorsConfig::read(settings),
             read_cache: ReadCacheConfig::read(settings),
+            tokens: TokensConfig::read(settings),
+            auth: AuthMode::read(settings),
             log: LogConfig::read(settings),
             always_wait: false,
             admission: None,
@@ -70,6 +80,11 @@ impl Config {
     /// The limits of `POST /buy`'s body.
     pub fn buy_body(&self) -> BodyLimits {
         BodyLimits { bytes: BUY_BODY_BYTES_MAX, timeout: self.http.body_timeout }
+    }
+
+    /// The limits of a body about accounts.
+    pub fn account_body(&self) -> BodyLimits {
+        BodyLimits { bytes: ACCOUNT_BODY_BYTES_MAX, timeout: self.http.body_timeout }
     }
 
     /// The limits of `POST /buy/batch`'s body.

@@ -7,6 +7,9 @@ pub mod app;
 pub mod routes;
 pub mod state;
 
+pub mod access;
+pub mod tokens;
+
 pub mod management_client;
 pub mod publisher;
 pub mod read_cache;

@@ -15,8 +15,18 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 9] =
-    ["certificate", "http", "kafka_producer", "kafka_sender", "metrics", "operations", "probes", "replicas", "topics"];
+pub const TASKS: [&str; 10] = [
+    "certificate",
+    "http",
+    "kafka_producer",
+    "kafka_sender",
+    "metrics",
+    "operations",
+    "probes",
+    "replicas",
+    "token_keys",
+    "topics",
+];
 
 /// What became of a purchase on its way to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +177,7 @@ pub struct Metrics {
     management_replicas: [Gauge; 2],
     /// Changes of the certificate's files.
     pub tls_reloads: CounterBy<Reload>,
+    token_revocations_age: Gauge,
 }
 
 impl Metrics {
@@ -188,7 +199,11 @@ impl Metrics {
         let replicas = |state| {
             registry.gauge("management_replicas", "Replicas of management-api that are known.", &[("state", state)])
         };
+        let age = "Seconds since revoked access tokens were last asked for; -1 until the first token is used.";
+        let token_revocations_age = registry.gauge("token_revocations_age_seconds", age, &[]);
+        token_revocations_age.set(-1.0);
         Arc::new(Self {
+            token_revocations_age,
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
             published: CounterBy::register(&registry, "purchases_published_total", published),
             publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
@@ -218,6 +233,11 @@ impl Metrics {
     /// The counter of requests refused for one reason.
     pub fn refusals(&self, reason: Refusal) -> Counter {
         self.refused.of(reason).clone()
+    }
+
+    /// How old what is known of revoked access tokens is.
+    pub fn set_token_revocations_age(&self, age: Duration) {
+        self.token_revocations_age.set(age.as_secs_f64());
     }
 
     /// Counts and times one request to a replica of management-api.

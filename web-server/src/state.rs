@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Operations, Problem, WAIT_MAX};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
+use crate::access::Asker;
 use crate::config::Config;
 use crate::in_flight::{InFlightLimit, Slot};
 use crate::management_client::ManagementClient;
 use crate::metrics::{Metrics, Refusal};
 use crate::publisher::PurchasePublisher;
 use crate::read_cache::ReadCache;
+use crate::tokens::Tokens;
 
 /// When a refused caller may come again.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -28,9 +31,11 @@ pub struct App {
     /// The way to Kafka.
     pub publisher: Arc<dyn PurchasePublisher>,
     /// The way to management-api.
-    pub management: ManagementClient,
+    pub management: Arc<ManagementClient>,
     /// Answers kept for a moment.
     pub read_cache: ReadCache,
+    /// Who asks.
+    pub tokens: Tokens,
     /// What operators can ask about.
     pub operations: Operations,
     /// What callers may make the service hold.
@@ -79,10 +84,14 @@ impl App {
         };
         let refusals = metrics.refusals(Refusal::Memory);
         let budget = ByteBudget::new(config.http.memory_max, &metrics.http, refusals);
+        let management = ManagementClient::start(&config.management, budget.clone(), Arc::clone(&metrics), &supervisor);
+        let management = Arc::new(management);
+        let names = config.tokens.clone();
         Arc::new(Self {
             operations,
-            budget: budget.clone(),
-            management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &supervisor),
+            budget,
+            tokens: Tokens::start(names, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
+            management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
             purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),
             batches_in_flight: InFlightLimit::new(config.in_flight.batches),
@@ -116,6 +125,14 @@ impl App {
             return Err(self.refuse(Refusal::Draining));
         }
         if limit.has_room() { Ok(Admission { app: self, limit }) } else { Err(self.refuse(Refusal::InFlight)) }
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// 401 without a good token where one is needed, 503 while nobody can tell.
+    pub async fn asker(&self, headers: &HeaderMap) -> Result<Asker, Problem> {
+        self.config.auth.asker(&self.tokens, headers).await
     }
 
     /// Asks, before anything is sent, whether what comes after Kafka can take purchases.

@@ -2,3 +2,4 @@
 
 pub mod pipeline;
 pub mod settings;
+pub mod signing_key;

@@ -12,6 +12,7 @@ use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 use crate::settings::{EmbeddedConfig, PARTITIONS, ServiceConfigs};
+use crate::signing_key;
 
 /// Records that may wait for the database. The in-process broker drops the oldest ones of a full partition
 /// without a word, so purchases are refused long before that.
@@ -62,6 +63,11 @@ impl Pipeline {
         let management = listen(config.management_address, "MANAGEMENT_LISTEN_ADDRESS").await?;
         let broker = InProcessBroker::start(1)?;
         let mut configs = ServiceConfigs::read(config, &broker.bootstrap_servers(), local(&management)?)?;
+        if configs.management.accounts.keys.is_none() {
+            let keys = signing_key::load_or_make(&config.data_dir);
+            let keys = keys.map_err(|error| StartError::Io { what: format!("the signing key in {data_dir}"), error });
+            configs.management.accounts.keys = Some(keys?);
+        }
         for topic in [&configs.web.publisher.kafka.topic, &configs.web.publisher.kafka.dead_letter_topic] {
             broker.create_topic(topic, PARTITIONS)?;
         }

@@ -1,5 +1,6 @@
 //! The read API and what web-server needs besides.
 
+mod accounts;
 mod deadline;
 pub mod openapi;
 mod purchases;
@@ -20,6 +21,12 @@ fn routes() -> Routes<App> {
         .get("/purchases", 200, purchases::list_purchases)
         .get("/purchases/{purchase_id}", 200, purchases::find_purchase)
         .post("/internal/purchases/wait", 200, wait::wait_for_purchases)
+        .post("/internal/accounts", 201, accounts::create_account)
+        .get("/internal/accounts", 200, accounts::list_accounts)
+        .post("/internal/accounts/{account_id}/delete", 204, accounts::delete_account)
+        .post("/internal/login", 200, accounts::login)
+        .post("/internal/refresh", 200, accounts::refresh)
+        .get("/internal/token-keys", 200, accounts::token_keys)
         .get("/openapi.json", 200, openapi::document)
 }
 

@@ -9,23 +9,30 @@ use shared::http::{CommonParts, ProblemBody};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::{purchases, wait};
+use super::{accounts, purchases, wait};
 
 /// The description of every route.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Recorded purchases", description = "Reads recorded purchases, and waits for them."),
+    info(title = "Recorded purchases", description = "Reads recorded purchases, waits for them, and keeps accounts."),
     paths(
         purchases::list_user_purchases,
         purchases::list_purchases,
         purchases::find_purchase,
         wait::wait_for_purchases,
+        accounts::create_account,
+        accounts::list_accounts,
+        accounts::delete_account,
+        accounts::login,
+        accounts::refresh,
+        accounts::token_keys,
         document,
     ),
     components(schemas(ProblemBody)),
     modifiers(&CommonParts, &BearerToken),
     tags(
         (name = "reading", description = "Recorded purchases"),
+        (name = "accounts", description = "Accounts and their tokens, for web-server"),
         (name = "operations", description = "Health, metrics and this description"),
     )
 )]

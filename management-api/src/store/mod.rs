@@ -1,6 +1,7 @@
-//! The database: a trait for each who asks (recording, readers, operators), PostgreSQL and SQLite behind them. SQL stands
+//! The database: a trait for each who asks (recording, readers, operators, accounts), PostgreSQL and SQLite behind them. SQL stands
 //! nowhere else.
 
+mod accounts;
 mod config;
 mod cursor;
 mod dead_letters;
@@ -9,6 +10,7 @@ mod pending;
 mod postgres;
 mod reading;
 mod recording;
+mod sessions;
 mod sqlite;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use async_trait::async_trait;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
+pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount};
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
 pub use self::cursor::{Cursor, InvalidCursor};
@@ -25,6 +28,7 @@ pub use self::mending::{Mending, Skipped};
 use self::reading::{PAGE_MAX, page};
 pub use self::reading::{PageQuery, Reading};
 pub use self::recording::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording};
+pub use self::sessions::{NewSession, Revocation, Session, SessionKeeping, SpentToken, Standing, TokenHash};
 
 /// The store that `config` names. Nothing is connected yet: the database may be away, now and at any later time.
 #[must_use]
@@ -46,10 +50,10 @@ fn migrations(named: &[(&'static str, &'static str)]) -> Migrator {
     migrator
 }
 
-/// A database: what recording, readers and operators need of it, and how it is. Every method is safe to repeat after an
+/// A database: what recording, readers, operators and accounts need of it, and how it is. Every method is safe to repeat after an
 /// error.
 #[async_trait]
-pub trait Store: Recording + Reading + Mending {
+pub trait Store: Recording + Reading + Mending + AccountKeeping + SessionKeeping {
     /// Whether the database answers and can do all that is asked of it, on a connection that nothing else waits for.
     async fn check(&self) -> Result<(), Unfit>;
 

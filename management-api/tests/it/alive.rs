@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use management_api::accounts::new_signing_key;
 use management_api::app::Service;
 use management_api::metrics::TASKS;
 use shared::shutdown::Shutdown;
@@ -17,7 +18,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 const LASTING: [&str; 8] =
     ["database_watch", "kafka_producer", "kafka_sender", "lag_watch", "lane", "metrics", "reader", "waiters"];
 /// They have work at the start only, or in a rebalance, and begin it anew.
-const AT_THE_START: [&str; 3] = ["dead_letter_limits", "loader", "migration"];
+const AT_THE_START: [&str; 4] = ["dead_letter_limits", "first_admin", "loader", "migration"];
 /// Without one of them there is no service.
 const VITAL: [&str; 3] = ["http", "ingest", "operations"];
 
@@ -64,11 +65,17 @@ fn each_task_is_killed_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_at_the_start_that_dies_begins_anew() {
+    let key = new_signing_key();
+    let settings = [
+        ("JWT_SIGNING_KEY", key.expose().as_str()),
+        ("ADMIN_EMAIL", "root@example.com"),
+        ("ADMIN_PASSWORD", "correct horse"),
+    ];
     for task in AT_THE_START {
         let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
         let dying = |shutdown: &Shutdown| {
             shutdown.faults().kill(task);
-            Service::build(config(&kafka, &folder, &[]), shutdown)
+            Service::build(config(&kafka, &folder, &settings), shutdown)
         };
         let api = Api::build(dying).await.ready().await;
         eventually("its death is counted", async || (failures(&api, task).await > 0.5).then_some(())).await;

@@ -1,5 +1,6 @@
 //! The service through its front door, on the in-process broker; and the contract of its database.
 
+mod accounts;
 #[cfg(debug_assertions)]
 mod alive;
 mod codecs;

@@ -1,5 +1,7 @@
 //! A database in memory that fails when a test says so.
 
+mod accounts;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

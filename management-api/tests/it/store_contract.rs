@@ -5,6 +5,7 @@ mod databases;
 pub mod fixtures;
 mod proxy;
 
+mod accounts;
 mod availability;
 mod dead_letters;
 mod fencing;
@@ -13,5 +14,6 @@ mod reading;
 mod recording;
 mod replicas;
 mod sessions;
+mod sign_ins;
 mod skipping;
 mod snapshots;

@@ -4,6 +4,7 @@ mod file;
 mod kafka;
 mod secret;
 mod table;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use self::kafka::{KafkaConfig, PartitionBy, Security};
 pub use self::secret::Secret;
 pub use self::table::{SettingRow, render_table, settings_table};
+pub use self::tokens::TokenConfig;
 
 /// The exit code for bad settings (`EX_CONFIG` of sysexits.h).
 pub const EXIT_BAD_SETTINGS: u8 = 78;

@@ -49,6 +49,12 @@ impl RequestContext {
         Self { caller, request_id, trace }
     }
 
+    /// That of a request which the middleware has seen, or else a new one.
+    #[must_use]
+    pub fn of(extensions: &Extensions, headers: &HeaderMap) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_else(|| Self::new(extensions, headers))
+    }
+
     /// The request id as text.
     #[must_use]
     pub fn request_id(&self) -> &str {

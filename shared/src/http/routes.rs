@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::metrics::RouteSeries;
 
@@ -29,6 +29,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     #[must_use]
     pub fn post<T: 'static>(self, path: &'static str, success: u16, handler: impl Handler<T, S>) -> Self {
         self.add(("POST", path, success), post(handler))
+    }
+
+    /// Adds a route for DELETE.
+    #[must_use]
+    pub fn delete<T: 'static>(self, path: &'static str, success: u16, handler: impl Handler<T, S>) -> Self {
+        self.add(("DELETE", path, success), delete(handler))
     }
 
     fn add(mut self, series: RouteSeries, route: MethodRouter<S>) -> Self {

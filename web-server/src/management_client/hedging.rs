@@ -34,12 +34,14 @@ pub enum Route {
     Purchases,
     /// One purchase.
     Purchase,
+    /// What is no read of purchases.
+    Other,
 }
 
 /// What decides about attempts beyond the first.
 #[derive(Default)]
 pub struct Hedging {
-    times: [RecentTimes; 3],
+    times: [RecentTimes; 4],
     extras: ExtraAttempts,
 }
 

@@ -40,6 +40,7 @@ use self::hedging::Hedging;
 pub use self::hedging::Route;
 use self::probe::Prober;
 use self::race::Race;
+pub use self::replica::ReplicaState;
 pub use self::replica_url::ReplicaUrl;
 use self::replicas::Replicas;
 use crate::metrics::Metrics;
@@ -108,6 +109,12 @@ impl ManagementClient {
     ) -> Result<Bytes, Problem> {
         let call = Call { kind: CallKind::Read, route: Some(route), ..Call::get(target, context) };
         self.call(&call, deadline).await?.into_json()
+    }
+
+    /// Every replica that is known, and how it does.
+    pub fn replicas(&self) -> Vec<ReplicaState> {
+        let (known, now) = (self.replicas.known(), Instant::now());
+        known.iter().map(|replica| replica.state(now)).collect()
     }
 
     /// A place among the readers who wait for a purchase, if one is free.

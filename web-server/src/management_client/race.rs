@@ -18,12 +18,20 @@ use crate::metrics::HedgeWinner;
 /// Attempts that reach a replica, within one call. Those that find nobody there are not counted: nothing was sent.
 const ATTEMPTS_MAX: usize = 3;
 
+/// How often a replica is connected to within one call, when nobody else is left: where many come at once, a network drops some.
+const ROUNDS_MAX: usize = 3;
+
 /// A call under way.
 pub(super) struct Race<'a> {
     client: &'a ManagementClient,
     call: &'a Call<'a>,
     deadline: Instant,
     tried: Vec<Arc<Replica>>,
+    /// Those of them that could not be connected to, in this round.
+    absent: Vec<Arc<Replica>>,
+    rounds: usize,
+    /// How many attempts have begun.
+    begun: usize,
     running: FuturesUnordered<BoxFuture<'a, Finished>>,
     failures: Vec<Failure>,
     is_hedged: bool,
@@ -32,6 +40,7 @@ pub(super) struct Race<'a> {
 
 /// An attempt that has ended.
 struct Finished {
+    replica: Arc<Replica>,
     is_first: bool,
     result: Result<Answer, Failure>,
 }
@@ -44,6 +53,9 @@ impl<'a> Race<'a> {
             call,
             deadline,
             tried: Vec::new(),
+            absent: Vec::new(),
+            rounds: 1,
+            begun: 0,
             running: FuturesUnordered::new(),
             failures: Vec::new(),
             is_hedged: false,
@@ -64,12 +76,12 @@ impl<'a> Race<'a> {
         while !self.running.is_empty() {
             tokio::select! {
                 biased;
-                Some(Finished { is_first, result }) = self.running.next() => match result {
+                Some(Finished { replica, is_first, result }) = self.running.next() => match result {
                     Ok(answer) => {
                         self.end(if is_first { HedgeWinner::First } else { HedgeWinner::Hedge });
                         return Ok(answer);
                     }
-                    Err(failure) if self.goes_on_after(failure) => {}
+                    Err(failure) if self.goes_on_after(failure, replica) => {}
                     Err(_) => break,
                 },
                 () = tokio::time::sleep_until(hedge_at.into()), if self.may_hedge() => self.hedge(),
@@ -80,14 +92,15 @@ impl<'a> Race<'a> {
     }
 
     /// Whether there is still something to wait for after a failure; what may help is begun.
-    fn goes_on_after(&mut self, failure: Failure) -> bool {
+    fn goes_on_after(&mut self, failure: Failure, replica: Arc<Replica>) -> bool {
         self.failures.push(failure);
         if !self.call.kind.asks_another(failure) {
             return false;
         }
         if failure == Failure::Unreachable {
             // In its place: nothing of it has reached anybody.
-            self.next_replica().into_iter().for_each(|replica| self.begin(replica));
+            self.absent.push(replica);
+            self.next_replica().or_else(|| self.next_round()).into_iter().for_each(|replica| self.begin(replica));
         } else if self.running.is_empty() {
             self.begin_extra_attempt();
         }
@@ -107,7 +120,7 @@ impl<'a> Race<'a> {
     /// Begins an attempt beyond the first, if there may be one more.
     fn begin_extra_attempt(&mut self) -> bool {
         let unreachable = self.failures.iter().filter(|failure| **failure == Failure::Unreachable).count();
-        if self.tried.len() - unreachable >= ATTEMPTS_MAX {
+        if self.begun - unreachable >= ATTEMPTS_MAX {
             return false;
         }
         // Without another replica nothing is taken from what other calls may need.
@@ -120,14 +133,15 @@ impl<'a> Race<'a> {
     }
 
     fn begin(&mut self, replica: Arc<Replica>) {
-        let is_first = self.tried.is_empty();
+        let is_first = self.begun == 0;
+        self.begun += 1;
         self.tried.push(Arc::clone(&replica));
         let (client, call, deadline) = (self.client, self.call, self.deadline);
         let trial = Trial::begin(client, call, replica, is_first, self.ending.clone());
         self.running.push(Box::pin(async move {
             let result = attempt(&client.way, trial.replica(), call, deadline).await;
-            trial.end(&result);
-            Finished { is_first, result }
+            let replica = trial.end(&result);
+            Finished { replica, is_first, result }
         }));
     }
 
@@ -135,6 +149,17 @@ impl<'a> Race<'a> {
         // One that is left out is better than none, but no good for being quicker than another.
         let at_worst = self.running.is_empty();
         self.client.replicas.choose(self.client.balancing_of(self.call.kind), &self.tried, at_worst)
+    }
+
+    /// Once nobody is left, those who could not be connected to are tried again.
+    fn next_round(&mut self) -> Option<Arc<Replica>> {
+        if !self.running.is_empty() || self.rounds == ROUNDS_MAX || Instant::now() >= self.deadline {
+            return None;
+        }
+        self.rounds += 1;
+        let absent = std::mem::take(&mut self.absent);
+        self.tried.retain(|tried| !absent.iter().any(|absent| Arc::ptr_eq(absent, tried)));
+        self.next_replica()
     }
 
     fn end(&self, winner: HedgeWinner) {

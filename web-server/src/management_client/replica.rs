@@ -39,6 +39,19 @@ pub struct Replica {
     record: Mutex<Record>,
 }
 
+/// How a replica does now, for operators.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaState {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// It is asked by nobody but the prober.
+    pub is_left_out: bool,
+    /// Peak of its recent answers' times, faded.
+    pub latency: Duration,
+    /// Reads and commands that it has not answered yet.
+    pub in_flight: usize,
+}
+
 /// What is known of how it does.
 #[derive(Debug)]
 struct Record {
@@ -116,6 +129,12 @@ impl Replica {
     /// The peak of its recent latencies, faded.
     pub fn latency(&self, now: Instant) -> Duration {
         self.record().latency(now)
+    }
+
+    /// How it does now.
+    pub fn state(&self, now: Instant) -> ReplicaState {
+        let (is_left_out, latency) = (self.is_ejected(), self.latency(now));
+        ReplicaState { address: self.address, is_left_out, latency, in_flight: self.in_flight() }
     }
 
     /// Whether it is left out.

@@ -54,8 +54,8 @@ impl<'a> Trial<'a> {
         &self.replica
     }
 
-    /// Judges the replica by the result, and counts it.
-    pub(super) fn end(mut self, result: &Result<Answer, Failure>) {
+    /// Judges the replica by the result, counts it, and gives the replica back.
+    pub(super) fn end(mut self, result: &Result<Answer, Failure>) -> Arc<Replica> {
         self.has_ended = true;
         let standing = result.as_ref().map_or_else(|failure| self.standing(*failure), |_| Standing::Good);
         let outcome = result.as_ref().map_or_else(|failure| failure.outcome(), |_| ManagementOutcome::Success);
@@ -64,6 +64,7 @@ impl<'a> Trial<'a> {
             tracing::debug!(replica = %self.replica.address, request_id, %failure, "attempt failed");
         }
         self.judge(standing, outcome);
+        Arc::clone(&self.replica)
     }
 
     /// Waits and streams last as long as they last: they say nothing of how quick a replica is, and are no work for it.

@@ -21,6 +21,7 @@ use super::buy::{BuyHeaders, BuyProblems, BuyRequest};
 use super::input::{parse_purchase, refuse_before_body};
 use super::intake::{Intake, Taken, Wait};
 use super::recent_purchase;
+use crate::access::Asker;
 use crate::in_flight::Slot;
 use crate::publisher::{NotPublished, Publishing, Receipt};
 use crate::state::AppState;
@@ -70,7 +71,7 @@ pub struct ItemResult<'a> {
 
 /// Buys a batch: each item has its own outcome, and `Prefer: wait` holds for all of them.
 #[utoipa::path(
-    post, path = "/buy/batch", tag = "buying",
+    post, path = "/buy/batch", tag = "buying", security((), ("access_token" = [])),
     params(BuyHeaders),
     request_body(content = BatchRequest, description = "At most 8 MiB. A header `Idempotency-Key: K` stands for \
         `K:INDEX` on each item without its own"),
@@ -87,12 +88,13 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
+    let asker = app.asker(&parts.headers).await?;
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;
     app.check_admission()?;
     let wait = intake.reserve_wait(items.len())?;
-    let purchases = parse_all(&intake, &items);
+    let purchases = parse_all(&intake, &asker, &items);
     drop(body);
     // A caller who reads nothing makes the service hold the answer: nothing is sent that cannot be told.
     let room = app.budget.reserve_answer(answer_bytes_max(&purchases, intake.context.request_id()))?;
@@ -106,12 +108,14 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
 }
 
 /// The purchases, or what is wrong with them, in their order.
-fn parse_all(intake: &Intake<'_>, items: &[&RawValue]) -> Vec<Result<Purchase, Problem>> {
+fn parse_all(intake: &Intake<'_>, asker: &Asker, items: &[&RawValue]) -> Vec<Result<Purchase, Problem>> {
     let parse = |(index, item): (usize, &&RawValue)| {
-        parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
+        let purchase = parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
             let own = fields.idempotency_key(errors);
             own.or_else(|| intake.key.as_ref().map(|key| key.for_item(index)))
-        })
+        })?;
+        asker.require(&purchase.userid)?;
+        Ok(purchase)
     };
     items.iter().enumerate().map(parse).collect()
 }

@@ -66,6 +66,12 @@ pub enum BuyProblems {
     /// Not JSON, or fields, `Prefer` or `Idempotency-Key` that are missing, wrong or out of range: `errors` names them.
     #[response(status = 400)]
     InvalidInput,
+    /// No access token where `AUTH` asks for one, or not a good one.
+    #[response(status = 401)]
+    Unauthorized,
+    /// The userid is another's than the token's.
+    #[response(status = 403)]
+    Forbidden,
     /// The body was too slow.
     #[response(status = 408)]
     BodyTooSlow,
@@ -105,7 +111,7 @@ pub struct KafkaReceipt<'a> {
 
 /// Buys: 202 once Kafka has the purchase, 201 once the database has it.
 #[utoipa::path(
-    post, path = "/buy", tag = "buying",
+    post, path = "/buy", tag = "buying", security((), ("access_token" = [])),
     params(BuyHeaders),
     request_body(content = BuyRequest, description = "At most 16 KiB"),
     responses(
@@ -125,10 +131,12 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
+    let asker = app.asker(&parts.headers).await?;
     let body = read_json_body(&parts.headers, body, app.config.buy_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
     drop(body);
+    asker.require(&purchase.userid)?;
     app.check_admission()?;
     let wait = intake.reserve_wait(1)?;
     let json = purchase_json(&purchase);

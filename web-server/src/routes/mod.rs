@@ -1,5 +1,8 @@
 //! Every path, and what answers it.
 
+mod accounts;
+mod accounts_page;
+mod backends;
 mod batch;
 mod buy;
 mod conditional;
@@ -27,6 +30,12 @@ fn routes() -> Routes<AppState> {
         .get("/getAllUserBuys/{userid}", 200, purchases::list_user_purchases)
         .get("/purchases", 200, purchases::list_purchases)
         .get("/purchases/{purchase_id}", 200, purchases::find_purchase)
+        .post("/account", 201, accounts::create_account)
+        .post("/login", 200, accounts::login)
+        .post("/refresh", 200, accounts::refresh)
+        .delete("/account", 204, accounts::delete_account)
+        .get("/accounts_page", 200, accounts_page::accounts_page)
+        .get("/backends", 200, backends::list_backends)
         .get("/openapi.json", 200, openapi::openapi_json)
         .get("/docs", 303, openapi::docs)
         .get("/docs/{file}", 200, openapi::docs_file)

@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use bytes::Bytes;
 use http::header;
 use shared::http::{CommonParts, Problem, ProblemBody, kinds};
-use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use super::{batch, buy, purchases};
+use super::{accounts, accounts_page, backends, batch, buy, purchases};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -27,15 +28,22 @@ use super::{batch, buy, purchases};
         purchases::list_user_purchases,
         purchases::list_purchases,
         purchases::find_purchase,
+        accounts::create_account,
+        accounts::login,
+        accounts::refresh,
+        accounts::delete_account,
+        accounts_page::accounts_page,
+        backends::list_backends,
         openapi_json,
         docs,
         docs_file,
     ),
     components(schemas(ProblemBody)),
-    modifiers(&CommonParts),
+    modifiers(&CommonParts, &AccessToken),
     tags(
         (name = "buying", description = "Purchases into the pipeline"),
         (name = "reading", description = "Recorded purchases"),
+        (name = "accounts", description = "Who may sign in"),
         (name = "operations", description = "Health, metrics and this description"),
     )
 )]
@@ -79,4 +87,14 @@ pub(super) async fn docs_file(file: Result<Path<String>, PathRejection>) -> Resu
     let found = file.ok().and_then(|Path(file)| utoipa_swagger_ui::serve(&file, Arc::clone(&SWAGGER)).ok().flatten());
     let found = found.ok_or_else(|| Problem::new(kinds::NOT_FOUND, "no such path"))?;
     Ok(([(header::CONTENT_TYPE, found.content_type)], found.bytes.into_owned()).into_response())
+}
+
+/// Names the token of who has signed in.
+struct AccessToken;
+
+impl Modify for AccessToken {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+        openapi.components.get_or_insert_default().add_security_scheme("access_token", scheme);
+    }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use http::request::Parts;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
 use shared::http::{Cursor, Name, PreferWait, Problem, Query, RequestContext, kinds, parse_wait};
@@ -14,6 +13,7 @@ use uuid::Uuid;
 
 use super::conditional::{IfNoneMatch, Keep, NotModified, answer};
 use super::recent_purchase::wants_fresh;
+use crate::access::Asker;
 use crate::management_client::Route;
 use crate::metrics::Refusal;
 use crate::read_cache::UserRead;
@@ -80,6 +80,12 @@ pub enum ReadProblems {
     /// Parameters that are out of range: `errors` names them.
     #[response(status = 400)]
     InvalidInput,
+    /// No access token where `AUTH` asks for one, or not a good one.
+    #[response(status = 401)]
+    Unauthorized,
+    /// The userid is another's than the token's.
+    #[response(status = 403)]
+    Forbidden,
     /// No replica of management-api answered in time: `detail` says how each attempt failed.
     #[response(status = 503)]
     Unavailable,
@@ -87,7 +93,7 @@ pub enum ReadProblems {
 
 /// A user's purchases, newest first, with the count and sum of all of them.
 #[utoipa::path(
-    get, path = "/getAllUserBuys/{userid}", tag = "reading",
+    get, path = "/getAllUserBuys/{userid}", tag = "reading", security((), ("access_token" = [])),
     params(("userid" = inline(Name), Path), LimitParameter, TimeoutParameter, IfNoneMatch),
     responses(
         (status = 200, description = "Also for a user without purchases", body = UserPurchases), NotModified, ReadProblems
@@ -107,7 +113,11 @@ pub async fn list_user_purchases(
     let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
     let timeout = timeout(&mut query);
     query.finish()?;
-    let (target, context) = (format!("/users/{}/purchases?limit={limit}", escape(&userid)), context(&parts));
+    app.asker(&parts.headers).await?.require(&userid)?;
+    let (target, context) = (
+        format!("/users/{}/purchases?limit={limit}", escape(&userid)),
+        RequestContext::of(&parts.extensions, &parts.headers),
+    );
     let call = || app.management.get(Route::UserPurchases, target.clone(), timeout, &context);
     let body = if wants_fresh(&parts.headers) {
         call().await?
@@ -119,7 +129,7 @@ pub async fn list_user_purchases(
 
 /// A page of purchases, newest first; stable while new ones arrive.
 #[utoipa::path(
-    get, path = "/purchases", tag = "reading",
+    get, path = "/purchases", tag = "reading", security((), ("access_token" = [])),
     params(PageParameters, TimeoutParameter, IfNoneMatch),
     responses((status = 200, description = "One page", body = PurchasePage), NotModified, ReadProblems)
 )]
@@ -127,10 +137,7 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
     let (parts, _) = request.into_parts();
     let mut query = Query::new(&parts.uri);
     let mut target = format!("/purchases?limit={}", query.number("limit", 100, 1..=LIMIT_MAX));
-    if let Some(userid) = query.text("userid") {
-        check_userid(&userid, &mut query);
-        target = format!("{target}&userid={}", escape(&userid));
-    }
+    let userid = query.text("userid").inspect(|userid| check_userid(userid, &mut query));
     if let Some(cursor) = query.text("cursor") {
         // What is longer could not even be passed on: a URL has its limits, too.
         if cursor.len() > CURSOR_BYTES_MAX {
@@ -140,13 +147,22 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
     }
     let timeout = timeout(&mut query);
     query.finish()?;
-    let body = app.management.get(Route::Purchases, target, timeout, &context(&parts)).await?;
+    let asker = app.asker(&parts.headers).await?;
+    // Who may read its own alone and names nobody reads its own.
+    if let Some(userid) = userid.or_else(|| Some(asker.own_userid()?.to_string())) {
+        asker.require(&userid)?;
+        target = format!("{target}&userid={}", escape(&userid));
+    }
+    let body = app
+        .management
+        .get(Route::Purchases, target, timeout, &RequestContext::of(&parts.extensions, &parts.headers))
+        .await?;
     Ok(answer(&parts.headers, body, Keep::AndAsk))
 }
 
 /// One purchase; with `Prefer: wait` as soon as it is recorded.
 #[utoipa::path(
-    get, path = "/purchases/{purchase_id}", tag = "reading",
+    get, path = "/purchases/{purchase_id}", tag = "reading", security((), ("access_token" = [])),
     params(("purchase_id" = Uuid, Path), PreferHeader, TimeoutParameter, IfNoneMatch),
     responses(
         (status = 200, description = "Recorded", body = Purchase),
@@ -169,8 +185,10 @@ pub async fn find_purchase(
     });
     query.finish()?;
     let purchase_id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
-    let Some(purchase_id) = purchase_id else { return Err(Problem::new(kinds::NOT_FOUND, "no such purchase")) };
-    let (target, context) = (format!("/purchases/{purchase_id}"), context(&parts));
+    let asker = app.asker(&parts.headers).await?;
+    let Some(purchase_id) = purchase_id else { return Err(no_such_purchase()) };
+    let (target, context) =
+        (format!("/purchases/{purchase_id}"), RequestContext::of(&parts.extensions, &parts.headers));
     // Over the share of those who wait, a reader is told what there is now.
     let wait = wait.filter(|wait| !wait.is_zero()).and_then(|wait| Some((wait, app.management.reader_place()?)));
     let body = match wait {
@@ -180,7 +198,19 @@ pub async fn find_purchase(
             () = app.shutdown.stopped() => return Err(app.refuse(Refusal::Draining)),
         },
     };
+    // Another's purchase is told of no more than one that is not there.
+    if asker.own_userid().is_some() && !is_of(&asker, &body) {
+        return Err(no_such_purchase());
+    }
     Ok(answer(&parts.headers, body, Keep::Unchanged))
+}
+
+fn no_such_purchase() -> Problem {
+    Problem::new(kinds::NOT_FOUND, "no such purchase")
+}
+
+fn is_of(asker: &Asker, purchase: &[u8]) -> bool {
+    serde_json::from_slice(purchase).is_ok_and(|purchase: Purchase| asker.may_act_for(&purchase.userid))
 }
 
 fn check_userid(userid: &str, query: &mut Query<'_>) {
@@ -196,9 +226,4 @@ fn timeout(query: &mut Query<'_>) -> Duration {
 
 fn escape(text: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
-}
-
-fn context(parts: &Parts) -> RequestContext {
-    let context = parts.extensions.get::<RequestContext>().cloned();
-    context.unwrap_or_else(|| RequestContext::new(&parts.extensions, &parts.headers))
 }

@@ -31,6 +31,7 @@ fn bad_settings_are_told_all_at_once_before_a_port_opens() {
             ("MANAGEMENT_API_TOKEN_FILE", "/nonexistent"),
             ("IN_FLIGHT_MAX", "0"),
             ("MANAGEMENT_BALANCING", "best"),
+            ("AUTH", "perhaps"),
             ("CORS_ALLOWED_ORIGINS", "https://shop.example/page"),
             ("READ_CACHE_MS", "30001"),
         ],
@@ -41,6 +42,7 @@ fn bad_settings_are_told_all_at_once_before_a_port_opens() {
     assert_eq!(
         named,
         [
+            "AUTH",
             "CORS_ALLOWED_ORIGINS",
             "CUSTOMER_MGMT_API_URL",
             "CUSTOMER_MGMT_API_URL",

@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod access;
+mod accounts;
 #[cfg(debug_assertions)]
 mod alive;
 mod balancing;

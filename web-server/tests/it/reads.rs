@@ -17,7 +17,7 @@ async fn the_json_of_management_api_is_passed_on_digit_for_digit() {
         ("/getAllUserBuys/u", "/users/u/purchases?limit=1000"),
         ("/getAllUserBuys/%C3%BC%20%2F..%3F%23?limit=7", "/users/%C3%BC%20%2F%2E%2E%3F%23/purchases?limit=7"),
         ("/purchases", "/purchases?limit=100"),
-        ("/purchases?userid=a%26b&cursor=x%2By%3D&limit=1000", "/purchases?limit=1000&userid=a%26b&cursor=x%2By%3D"),
+        ("/purchases?userid=a%26b&cursor=x%2By%3D&limit=1000", "/purchases?limit=1000&cursor=x%2By%3D&userid=a%26b"),
         (&format!("/purchases/{ID}"), &format!("/purchases/{ID}")),
     ] {
         let request = server.client.request("GET", path).header("x-request-id", "r.1");
@@ -136,7 +136,11 @@ async fn a_replica_that_is_gone_is_passed_over() {
     let server = Server::with(&[("CUSTOMER_MGMT_API_URL", &urls)], |_| {}).await;
     let detail = server.client.get("/purchases").await.problem("unavailable")["detail"].to_string();
     assert!(detail.contains("attempt 1: not reachable") && !detail.contains("127.0.0.1"), "{detail}");
-    assert_eq!(server.metric(r#"management_requests_total{outcome="unavailable"}"#).await, Some(1.0));
+    assert_eq!(
+        server.metric(r#"management_requests_total{outcome="unavailable"}"#).await,
+        Some(3.0),
+        "it could be a network that drops some"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What holds for the repository as a whole.
 
+mod accounts;
 mod alive;
 mod crowd;
 mod descriptions;

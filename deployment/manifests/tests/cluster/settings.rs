@@ -1,5 +1,6 @@
 //! The environment of each pod is one that its service accepts.
 
+use management_api::accounts::new_signing_key;
 use manifests::findings::Findings;
 use manifests::object::{Object, texts};
 use manifests::render::find;
@@ -30,12 +31,18 @@ fn every_name_is_a_setting_of_the_service() {
 fn every_service_accepts_its_environment() {
     in_every_overlay(|name, objects| {
         let folder = RunFolder::new("settings").expect("a folder");
+        let signing_key = new_signing_key();
         for service in SERVICES {
             let deployment = find(objects, "Deployment", service);
             let mut pairs = environment(objects, deployment);
             for (key, value) in &mut pairs {
                 let stand_in = match key.as_str() {
                     "DATABASE_URL_FILE" => "postgres://purchase:secret@localhost:5432/purchases",
+                    "JWT_SIGNING_KEY_FILE" => signing_key.expose(),
+                    "ADMIN_EMAIL" | "ADMIN_PASSWORD" => {
+                        *value = "root@example.com".to_owned();
+                        continue;
+                    }
                     other if other.ends_with("_FILE") => "secret",
                     _ => continue,
                 };

@@ -60,12 +60,19 @@ fn blocks(markdown: &str) -> Vec<Vec<String>> {
     blocks
 }
 
-/// The first word that is no assignment.
+/// The first word that is no assignment, or the one whose answer is assigned.
 fn program(command: &str) -> &str {
-    let is_assignment = |word: &&str| {
-        word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_'))
+    let called = |word| match assigned(word) {
+        Some(value) => value.strip_prefix("$("),
+        None => Some(word),
     };
-    command.split_whitespace().find(|word| !is_assignment(word)).unwrap_or_default()
+    command.split_whitespace().find_map(called).unwrap_or_default()
+}
+
+/// What a word assigns, if it does.
+fn assigned(word: &str) -> Option<&str> {
+    let (name, value) = word.split_once('=')?;
+    name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_').then_some(value)
 }
 
 /// A target is run by CI if .ci/run calls it or one that needs it.
@@ -176,6 +183,7 @@ fn commands_are_found_in_blocks_only() {
     assert_eq!(blocks(markdown), [["make run", "curl -X POST -d '{}' http://x/buy", "A=1 curl y"]]);
     assert_eq!(program("A=1 B_C=2 curl y"), "curl");
     assert_eq!(program("ID=7"), "");
+    assert_eq!(program("A=1 ID=$(curl y)"), "curl");
 }
 
 #[test]

@@ -46,6 +46,21 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("sent_dead_letters", "INSERT"),
     ("skipped_records", "SELECT"),
     ("skipped_records", "INSERT"),
+    ("accounts", "SELECT"),
+    ("accounts", "INSERT"),
+    ("accounts", "UPDATE"),
+    ("accounts", "DELETE"),
+    ("sessions", "SELECT"),
+    ("sessions", "INSERT"),
+    ("sessions", "UPDATE"),
+    ("sessions", "DELETE"),
+    ("spent_tokens", "SELECT"),
+    ("spent_tokens", "INSERT"),
+    ("spent_tokens", "DELETE"),
+    ("token_revocations", "SELECT"),
+    ("token_revocations", "INSERT"),
+    ("token_revocations", "UPDATE"),
+    ("token_revocations", "DELETE"),
 ];
 
 const FUNCTIONS: &[&str] = &["record_purchases_v3"];

@@ -1,11 +1,13 @@
 //! PostgreSQL 15 and later.
 
+mod accounts;
 mod dead_letters;
 mod fitness;
 mod frozen;
 mod read;
 mod record;
 mod session;
+mod sessions;
 mod skipped;
 mod sqlstate;
 
@@ -35,6 +37,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct PostgresStore {
     options: PgConnectOptions,
     recording: PgPool,
+    /// Also of accounts, whose few rows nobody waits for but who signs in.
     reading: PgPool,
     /// One connection for looking at the database and at how things stand: however busy the others are, it is free.
     control: PgPool,
@@ -89,6 +92,7 @@ fn migrator() -> Migrator {
         ("dead letters", include_str!("../../../migrations/postgres/0002_dead_letters.sql")),
         ("record purchases", include_str!("../../../migrations/postgres/0003_record_purchases.sql")),
         ("sent dead letters", include_str!("../../../migrations/postgres/0004_sent_dead_letters.sql")),
+        ("accounts", include_str!("../../../migrations/postgres/0005_accounts.sql")),
     ])
 }
 

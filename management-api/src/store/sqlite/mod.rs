@@ -1,9 +1,11 @@
 //! SQLite: one file, for one process.
 
+mod accounts;
 mod dead_letters;
 mod fault;
 mod read;
 mod record;
+mod sessions;
 mod skipped;
 
 use std::path::Path;
@@ -11,9 +13,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::Migrator;
-use sqlx::pool::PoolOptions;
+use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -25,8 +28,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it looks, where SQLite does not wait by itself.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 const TABLES_ARE_THERE: &str = "
-    SELECT count(*) = 7 FROM sqlite_schema WHERE type = 'table' AND name IN (
-        'purchases', 'user_totals', 'consumer_offsets', 'leader_epochs', 'dead_letters', 'sent_dead_letters', 'skipped_records'
+    SELECT count(*) = 11 FROM sqlite_schema WHERE type = 'table' AND name IN (
+        'purchases', 'user_totals', 'consumer_offsets', 'leader_epochs', 'dead_letters', 'sent_dead_letters', 'skipped_records',
+        'accounts', 'sessions', 'spent_tokens', 'token_revocations'
     )";
 /// Takes the lock for writing at once: a transaction that began as a reader could fail when it comes to write.
 const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
@@ -38,6 +42,14 @@ pub(super) struct SqliteStore {
     reading: SqlitePool,
     /// For looking at the database, however busy the others are.
     control: SqlitePool,
+    /// Accounts have the writer's connection one after the other, so that recording waits for one of them at most.
+    account_turns: Semaphore,
+}
+
+/// The writer's connection, while something is done for an account.
+struct AccountWriter<'a> {
+    connection: PoolConnection<Sqlite>,
+    _turn: SemaphorePermit<'a>,
 }
 
 impl SqliteStore {
@@ -66,6 +78,7 @@ impl SqliteStore {
                 .connect_lazy_with(writer),
             reading: pool(config.read_connections).connect_lazy_with(reader.clone()),
             control: pool(1).connect_lazy_with(reader),
+            account_turns: Semaphore::new(1),
         }
     }
 
@@ -80,6 +93,11 @@ impl SqliteStore {
                 begun => return begun,
             }
         }
+    }
+
+    async fn account_writer(&self) -> Result<AccountWriter<'_>, StoreError> {
+        let turn = self.account_turns.acquire().await.map_err(|error| StoreError(error.to_string()))?;
+        Ok(AccountWriter { connection: self.writing.acquire().await?, _turn: turn })
     }
 
     async fn run_migrations(&self) -> Result<(), StoreError> {
@@ -101,6 +119,16 @@ async fn is_fit_for_another_transaction(connection: &mut SqliteConnection) -> Re
     Ok(!connection.is_in_transaction())
 }
 
+/// What became of it. The connection is closed where a fault could stay with it.
+fn judge<T>(mut writer: AccountWriter<'_>, work: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    work.map_err(|error| {
+        if Fault::of(&error).stays_with_connection() {
+            writer.connection.close_on_drop();
+        }
+        error.into()
+    })
+}
+
 /// Ids as a list for `json_each`: SQLite has no arrays.
 fn json_list(ids: impl Iterator<Item = Uuid>) -> String {
     ids.map(|id| id.to_string()).collect::<serde_json::Value>().to_string()
@@ -111,6 +139,7 @@ fn migrator() -> Migrator {
         ("purchases", include_str!("../../../migrations/sqlite/0001_purchases.sql")),
         ("dead letters", include_str!("../../../migrations/sqlite/0002_dead_letters.sql")),
         ("sent dead letters", include_str!("../../../migrations/sqlite/0003_sent_dead_letters.sql")),
+        ("accounts", include_str!("../../../migrations/sqlite/0004_accounts.sql")),
     ])
 }
 

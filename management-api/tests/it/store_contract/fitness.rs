@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use management_api::store::{RecordError, Store};
 
+use super::accounts::{account, revoked_at, second};
 use super::databases::{administer, on_each_database, on_postgres, on_postgres_made_with, on_sqlite, store_at};
 use super::fixtures::{INCARNATION, batch, purchase};
+use super::sign_ins::session;
 
 async fn unfit(store: &dyn Store) -> String {
     store.check().await.expect_err("the database is not fit").to_string()
@@ -58,13 +60,19 @@ async fn missing_privileges_are_named_and_the_role_is_not() {
         let reading = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO";
         administer(&database.url, format!("{reading} {role}")).await;
         let reason = unfit(&*store).await;
-        assert!(reason.contains("INSERT on consumer_offsets") && !reason.contains(&role), "{reason}");
-        let writing = "GRANT INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO";
+        assert!(reason.contains("DELETE on accounts") && !reason.contains(&role), "{reason}");
+        let writing = "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO";
         administer(&database.url, format!("{writing} {role}")).await;
         store.check().await.unwrap();
         // The tables are there: whoever may only use them does not fail to make them.
         store.migrate().await.unwrap();
         store.record(&batch(0, 0, [purchase(1)])).await.unwrap();
+        assert!(store.create_account(&account(1, "ann")).await.unwrap());
+        for session in [2, 3].map(|number| session(number, 1, second(0))) {
+            assert!(store.begin_session(&session).await.unwrap());
+            store.revoke_session(session.session_id, revoked_at(1)).await.unwrap();
+        }
+        assert!(store.delete_account(uuid::Uuid::from_u128(1), revoked_at(5000)).await.unwrap());
         let public = "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC";
         administer(&database.url, public.to_owned()).await;
         assert!(unfit(&*store).await.contains("EXECUTE on record_purchases_v3"));

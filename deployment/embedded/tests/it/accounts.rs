@@ -1,0 +1,131 @@
+//! Accounts through all of it, as a program: every flow that the README shows, and what its log says of them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+use shared::testing::{Answer, HttpClient, eventually};
+
+const ADMIN: (&str, &str) = ("root@example.com", "an administrator's password");
+const PASSWORD: &str = "correct horse battery";
+
+/// The program, with everything logged; it ends with the test.
+struct Program {
+    process: Child,
+    url: String,
+    http: HttpClient,
+}
+
+impl Program {
+    async fn start(data: &Path) -> Self {
+        let log = data.join("log");
+        let file = || File::options().create(true).append(true).open(&log).unwrap();
+        let settings = [
+            ("DATA_DIR", data.to_str().unwrap()),
+            ("WEB_LISTEN_ADDRESS", "127.0.0.1:0"),
+            ("MANAGEMENT_LISTEN_ADDRESS", "127.0.0.1:0"),
+            ("ADMIN_EMAIL", ADMIN.0),
+            ("ADMIN_PASSWORD", ADMIN.1),
+            ("LOG_LEVEL", "trace"),
+            ("LOG_FORMAT", "json"),
+        ];
+        let before = fs::read_to_string(&log).map_or(0, |text| text.len());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_embedded"));
+        let process = command.env_clear().envs(settings).stdout(file()).stderr(file()).spawn().unwrap();
+        let url = eventually("it says where it listens", async || {
+            let text = fs::read_to_string(&log).ok()?;
+            let (_, rest) = text.get(before..)?.split_once("buy and read")?;
+            let (url, _) = rest.trim_start().split_once(' ')?;
+            Some(url.to_owned())
+        })
+        .await;
+        let program = Self { process, url, http: HttpClient::default() };
+        let ready = format!("{}/readyz", program.url);
+        eventually("ready", async || (program.http.get(&ready).await.status == 200).then_some(())).await;
+        program
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.http.post_json(&format!("{}{path}", self.url), body.to_string()).await
+    }
+
+    async fn login(&self, (email, password): (&str, &str)) -> Answer {
+        self.post("/login", &json!({ "email": email, "password": password })).await
+    }
+
+    async fn with_token(&self, method: Method, path: &str, token: &Value) -> Answer {
+        let authorization = format!("Bearer {}", token.as_str().unwrap());
+        let url = format!("{}{path}", self.url);
+        self.http.request(method, &url, &[("authorization", &authorization)], "").await
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn secret(answer: &Answer, name: &str) -> String {
+    answer.json()[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", answer.text())).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_live_through_a_restart_and_nothing_secret_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path()).await;
+    let new = json!({ "username": "ann", "email": "ann@example.com", "password": PASSWORD });
+    assert_eq!(program.post("/account", &new).await.status, 201);
+    assert_eq!(program.post("/account", &new).await.status, 409);
+    assert_eq!(program.login(("ann@example.com", "not my password")).await.status, 401);
+    let tokens = program.login(("Ann@Example.com", PASSWORD)).await;
+    let mut secrets = vec![PASSWORD.to_owned(), ADMIN.1.to_owned(), "not my password".to_owned(), "$argon2".to_owned()];
+    secrets.extend([secret(&tokens, "access_token"), secret(&tokens, "refresh_token")]);
+    drop(program);
+
+    let program = Program::start(folder.path()).await;
+    let refresh = json!({ "refresh_token": tokens.json()["refresh_token"] });
+    let next = program.post("/refresh", &refresh).await;
+    let again = program.post("/refresh", &refresh).await;
+    assert_eq!(secret(&next, "refresh_token"), secret(&again, "refresh_token"));
+    assert_eq!(next.header("cache-control"), "no-store");
+    secrets.extend([secret(&next, "access_token"), secret(&next, "refresh_token"), secret(&again, "access_token")]);
+    let token = &next.json()["access_token"];
+
+    let admin = eventually("an administrator", async || {
+        let answer = program.login(ADMIN).await;
+        (answer.status == 200).then(|| answer.json()["access_token"].clone())
+    })
+    .await;
+    assert_eq!(program.with_token(Method::GET, "/accounts_page", token).await.status, 403);
+    let page = program.with_token(Method::GET, "/accounts_page", &admin).await;
+    assert!(page.text().contains("ann@example.com") && page.text().contains(ADMIN.0), "{}", page.text());
+    assert_eq!(program.with_token(Method::DELETE, "/account", token).await.status, 204);
+    let began = Instant::now();
+    eventually("its token counts no more", async || {
+        (program.with_token(Method::GET, "/accounts_page", token).await.status == 401).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(5), "after {:?}", began.elapsed());
+    let refresh = json!({ "refresh_token": next.json()["refresh_token"] });
+    assert_eq!(program.post("/refresh", &refresh).await.status, 401);
+    drop(program);
+
+    let key = folder.path().join("jwt-signing-key.pem");
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    secrets.push(fs::read_to_string(&key).unwrap().lines().nth(1).unwrap().to_owned());
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    for secret in secrets {
+        assert!(!log.contains(&secret), "the log has {secret}");
+    }
+    let audit: Vec<_> = log.lines().filter(|line| line.contains(r#""target":"audit""#)).collect();
+    for event in ["account_created", "admin_appointed", "login", "login_failed", "refresh", "account_deleted"] {
+        assert!(audit.iter().any(|line| line.contains(&format!(r#""event":"{event}""#))), "no {event} in {audit:#?}");
+    }
+    assert!(audit.iter().all(|line| line.contains("request_id") && !line.contains('@')), "{audit:#?}");
+}

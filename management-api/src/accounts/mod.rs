@@ -1,0 +1,197 @@
+//! Accounts: who may sign in, and the tokens that say who has.
+
+mod audit;
+mod clock;
+mod config;
+mod first_admin;
+mod names;
+mod passwords;
+mod refresh_tokens;
+mod sessions;
+mod signing_keys;
+
+use std::sync::Arc;
+
+use shared::accounts::{AccountPage, AccountRow, TokenKeys};
+use shared::event::Timestamp;
+use uuid::Uuid;
+
+use self::audit::Event;
+pub use self::clock::Clock;
+pub use self::config::AccountsConfig;
+pub use self::first_admin::FirstAdmin;
+pub use self::names::{Email, Username};
+pub use self::passwords::Password;
+use self::passwords::{Passwords, Verdict};
+pub use self::sessions::SessionTokens;
+use self::sessions::Sessions;
+pub use self::signing_keys::{SigningKeys, new_signing_key};
+use crate::store::{Account, KnownAccount, NewAccount, Store, StoreError};
+
+/// Who may sign in, and how.
+pub struct Accounts {
+    store: Arc<dyn Store>,
+    passwords: Passwords,
+    sessions: Sessions,
+    clock: Clock,
+}
+
+/// Why something was not done for an account.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// The e-mail or the username is somebody else's.
+    #[error("the e-mail address or the username is taken")]
+    Taken,
+    /// It is not who it says, or there is no such account: nobody is told which.
+    #[error("not who it says")]
+    Refused,
+    /// As many passwords as may be are being hashed.
+    #[error("too many passwords are being checked")]
+    Busy,
+    /// The database does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What should always work did not.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// An account that somebody wants to have.
+pub struct Registration {
+    /// How it is called.
+    pub username: Username,
+    /// Whose it is.
+    pub email: Email,
+    /// What opens it.
+    pub password: Password,
+}
+
+impl Accounts {
+    /// The accounts in `store`, if there is a key to sign their tokens with.
+    #[must_use]
+    pub fn new(config: &AccountsConfig, store: Arc<dyn Store>) -> Option<Arc<Self>> {
+        let keys = config.keys.clone()?;
+        Some(Arc::new(Self {
+            passwords: Passwords::new(config.hashes_max),
+            sessions: Sessions::new(Arc::clone(&store), keys, config.tokens.clone(), config.clock.clone()),
+            clock: config.clock.clone(),
+            store,
+        }))
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// When it is taken, or nobody has the time.
+    pub async fn create(&self, registration: Registration, request_id: &str) -> Result<Account, AccountError> {
+        let Registration { username, email, password } = registration;
+        let turn = self.passwords.turn().await.ok_or(AccountError::Busy)?;
+        let password_hash = turn.hash(password).await?;
+        let account = Account {
+            account_id: Uuid::now_v7(),
+            username: username.text,
+            email: email.text,
+            is_admin: false,
+            created_at: self.clock.now(),
+        };
+        let new = NewAccount { account, username_key: username.key, email_key: email.key, password_hash };
+        if !self.store.create_account(&new).await? {
+            return Err(AccountError::Taken);
+        }
+        audit::tell(Event::AccountCreated, Some(new.account.account_id), request_id);
+        Ok(new.account)
+    }
+
+    /// Begins a session for who knows an account's password. Whatever is wrong takes the same work.
+    ///
+    /// # Errors
+    /// When it is refused, or nobody has the time.
+    pub async fn login(
+        &self,
+        email: &str,
+        password: Password,
+        request_id: &str,
+    ) -> Result<SessionTokens, AccountError> {
+        // Before anything is asked of the database: however many come, as many as may be hashed do.
+        let turn = self.passwords.turn().await.ok_or(AccountError::Busy)?;
+        let known = match Email::parse(email) {
+            Ok(email) => self.store.find_account(&email.key).await?,
+            Err(_) => None,
+        };
+        let verdict = turn.verify(password, known.as_ref().map(|known| known.password_hash.clone())).await?;
+        let account_id = known.as_ref().map(|known| known.account.account_id);
+        let (Some(known), Verdict::Right { rehashed }) = (known, verdict) else {
+            audit::tell(Event::LoginFailed, account_id, request_id);
+            return Err(AccountError::Refused);
+        };
+        if let Some(stronger) = rehashed {
+            let KnownAccount { account, password_hash } = &known;
+            if let Err(error) = self.store.replace_hash(account.account_id, password_hash, &stronger).await {
+                tracing::warn!(%error, "a password's hash could not be made stronger; the next login tries again");
+            }
+        }
+        let tokens = self.sessions.begin(&known.account).await?;
+        audit::tell(Event::Login, account_id, request_id);
+        Ok(tokens)
+    }
+
+    /// Goes on with a session.
+    ///
+    /// # Errors
+    /// When the token is refused, or the database does not answer.
+    pub async fn refresh(&self, token: &str, request_id: &str) -> Result<SessionTokens, AccountError> {
+        self.sessions.refresh(token, request_id).await
+    }
+
+    /// Deletes an account, and with it all its sessions. One that is not there is deleted already.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn delete(&self, account_id: Uuid, request_id: &str) -> Result<(), AccountError> {
+        if self.store.delete_account(account_id, sessions::revocation(self.clock.now())).await? {
+            audit::tell(Event::AccountDeleted, Some(account_id), request_id);
+        }
+        Ok(())
+    }
+
+    /// A page of at most so many accounts, newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn list(&self, after: Option<Uuid>, limit: u32) -> Result<AccountPage, AccountError> {
+        // One more than asked for tells whether there is a next page.
+        let mut accounts = self.store.list_accounts(after, limit.saturating_add(1)).await?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = accounts.len() > limit;
+        accounts.truncate(limit);
+        let next_cursor = accounts.last().filter(|_| more).map(|account| account.account_id);
+        let row = |Account { account_id, username, email, is_admin, created_at }| AccountRow {
+            account_id,
+            username,
+            email,
+            is_admin,
+            created_at,
+        };
+        Ok(AccountPage { accounts: accounts.into_iter().map(row).collect(), next_cursor })
+    }
+
+    /// What access tokens are checked with.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn token_keys(&self) -> Result<TokenKeys, AccountError> {
+        self.sessions.token_keys().await
+    }
+}
+
+/// So long before `now`.
+fn before(now: Timestamp, time: std::time::Duration) -> Timestamp {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(now.millis().saturating_sub(millis)).unwrap_or(now)
+}
+
+/// So long after `now`.
+fn after(now: Timestamp, time: std::time::Duration) -> Timestamp {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(now.millis().saturating_add(millis)).unwrap_or(now)
+}

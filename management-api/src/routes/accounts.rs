@@ -1,0 +1,230 @@
+//! Accounts and their tokens, on behalf of those who sign in at web-server.
+
+mod fields;
+
+use axum::Extension;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use http::{HeaderMap, StatusCode, Uri};
+use shared::accounts::{
+    ACCESS_TOKEN_LIFETIME, AccountAnswer, AccountPage, LoginBody, NewAccountBody, RefreshBody, TokenKeys, TokensAnswer,
+};
+use shared::event::FieldError;
+use shared::http::{BodyLimits, Problem, Query, RequestContext, kinds, read_json_body};
+use utoipa::IntoResponses;
+use uuid::Uuid;
+
+use self::fields::Fields;
+use super::openapi::Unauthorized;
+use crate::accounts::{AccountError, Accounts, Email, Password, Registration, SessionTokens, Username};
+use crate::state::App;
+
+/// Room for the longest fields, every character of them escaped.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The most accounts of a page, and how many it has when the caller does not say.
+const LIMIT: (u32, u32) = (1000, 100);
+/// When who was refused may come again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What can go wrong with a path about accounts.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub(super) enum AccountProblems {
+    /// Fields or parameters that are missing or wrong: `errors` names them.
+    #[response(status = 400)]
+    InvalidInput,
+    /// `JWT_SIGNING_KEY` is not set: there are no accounts here.
+    #[response(status = 404)]
+    NotSetUp,
+    /// The database does not answer, and a change may have been made all the same; or there is no room for the body.
+    #[response(status = 503)]
+    Unavailable,
+}
+
+/// What can go wrong with a body.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub(super) enum BodyProblems {
+    /// The body was too slow.
+    #[response(status = 408)]
+    TooSlow,
+    /// The body is too large.
+    #[response(status = 413)]
+    TooLarge,
+    /// The body is not `application/json`.
+    #[response(status = 415)]
+    NotJson,
+    /// As many passwords as may be are being hashed: nothing was done.
+    #[response(status = 429)]
+    Busy,
+}
+
+/// Makes an account.
+#[utoipa::path(
+    post, path = "/internal/accounts", tag = "accounts", security((), ("token" = [])),
+    request_body = NewAccountBody,
+    responses(
+        (status = 201, description = "It is made", body = AccountAnswer),
+        (status = 409, description = "The e-mail address or the username is taken"),
+        AccountProblems, BodyProblems, Unauthorized,
+    )
+)]
+pub(super) async fn create_account(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<AccountAnswer>), Problem> {
+    let accounts = accounts(&app)?;
+    let body = read_json_body(&headers, body, limits(&app), &app.budget).await?;
+    let mut fields = Fields::parse(&body)?;
+    let username = fields.parse_field("username", Username::parse);
+    let password = fields.parse_field("password", Password::parse);
+    let email = fields.parse_field("email", Email::parse);
+    fields.finish()?;
+    let (Some(username), Some(password), Some(email)) = (username, password, email) else {
+        return Err(Problem::new(kinds::INTERNAL, "an internal error"));
+    };
+    let registration = Registration { username, email, password };
+    let account = accounts.create(registration, context.request_id()).await.map_err(problem)?;
+    let (account_id, username, email) = (account.account_id, account.username, account.email);
+    Ok((StatusCode::CREATED, Json(AccountAnswer { account_id, username, email })))
+}
+
+/// Begins a session.
+#[utoipa::path(
+    post, path = "/internal/login", tag = "accounts", security((), ("token" = [])),
+    request_body = LoginBody,
+    responses(
+        (status = 200, description = "It has begun", body = TokensAnswer),
+        (status = 403, description = "No such account, or not its password"),
+        AccountProblems, BodyProblems, Unauthorized,
+    )
+)]
+pub(super) async fn login(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<TokensAnswer>, Problem> {
+    let accounts = accounts(&app)?;
+    let body = read_json_body(&headers, body, limits(&app), &app.budget).await?;
+    let mut fields = Fields::parse(&body)?;
+    let (email, password) = (fields.text("email"), fields.text("password"));
+    fields.finish()?;
+    let password = Password::given(&password.unwrap_or_default());
+    let tokens = accounts.login(&email.unwrap_or_default(), password, context.request_id()).await;
+    tokens.map(answer).map_err(problem)
+}
+
+/// Goes on with a session: spends its token for the next ones.
+#[utoipa::path(
+    post, path = "/internal/refresh", tag = "accounts", security((), ("token" = [])),
+    request_body = RefreshBody,
+    responses(
+        (status = 200, description = "It goes on", body = TokensAnswer),
+        (status = 403, description = "Not a token, or one of a session that is over, also by this"),
+        AccountProblems, BodyProblems, Unauthorized,
+    )
+)]
+pub(super) async fn refresh(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<TokensAnswer>, Problem> {
+    let accounts = accounts(&app)?;
+    let body = read_json_body(&headers, body, limits(&app), &app.budget).await?;
+    let mut fields = Fields::parse(&body)?;
+    let token = fields.text("refresh_token");
+    fields.finish()?;
+    let tokens = accounts.refresh(&token.unwrap_or_default(), context.request_id()).await;
+    tokens.map(answer).map_err(problem)
+}
+
+/// Deletes an account, its sessions with it; its access tokens are revoked. Also when it is not there any more.
+#[utoipa::path(
+    post, path = "/internal/accounts/{account_id}/delete", tag = "accounts", security((), ("token" = [])),
+    params(("account_id" = Uuid, Path)),
+    responses((status = 204, description = "It is not there any more"), AccountProblems, Unauthorized)
+)]
+pub(super) async fn delete_account(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    account_id: Result<Path<Uuid>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let accounts = accounts(&app)?;
+    let bad_id = |_| Problem::invalid(vec![FieldError::new("account_id", "must be a UUID")]);
+    let Path(account_id) = account_id.map_err(bad_id)?;
+    accounts.delete(account_id, context.request_id()).await.map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A page of all accounts, newest first.
+#[utoipa::path(
+    get, path = "/internal/accounts", tag = "accounts", security((), ("token" = [])),
+    params(
+        ("limit" = Option<u32>, Query, nullable = false, minimum = 1, maximum = 1000, description = "Accounts of the page, default 100"),
+        ("cursor" = Option<Uuid>, Query, nullable = false, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = AccountPage), AccountProblems, Unauthorized)
+)]
+pub(super) async fn list_accounts(State(app): State<App>, uri: Uri) -> Result<Json<AccountPage>, Problem> {
+    let (accounts, mut query) = (accounts(&app)?, Query::new(&uri));
+    let limit = query.number("limit", LIMIT.1, 1..=LIMIT.0);
+    let cursor = query.text("cursor").and_then(|text| {
+        let id = Uuid::try_parse(&text).ok();
+        if id.is_none() {
+            query.refuse(FieldError::new("cursor", "must be a next_cursor of an earlier answer"));
+        }
+        id
+    });
+    query.finish()?;
+    accounts.list(cursor, limit).await.map(Json).map_err(problem)
+}
+
+/// What access tokens are checked with: the keys, and what counts no more.
+#[utoipa::path(
+    get, path = "/internal/token-keys", tag = "accounts", security((), ("token" = [])),
+    responses((status = 200, description = "As of now", body = TokenKeys), AccountProblems, Unauthorized)
+)]
+pub(super) async fn token_keys(State(app): State<App>) -> Result<Json<TokenKeys>, Problem> {
+    accounts(&app)?.token_keys().await.map(Json).map_err(problem)
+}
+
+/// 404 and not 503: this replica is well, and another attempt would be told the same.
+fn accounts(app: &App) -> Result<&Accounts, Problem> {
+    app.accounts.as_deref().ok_or_else(|| Problem::new(kinds::NOT_FOUND, "accounts are not set up"))
+}
+
+fn limits(app: &App) -> BodyLimits {
+    BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout }
+}
+
+fn answer(SessionTokens { access_token, refresh_token }: SessionTokens) -> Json<TokensAnswer> {
+    let expires_in = ACCESS_TOKEN_LIFETIME.as_secs();
+    Json(TokensAnswer { access_token, refresh_token, token_type: "Bearer", expires_in })
+}
+
+/// Not 401, which is about the token of the service that asks, nor 503 for who comes too often: that one would not know that
+/// nothing was done.
+fn problem(error: AccountError) -> Problem {
+    match error {
+        AccountError::Taken => Problem::new(kinds::CONFLICT, "the e-mail address or the username is taken"),
+        AccountError::Refused => Problem::new(kinds::FORBIDDEN, "not who it says"),
+        AccountError::Busy => {
+            let advice = "too many passwords are being checked: try again";
+            Problem::new(kinds::TOO_MANY_REQUESTS, advice).with_retry_after(RETRY_AFTER_SECONDS)
+        }
+        AccountError::Store(error) => {
+            tracing::warn!(%error, "an account could not be served");
+            Problem::unavailable("the database does not answer, try again", RETRY_AFTER_SECONDS)
+        }
+        AccountError::Broken(error) => {
+            tracing::error!(error, "an account could not be served");
+            Problem::new(kinds::INTERNAL, "an internal error")
+        }
+    }
+}

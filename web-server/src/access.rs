@@ -1,0 +1,106 @@
+//! Who may do what (`AUTH`): with tokens, a user buys and reads as itself, and administrators for all.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use shared::accounts::AccessClaims;
+use shared::config::Settings;
+use shared::http::{Problem, kinds};
+use uuid::Uuid;
+
+use crate::tokens::Tokens;
+
+/// Who is asked to say who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Nobody: everybody buys and reads for everybody.
+    Off,
+    /// Everybody, by an access token.
+    Jwt,
+}
+
+/// The text names no mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownAuthMode;
+
+/// Who asks, as far as it matters for what it may do.
+#[derive(Clone, Debug)]
+pub enum Asker {
+    /// Whoever: nobody was asked.
+    Anybody,
+    /// An account, by its token.
+    Account(Arc<AccessClaims>),
+}
+
+impl FromStr for AuthMode {
+    type Err = UnknownAuthMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAuthMode> {
+        match text {
+            "off" => Ok(Self::Off),
+            "jwt" => Ok(Self::Jwt),
+            _ => Err(UnknownAuthMode),
+        }
+    }
+}
+
+impl fmt::Display for UnknownAuthMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be off or jwt")
+    }
+}
+
+impl AuthMode {
+    /// Reads the setting; a mistake is kept in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        settings.parsed(
+            "AUTH",
+            "off",
+            "who may buy and read: off (everybody, for all), or jwt (accounts, as themselves)",
+        )
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// 401 without a good token where one is needed, 503 while nobody can tell.
+    pub async fn asker(self, tokens: &Tokens, headers: &HeaderMap) -> Result<Asker, Problem> {
+        match self {
+            Self::Off => Ok(Asker::Anybody),
+            Self::Jwt => tokens.check(headers).await.map(Asker::Account),
+        }
+    }
+}
+
+impl Asker {
+    /// Whether it may buy and read for this user. An account's purchases have its id as their user's.
+    pub fn may_act_for(&self, userid: &str) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Account(claims) => claims.is_admin() || is(claims.sub, userid),
+        }
+    }
+
+    /// As [`Asker::may_act_for`].
+    ///
+    /// # Errors
+    /// 403 when it may not.
+    pub fn require(&self, userid: &str) -> Result<(), Problem> {
+        if self.may_act_for(userid) { Ok(()) } else { Err(Problem::new(kinds::FORBIDDEN, "userid is not your own")) }
+    }
+
+    /// Of whom alone it may read; of all when there is none.
+    pub fn own_userid(&self) -> Option<Uuid> {
+        match self {
+            Self::Account(claims) if !claims.is_admin() => Some(claims.sub),
+            Self::Account(_) | Self::Anybody => None,
+        }
+    }
+}
+
+/// Whether a text is this id, written as we write it.
+fn is(id: Uuid, text: &str) -> bool {
+    id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text
+}

@@ -1,0 +1,142 @@
+//! Accounts: management-api keeps them, and is told what callers say as they said it.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use shared::accounts::{AccountAnswer, LoginBody, NewAccountBody, RefreshBody, TokensAnswer};
+use shared::http::{Problem, RequestContext, kinds, read_json_body};
+use utoipa::IntoResponses;
+
+use crate::management_client::Answer;
+use crate::state::{App, AppState};
+use crate::tokens::not_set_up;
+
+/// How long management-api may take: a password is hashed on purpose slowly.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// When who found everybody busy may come again, if nobody says.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What can go wrong with what is sent.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub(super) enum BodyProblems {
+    /// Fields that are missing or wrong: `errors` names them.
+    #[response(status = 400)]
+    InvalidInput,
+    /// The body was too slow.
+    #[response(status = 408)]
+    TooSlow,
+    /// The body is too large.
+    #[response(status = 413)]
+    TooLarge,
+    /// The body is not `application/json`.
+    #[response(status = 415)]
+    NotJson,
+}
+
+/// What can go wrong behind it.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub(super) enum AccountProblems {
+    /// Nothing was done: accounts are not set up, as many passwords as may be are being checked, or nobody answers.
+    #[response(status = 503)]
+    Unavailable,
+    /// Nobody answered in time, and it may have been done all the same: it is safe to repeat.
+    #[response(status = 504)]
+    OutcomeUnknown,
+}
+
+/// Makes an account.
+#[utoipa::path(
+    post, path = "/account", tag = "accounts", request_body = NewAccountBody,
+    responses(
+        (status = 201, description = "It is made", body = AccountAnswer),
+        (status = 409, description = "The e-mail address or the username is taken"),
+        BodyProblems, AccountProblems,
+    )
+)]
+pub(super) async fn create_account(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let created = send(&app, "/internal/accounts", request).await?;
+    Ok((StatusCode::CREATED, json(created)).into_response())
+}
+
+/// Begins a session: an access token for a quarter of an hour, and a refresh token for the next ones.
+#[utoipa::path(
+    post, path = "/login", tag = "accounts", request_body = LoginBody,
+    responses(
+        (status = 200, description = "It has begun", body = TokensAnswer),
+        (status = 401, description = "No such account, or not its password"),
+        BodyProblems, AccountProblems,
+    )
+)]
+pub(super) async fn login(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    send(&app, "/internal/login", request).await.map(json)
+}
+
+/// Goes on with a session. The token is spent; the same again has the same answer for 30 s, for who has lost it. Used later, it
+/// ends the session.
+#[utoipa::path(
+    post, path = "/refresh", tag = "accounts", request_body = RefreshBody,
+    responses(
+        (status = 200, description = "It goes on", body = TokensAnswer),
+        (status = 401, description = "Not a token, or one of a session that is over"),
+        BodyProblems, AccountProblems,
+    )
+)]
+pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    send(&app, "/internal/refresh", request).await.map(json)
+}
+
+/// Deletes the account of who asks, with all its sessions. Tokens of it count no more within five seconds, everywhere.
+#[utoipa::path(
+    delete, path = "/account", tag = "accounts", security(("access_token" = [])),
+    responses(
+        (status = 204, description = "It is not there any more"),
+        (status = 401, description = "No access token, or not a good one"),
+        AccountProblems,
+    )
+)]
+pub(super) async fn delete_account(State(app): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
+    let claims = app.tokens.check(request.headers()).await?;
+    let target = format!("/internal/accounts/{}/delete", claims.sub);
+    let context = RequestContext::of(request.extensions(), request.headers());
+    told(app.management.command(target, Bytes::new(), DEADLINE, &context).await?)?;
+    app.tokens.expect_news();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Passes a body on as it came: what is wrong with it, management-api says.
+async fn send(app: &App, target: &str, request: Request) -> Result<Bytes, Problem> {
+    let context = RequestContext::of(request.extensions(), request.headers());
+    let (parts, body) = request.into_parts();
+    let body = read_json_body(&parts.headers, body, app.config.account_body(), &app.budget).await?;
+    told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
+}
+
+/// What management-api has told us, as it is told to our caller.
+fn told(answer: Answer) -> Result<Bytes, Problem> {
+    match answer.status {
+        StatusCode::FORBIDDEN => Err(Problem::new(kinds::UNAUTHORIZED, "not the credentials of an account here")),
+        StatusCode::UNAUTHORIZED => {
+            tracing::error!("management-api does not take MANAGEMENT_API_TOKEN");
+            Err(Problem::unavailable("accounts cannot be reached", RETRY_AFTER_SECONDS))
+        }
+        StatusCode::NOT_FOUND => Err(not_set_up()),
+        StatusCode::TOO_MANY_REQUESTS => {
+            let seconds = answer.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS);
+            Err(Problem::unavailable("too many passwords are being checked: try again", seconds))
+        }
+        _ => answer.into_json(),
+    }
+}
+
+/// Nobody between here and the caller keeps it.
+fn json(body: Bytes) -> Response {
+    let no_store = HeaderValue::from_static("no-store");
+    let headers =
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json")), (header::CACHE_CONTROL, no_store)];
+    (headers, body).into_response()
+}

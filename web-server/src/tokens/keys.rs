@@ -1,0 +1,83 @@
+//! Whether an access token is good (RFC 9068, 4).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use shared::accounts::{ACCESS_TOKEN_TYPE, AccessClaims, CLOCK_SKEW, TokenKey, TokenKeys};
+use shared::config::TokenConfig;
+use uuid::Uuid;
+
+/// What tokens are checked with.
+pub(super) struct Keys {
+    /// When management-api was asked for it.
+    pub(super) asked_at: Instant,
+    by_kid: HashMap<String, DecodingKey>,
+    revoked: HashSet<Uuid>,
+    validation: Validation,
+}
+
+/// A token whose signature is good.
+#[derive(Clone)]
+pub(super) struct Checked {
+    /// What it says.
+    pub(super) claims: Arc<AccessClaims>,
+    /// Whose signature it is.
+    kid: Arc<str>,
+}
+
+/// What a token is.
+pub(super) enum Verdict {
+    /// It is good.
+    Good(Checked),
+    /// It is signed by nobody who is known.
+    UnknownKey,
+    /// Anything else.
+    Bad,
+}
+
+impl Keys {
+    /// What management-api has told. A key of another kind is none.
+    pub(super) fn new(told: TokenKeys, names: &TokenConfig, asked_at: Instant) -> Self {
+        let key = |TokenKey { kty, crv, alg, kid, x }: TokenKey| {
+            let is_ours = kty == "OKP" && crv == "Ed25519" && alg == "EdDSA";
+            let key = DecodingKey::from_ed_components(&x).ok().filter(|_| is_ours)?;
+            Some((kid, key))
+        };
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.leeway = CLOCK_SKEW.as_secs();
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&names.issuer]);
+        validation.set_audience(&[&names.audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let by_kid = told.keys.into_iter().filter_map(key).collect();
+        Self { asked_at, by_kid, revoked: told.revoked.into_iter().collect(), validation }
+    }
+
+    /// Looks at a token. The library checks that its algorithm is the key's, and when it counts, for whom and by whom.
+    pub(super) fn judge(&self, token: &str) -> Verdict {
+        let Ok(header) = decode_header(token) else { return Verdict::Bad };
+        // What is signed to tell a client who somebody is (an ID token) opens nothing.
+        let is_access_token = header.typ.as_deref().is_some_and(|typ| {
+            typ.eq_ignore_ascii_case(ACCESS_TOKEN_TYPE) || typ.eq_ignore_ascii_case("application/at+jwt")
+        });
+        if !is_access_token || header.alg != Algorithm::EdDSA {
+            return Verdict::Bad;
+        }
+        let Some(kid) = header.kid else { return Verdict::Bad };
+        let Some(key) = self.by_kid.get(&kid) else { return Verdict::UnknownKey };
+        let Ok(token) = decode::<AccessClaims>(token, key, &self.validation) else { return Verdict::Bad };
+        let checked = Checked { claims: Arc::new(token.claims), kid: kid.into() };
+        if self.still_count(&checked) { Verdict::Good(checked) } else { Verdict::Bad }
+    }
+
+    /// Whether a token whose signature was good before counts now: its key is still one, its time is not over, and neither its
+    /// account nor its session is revoked.
+    pub(super) fn still_count(&self, Checked { claims, kid }: &Checked) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let end = u64::try_from(claims.exp).unwrap_or(0) + CLOCK_SKEW.as_secs();
+        let is_revoked = self.revoked.contains(&claims.sub) || self.revoked.contains(&claims.sid);
+        !is_revoked && now.as_secs() < end && self.by_kid.contains_key(&**kid)
+    }
+}

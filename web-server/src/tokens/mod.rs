@@ -1,0 +1,178 @@
+//! Access tokens: checked here with what management-api says of them every two seconds. Nothing here can make one.
+
+mod keeper;
+mod keys;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, header};
+use moka::future::Cache;
+use shared::accounts::{ACCESS_TOKEN_LIFETIME, AccessClaims};
+use shared::config::{Settings, TokenConfig};
+use shared::http::{Problem, kinds};
+use shared::supervise::Supervisor;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use self::keeper::Keeper;
+use self::keys::{Checked, Keys, Verdict};
+use crate::management_client::ManagementClient;
+use crate::metrics::Metrics;
+
+/// How long a caller waits for the first answer of management-api.
+const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a caller waits for the name of its key, and how often anybody does.
+const UNKNOWN_KEY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// When who could not be judged may come again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What tokens that were checked may take in memory, and each beside its text.
+const CHECKED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const ENTRY_BYTES: usize = 512;
+
+/// Which access tokens count.
+#[derive(Clone, Debug)]
+pub struct TokensConfig {
+    /// Whose, and for whom.
+    pub names: TokenConfig,
+    /// How old what is known of revoked ones may get. Past it nobody is let in by a token.
+    pub age_max: Duration,
+}
+
+impl TokensConfig {
+    /// Reads the settings; mistakes are kept in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        let help = "ms for which tokens are taken while management-api does not say which are revoked; then 503";
+        let age_max = settings.millis("TOKEN_REVOCATIONS_AGE_MAX_MS", 300_000, 5_000..=86_400_000, help);
+        Self { names: TokenConfig::read(settings), age_max }
+    }
+}
+
+/// What is known of access tokens.
+pub struct Tokens {
+    known: watch::Receiver<Known>,
+    /// Has management-api asked at once.
+    look: Arc<Notify>,
+    looked_for_key: Mutex<Option<Instant>>,
+    /// Tokens that were good, so that each signature is checked once. What may change is looked at every time.
+    checked: Cache<Arc<str>, Checked>,
+    age_max: Duration,
+}
+
+/// What management-api has said last.
+#[derive(Clone)]
+enum Known {
+    /// Nothing yet.
+    Nothing,
+    /// That there are no accounts.
+    NotSetUp,
+    /// What tokens are checked with.
+    Keys(Arc<Keys>),
+}
+
+impl Tokens {
+    /// Begins to ask management-api when the first token is there to be checked, and goes on until the service stops.
+    pub fn start(
+        config: TokensConfig,
+        management: Arc<ManagementClient>,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Self {
+        let TokensConfig { names, age_max } = config;
+        let (sender, known) = watch::channel(Known::Nothing);
+        let look = Arc::new(Notify::new());
+        let shutdown = supervisor.shutdown().clone();
+        let keeper = Arc::new(Keeper::new(names, management, metrics, sender, Arc::clone(&look)));
+        // What is known stays with the keeper, also when its task starts anew.
+        tokio::spawn(supervisor.restart("token_keys", move || Arc::clone(&keeper).run(shutdown.clone())));
+        let weight = |token: &Arc<str>, _: &Checked| u32::try_from(token.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        let checked = Cache::builder()
+            .weigher(weight)
+            .max_capacity(CHECKED_BYTES_MAX)
+            .time_to_live(ACCESS_TOKEN_LIFETIME)
+            .build();
+        Self { known, look, looked_for_key: Mutex::default(), checked, age_max }
+    }
+
+    /// Who asks, by the access token of its request.
+    ///
+    /// # Errors
+    /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell.
+    pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<AccessClaims>, Problem> {
+        let token = bearer(headers).ok_or_else(refused)?;
+        if let Some(checked) = self.checked.get(token).await {
+            let counts = self.keys().await?.still_count(&checked);
+            return if counts { Ok(checked.claims) } else { Err(refused()) };
+        }
+        let mut verdict = self.keys().await?.judge(token);
+        if matches!(verdict, Verdict::UnknownKey) && self.may_look_for_key() {
+            // It may just have begun to sign.
+            self.look_again(UNKNOWN_KEY.0).await;
+            verdict = self.keys().await?.judge(token);
+        }
+        match verdict {
+            Verdict::Good(checked) => {
+                self.checked.insert(token.into(), checked.clone()).await;
+                Ok(checked.claims)
+            }
+            Verdict::UnknownKey | Verdict::Bad => Err(refused()),
+        }
+    }
+
+    /// Has management-api asked soon: something was revoked.
+    pub fn expect_news(&self) {
+        self.look.notify_one();
+    }
+
+    async fn keys(&self) -> Result<Arc<Keys>, Problem> {
+        if matches!(*self.known.borrow(), Known::Nothing) {
+            self.look_again(FIRST_LOOK_TIMEOUT).await;
+        }
+        match &*self.known.borrow() {
+            // What was revoked since then would still open.
+            Known::Keys(keys) if keys.asked_at.elapsed() > self.age_max => {
+                Err(Problem::unavailable("access tokens cannot be checked now: try again", RETRY_AFTER_SECONDS))
+            }
+            Known::Keys(keys) => Ok(Arc::clone(keys)),
+            Known::NotSetUp => Err(not_set_up()),
+            Known::Nothing => {
+                Err(Problem::unavailable("access tokens cannot be checked now: try again", RETRY_AFTER_SECONDS))
+            }
+        }
+    }
+
+    async fn look_again(&self, time: Duration) {
+        let mut known = self.known.clone();
+        known.mark_unchanged();
+        self.look.notify_one();
+        let _ = timeout(time, known.changed()).await;
+    }
+
+    /// However many keys are made up, they cost one question in ten seconds.
+    fn may_look_for_key(&self) -> bool {
+        let mut looked = self.looked_for_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = looked.is_none_or(|looked| looked.elapsed() >= UNKNOWN_KEY.1);
+        if may {
+            *looked = Some(Instant::now());
+        }
+        may
+    }
+}
+
+/// What a caller is told where there are no accounts.
+pub fn not_set_up() -> Problem {
+    Problem::unavailable("accounts are not set up", RETRY_AFTER_SECONDS)
+}
+
+/// The same for everything that is wrong: whoever tries learns nothing from it.
+fn refused() -> Problem {
+    Problem::new(kinds::UNAUTHORIZED, "a valid access token is required")
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
