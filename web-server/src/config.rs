@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::config::{Settings, TokenConfig};
+use shared::config::Settings;
 use shared::health::Check;
 use shared::http::{BodyLimits, HttpConfig};
 use shared::telemetry::LogConfig;
@@ -10,6 +10,7 @@ use shared::telemetry::LogConfig;
 use crate::in_flight::InFlightConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
+use crate::tokens::TokensConfig;
 
 /// The largest body of `POST /buy`, inclusive.
 const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -32,7 +33,7 @@ pub struct Config {
     /// Where reads go.
     pub management: ManagementConfig,
     /// Which access tokens count.
-    pub tokens: TokenConfig,
+    pub tokens: TokensConfig,
     /// The log.
     pub log: LogConfig,
     /// Whether a 2xx is only ever 201: for a broker that keeps records in memory only (embedded mode, not a setting).
@@ -49,7 +50,7 @@ impl Config {
             publisher: PublisherConfig::read(settings),
             in_flight: InFlightConfig::read(settings),
             management: ManagementConfig::read(settings),
-            tokens: TokenConfig::read(settings),
+            tokens: TokensConfig::read(settings),
             log: LogConfig::read(settings),
             always_wait: false,
             admission: None,

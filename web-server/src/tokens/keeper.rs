@@ -85,7 +85,7 @@ impl Keeper {
         let told = match self.management.get("/internal/token-keys".to_owned(), DEADLINE, &context).await {
             Ok(json) => {
                 let told: TokenKeys = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
-                Known::Keys(Arc::new(Keys::new(told, &self.names)))
+                Known::Keys(Arc::new(Keys::new(told, &self.names, now)))
             }
             Err(problem) if problem.status() == StatusCode::NOT_FOUND => Known::NotSetUp,
             Err(problem) => return Err(problem.detail().to_owned()),

@@ -1,6 +1,7 @@
 //! Whether an access token is good (RFC 9068, 4).
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use shared::accounts::{ACCESS_TOKEN_TYPE, AccessClaims, CLOCK_SKEW, TokenKey, TokenKeys};
@@ -9,6 +10,8 @@ use uuid::Uuid;
 
 /// What tokens are checked with.
 pub(super) struct Keys {
+    /// When management-api was asked for them.
+    pub asked_at: Instant,
     by_kid: HashMap<String, DecodingKey>,
     revoked: HashSet<Uuid>,
     validation: Validation,
@@ -26,7 +29,7 @@ pub(super) enum Verdict {
 
 impl Keys {
     /// What management-api has told. A key of another kind is none.
-    pub(super) fn new(told: TokenKeys, names: &TokenConfig) -> Self {
+    pub(super) fn new(told: TokenKeys, names: &TokenConfig, asked_at: Instant) -> Self {
         let key = |TokenKey { kty, crv, alg, kid, x }: TokenKey| {
             let is_ours = kty == "OKP" && crv == "Ed25519" && alg == "EdDSA";
             let key = DecodingKey::from_ed_components(&x).ok().filter(|_| is_ours)?;
@@ -39,7 +42,7 @@ impl Keys {
         validation.set_audience(&[&names.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let by_kid = told.keys.into_iter().filter_map(key).collect();
-        Self { by_kid, revoked: told.revoked.into_iter().collect(), validation }
+        Self { asked_at, by_kid, revoked: told.revoked.into_iter().collect(), validation }
     }
 
     /// Looks at a token. The library checks that its algorithm is the key's, and when it counts, for whom and by whom.

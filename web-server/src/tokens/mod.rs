@@ -1,5 +1,6 @@
 //! Access tokens: checked here with what management-api says of them every two seconds. Nothing here can make one.
 
+mod config;
 mod keeper;
 mod keys;
 
@@ -8,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, header};
 use shared::accounts::AccessClaims;
-use shared::config::TokenConfig;
 use shared::http::{Problem, kinds};
 use shared::supervise::Supervisor;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+pub use self::config::TokensConfig;
 use self::keeper::Keeper;
 use self::keys::{Keys, Verdict};
 use crate::management_client::ManagementClient;
@@ -31,6 +32,7 @@ pub struct Tokens {
     known: watch::Receiver<Known>,
     /// Has management-api asked at once.
     look: Arc<Notify>,
+    age_max: Duration,
     looked_for_key: Mutex<Option<Instant>>,
 }
 
@@ -48,7 +50,7 @@ enum Known {
 impl Tokens {
     /// Begins to ask management-api when the first token is there to be checked, and goes on until the service stops.
     pub fn start(
-        names: TokenConfig,
+        config: &TokensConfig,
         management: Arc<ManagementClient>,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
@@ -56,16 +58,16 @@ impl Tokens {
         let (sender, known) = watch::channel(Known::Nothing);
         let look = Arc::new(Notify::new());
         let shutdown = supervisor.shutdown().clone();
-        let keeper = Arc::new(Keeper::new(names, management, metrics, sender, Arc::clone(&look)));
+        let keeper = Arc::new(Keeper::new(config.names.clone(), management, metrics, sender, Arc::clone(&look)));
         // What is known stays with the keeper, also when its task starts anew.
         tokio::spawn(supervisor.restart("token_keys", move || Arc::clone(&keeper).run(shutdown.clone())));
-        Self { known, look, looked_for_key: Mutex::default() }
+        Self { known, look, age_max: config.age_max, looked_for_key: Mutex::default() }
     }
 
     /// Who asks, by the access token of its request.
     ///
     /// # Errors
-    /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell.
+    /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell, or what is known is too old.
     pub async fn check(&self, headers: &HeaderMap) -> Result<AccessClaims, Problem> {
         let token = bearer(headers).ok_or_else(refused)?;
         let mut verdict = self.keys().await?.judge(token);
@@ -90,9 +92,9 @@ impl Tokens {
             self.look_again(FIRST_LOOK_TIMEOUT).await;
         }
         match &*self.known.borrow() {
-            Known::Keys(keys) => Ok(Arc::clone(keys)),
+            Known::Keys(keys) if keys.asked_at.elapsed() <= self.age_max => Ok(Arc::clone(keys)),
             Known::NotSetUp => Err(not_set_up()),
-            Known::Nothing => {
+            Known::Keys(_) | Known::Nothing => {
                 Err(Problem::unavailable("access tokens cannot be checked now: try again", RETRY_AFTER_SECONDS))
             }
         }

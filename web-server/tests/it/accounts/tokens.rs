@@ -137,6 +137,19 @@ async fn what_was_known_outlives_management_api() {
 }
 
 #[tokio::test]
+async fn what_is_known_is_believed_for_so_long_and_no_longer() {
+    let server = Server::with(&[("TOKEN_REVOCATIONS_MAX_AGE_MS", "5000")], |_| {}).await;
+    let good = token(&claims());
+    Signer::new().serve(&server);
+    ask_with(&server, &good).await.problem("forbidden");
+    server.management.answers(|_| FakeAnswer::status(500, ""));
+    eventually("it is too old", async || ask_with(&server, &good).await.status == 503).await;
+    assert!(server.metric(AGE).await.unwrap() > 2.0);
+    Signer::new().serve(&server);
+    eventually("it is known again", async || ask_with(&server, &good).await.status == 403).await;
+}
+
+#[tokio::test]
 async fn where_accounts_are_not_set_up_no_token_can_be_good() {
     let server = Server::start().await;
     server.management.answers(|_| FakeAnswer::status(404, r#"{"detail":"accounts are not set up"}"#));
