@@ -86,11 +86,10 @@ impl App {
         let budget = ByteBudget::new(config.http.memory_max, &metrics.http, refusals);
         let management = ManagementClient::start(&config.management, budget.clone(), Arc::clone(&metrics), &supervisor);
         let management = Arc::new(management);
-        let names = config.tokens.clone();
         Arc::new(Self {
             operations,
             budget,
-            tokens: Tokens::start(names, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
+            tokens: Tokens::start(&config.tokens, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
             purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),

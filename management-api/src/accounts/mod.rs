@@ -45,10 +45,13 @@ pub enum AccountError {
     /// It is not who it says, or there is no such account: nobody is told which.
     #[error("not who it says")]
     Refused,
-    /// As many passwords as may be are being hashed.
+    /// As many passwords as may be are being hashed: nothing was done.
     #[error("too many passwords are being checked")]
     Busy,
-    /// The database does not answer.
+    /// The database did not answer before anything was done.
+    #[error(transparent)]
+    NotRead(StoreError),
+    /// The database does not answer: what was to be done may be done.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What should always work did not.
@@ -114,10 +117,9 @@ impl Accounts {
     ) -> Result<SessionTokens, AccountError> {
         // Before anything is asked of the database: however many come, as many as may be hashed do.
         let turn = self.passwords.turn().await.ok_or(AccountError::Busy)?;
-        let known = match Email::parse(email) {
-            Ok(email) => self.store.find_account(&email.key).await?,
-            Err(_) => None,
-        };
+        // Nobody has the empty address, and it takes as long to find out.
+        let key = Email::parse(email).map_or_else(|_| String::new(), |email| email.key);
+        let known = self.store.find_account(&key).await.map_err(AccountError::NotRead)?;
         let verdict = turn.verify(password, known.as_ref().map(|known| known.password_hash.clone())).await?;
         let account_id = known.as_ref().map(|known| known.account.account_id);
         let (Some(known), Verdict::Right { rehashed }) = (known, verdict) else {

@@ -15,7 +15,7 @@ use super::AccountError;
 const LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
 const BAD_PASSWORD: &str = "must have 8 to 128 characters";
 /// How long a turn is waited for: two who come at once are both served, a crowd is refused at once.
-const TURN_TIMEOUT: Duration = Duration::from_millis(20);
+const TURN_TIMEOUT: Duration = Duration::from_millis(10);
 /// What a password must cost: 19 MiB, two passes, one lane (OWASP Password Storage Cheat Sheet).
 const COST: Params = Params::DEFAULT;
 

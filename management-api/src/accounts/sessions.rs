@@ -77,7 +77,8 @@ impl Sessions {
         for _ in 0..LOOKS_MAX {
             // Before the look: whatever is revoked after it is revoked after the token was signed.
             let now = self.clock.now();
-            let found = self.store.find_session(token.session_id, &token.hash()).await?;
+            let found =
+                self.store.find_session(token.session_id, &token.hash()).await.map_err(AccountError::NotRead)?;
             let session = found.filter(|session| now < session.ends_at).ok_or(AccountError::Refused)?;
             let goes_on = match session.standing {
                 Standing::Current => self.spend(&token, &session, now).await?,

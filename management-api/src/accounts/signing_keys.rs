@@ -10,7 +10,16 @@ use shared::accounts::{ACCESS_TOKEN_TYPE, AccessClaims, TokenKey};
 use shared::config::Secret;
 
 const SHAPE: &str = "must be Ed25519 private keys in PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` makes them";
+const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
+const GUESSABLE: &str = "is a key that anybody can have";
+/// Public keys whose secret ones stand in RFC 8032 (the first is that of RFC 8037, too) and RFC 8410.
+const PUBLISHED: [&str; 4] = [
+    "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw",
+    "_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU",
+    "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
+];
 /// What stands before the 32 bytes of an Ed25519 key in PKCS#8 (RFC 8410, 7).
 const PKCS8_HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
@@ -32,9 +41,11 @@ impl SigningKeys {
         if !rest.trim().is_empty() {
             return Err(SHAPE);
         }
-        let keys: Vec<_> =
-            blocks.split(END).map(|block| parse_block(&format!("{block}{END}"))).collect::<Result<_, _>>()?;
+        let keys: Vec<_> = blocks.split(END).map(parse_block).collect::<Result<_, _>>()?;
         let public: Vec<_> = keys.iter().map(|(_, public)| public.clone()).collect();
+        if public.iter().any(|key| PUBLISHED.contains(&key.x.as_str())) {
+            return Err(GUESSABLE);
+        }
         let (signer, first) = keys.into_iter().next().ok_or(SHAPE)?;
         let header =
             Header { typ: Some(ACCESS_TOKEN_TYPE.to_owned()), kid: Some(first.kid), ..Header::new(Algorithm::EdDSA) };
@@ -59,18 +70,20 @@ impl SigningKeys {
 #[must_use]
 pub fn new_signing_key() -> Secret<String> {
     let bytes: Vec<u8> = PKCS8_HEAD.into_iter().chain(rand::random::<[u8; 32]>()).collect();
-    Secret::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n{END}\n", STANDARD.encode(bytes)))
+    Secret::new(format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(bytes)))
 }
 
-fn parse_block(pem: &str) -> Result<(EncodingKey, TokenKey), &'static str> {
-    let key = EncodingKey::from_ed_pem(pem.trim().as_bytes()).map_err(|_| SHAPE)?;
+fn parse_block(block: &str) -> Result<(EncodingKey, TokenKey), &'static str> {
+    let lines = block.trim().strip_prefix(BEGIN).ok_or(SHAPE)?.split_whitespace();
+    let bytes = STANDARD.decode(lines.collect::<String>()).map_err(|_| SHAPE)?;
+    let secret: &[u8; 32] = bytes.strip_prefix(&PKCS8_HEAD).and_then(|secret| secret.try_into().ok()).ok_or(SHAPE)?;
+    if secret.iter().all(|byte| *byte == secret[0]) {
+        return Err(GUESSABLE);
+    }
+    let key = EncodingKey::from_ed_der(&bytes);
     let jwk = Jwk::from_encoding_key(&key, Algorithm::EdDSA).map_err(|_| SHAPE)?;
     let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| SHAPE)?;
     let AlgorithmParameters::OctetKeyPair(parameters) = jwk.algorithm else { return Err(SHAPE) };
-    let secret = key.as_bytes().last_chunk::<32>().ok_or(SHAPE)?;
-    if secret.iter().all(|byte| *byte == secret[0]) {
-        return Err("is a key that anybody can guess");
-    }
     let public =
         TokenKey { kty: "OKP".to_owned(), crv: "Ed25519".to_owned(), alg: "EdDSA".to_owned(), kid, x: parameters.x };
     Ok((key, public))
@@ -88,13 +101,13 @@ mod tests {
 
     #[test]
     fn a_key_is_named_by_its_thumbprint() {
-        // The key of RFC 8037, appendix A, with the thumbprint that stands there.
+        // The key of RFC 8037, appendix A, with the thumbprint that stands there. It is refused as a setting.
         let secret = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
         let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(secret).unwrap();
         let bytes: Vec<u8> = PKCS8_HEAD.into_iter().chain(secret).collect();
-        let keys =
-            SigningKeys::parse(&format!("-----BEGIN PRIVATE KEY-----\n{}\n{END}", STANDARD.encode(bytes))).unwrap();
-        let [key] = keys.public() else { panic!("one key") };
+        let block = format!("{BEGIN}\n{}\n", STANDARD.encode(bytes));
+        let (_, key) = parse_block(&block).unwrap();
+        assert_eq!(SigningKeys::parse(&format!("{block}{END}")).unwrap_err(), GUESSABLE);
         assert_eq!(key.x, "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
         assert_eq!(key.kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
@@ -123,7 +136,7 @@ mod tests {
             &good.expose().replace("PRIVATE", "PUBLIC"),
             &format!("{}and more", good.expose()),
             &format!("{}{rsa}", good.expose()),
-            &format!("-----BEGIN PRIVATE KEY-----\n{zeros}\n{END}"),
+            &format!("{BEGIN}\n{zeros}\n{END}"),
         ] {
             assert!(SigningKeys::parse(bad).is_err(), "{bad}");
         }

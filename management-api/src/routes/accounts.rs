@@ -56,9 +56,9 @@ pub(super) enum BodyProblems {
     /// The body is not `application/json`.
     #[response(status = 415)]
     NotJson,
-    /// As many passwords as may be are being hashed: nothing was done.
+    /// Nothing was done: as many passwords as may be are being hashed, or the database does not answer.
     #[response(status = 429)]
-    Busy,
+    NothingDone,
 }
 
 /// Makes an account.
@@ -214,9 +214,10 @@ fn problem(error: AccountError) -> Problem {
     match error {
         AccountError::Taken => Problem::new(kinds::CONFLICT, "the e-mail address or the username is taken"),
         AccountError::Refused => Problem::new(kinds::FORBIDDEN, "not who it says"),
-        AccountError::Busy => {
-            let advice = "too many passwords are being checked: try again";
-            Problem::new(kinds::TOO_MANY_REQUESTS, advice).with_retry_after(RETRY_AFTER_SECONDS)
+        AccountError::Busy => nothing_done("too many passwords are being checked: try again"),
+        AccountError::NotRead(error) => {
+            tracing::warn!(%error, "an account could not be served");
+            nothing_done("the database does not answer, try again")
         }
         AccountError::Store(error) => {
             tracing::warn!(%error, "an account could not be served");
@@ -227,4 +228,8 @@ fn problem(error: AccountError) -> Problem {
             Problem::new(kinds::INTERNAL, "an internal error")
         }
     }
+}
+
+fn nothing_done(advice: &str) -> Problem {
+    Problem::new(kinds::TOO_MANY_REQUESTS, advice).with_retry_after(RETRY_AFTER_SECONDS)
 }

@@ -127,7 +127,7 @@ fn told(answer: Answer) -> Result<Bytes, Problem> {
         StatusCode::NOT_FOUND => Err(not_set_up()),
         StatusCode::TOO_MANY_REQUESTS => {
             let seconds = answer.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS);
-            Err(Problem::unavailable("too many passwords are being checked: try again", seconds))
+            answer.into_json().map_err(|problem| Problem::unavailable(problem.detail(), seconds))
         }
         _ => answer.into_json(),
     }

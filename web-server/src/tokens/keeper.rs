@@ -80,6 +80,10 @@ impl Keeper {
         }
     }
 
+    fn knows_keys(&self) -> bool {
+        matches!(*self.known.borrow(), Known::Keys(_))
+    }
+
     async fn ask(&self) -> Result<(), String> {
         let (now, context) = (Instant::now(), RequestContext::new(&Extensions::new(), &HeaderMap::new()));
         let told = match self.management.get(Route::Other, "/internal/token-keys".to_owned(), DEADLINE, &context).await
@@ -88,7 +92,8 @@ impl Keeper {
                 let told: TokenKeys = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
                 Known::Keys(Arc::new(Keys::new(told, &self.names, now)))
             }
-            Err(problem) if problem.status() == StatusCode::NOT_FOUND => Known::NotSetUp,
+            // While a release rolls out, a replica may not know of accounts yet: what another one has told stays.
+            Err(problem) if problem.status() == StatusCode::NOT_FOUND && !self.knows_keys() => Known::NotSetUp,
             Err(problem) => return Err(problem.detail().to_owned()),
         };
         *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);

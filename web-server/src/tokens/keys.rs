@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 /// What tokens are checked with.
 pub(super) struct Keys {
-    /// When management-api was asked for it.
-    pub(super) asked_at: Instant,
+    /// When management-api was asked for them.
+    pub asked_at: Instant,
     by_kid: HashMap<String, DecodingKey>,
     revoked: HashSet<Uuid>,
     validation: Validation,

@@ -1,5 +1,6 @@
 //! Access tokens: checked here with what management-api says of them every two seconds. Nothing here can make one.
 
+mod config;
 mod keeper;
 mod keys;
 
@@ -9,12 +10,12 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, header};
 use moka::future::Cache;
 use shared::accounts::{ACCESS_TOKEN_LIFETIME, AccessClaims};
-use shared::config::{Settings, TokenConfig};
 use shared::http::{Problem, kinds};
 use shared::supervise::Supervisor;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+pub use self::config::TokensConfig;
 use self::keeper::Keeper;
 use self::keys::{Checked, Keys, Verdict};
 use crate::management_client::ManagementClient;
@@ -31,33 +32,15 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 const CHECKED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const ENTRY_BYTES: usize = 512;
 
-/// Which access tokens count.
-#[derive(Clone, Debug)]
-pub struct TokensConfig {
-    /// Whose, and for whom.
-    pub names: TokenConfig,
-    /// How old what is known of revoked ones may get. Past it nobody is let in by a token.
-    pub age_max: Duration,
-}
-
-impl TokensConfig {
-    /// Reads the settings; mistakes are kept in `settings`.
-    pub fn read(settings: &mut Settings) -> Self {
-        let help = "ms for which tokens are taken while management-api does not say which are revoked; then 503";
-        let age_max = settings.millis("TOKEN_REVOCATIONS_AGE_MAX_MS", 300_000, 5_000..=86_400_000, help);
-        Self { names: TokenConfig::read(settings), age_max }
-    }
-}
-
 /// What is known of access tokens.
 pub struct Tokens {
     known: watch::Receiver<Known>,
     /// Has management-api asked at once.
     look: Arc<Notify>,
+    age_max: Duration,
     looked_for_key: Mutex<Option<Instant>>,
     /// Tokens that were good, so that each signature is checked once. What may change is looked at every time.
     checked: Cache<Arc<str>, Checked>,
-    age_max: Duration,
 }
 
 /// What management-api has said last.
@@ -74,16 +57,15 @@ enum Known {
 impl Tokens {
     /// Begins to ask management-api when the first token is there to be checked, and goes on until the service stops.
     pub fn start(
-        config: TokensConfig,
+        config: &TokensConfig,
         management: Arc<ManagementClient>,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> Self {
-        let TokensConfig { names, age_max } = config;
         let (sender, known) = watch::channel(Known::Nothing);
         let look = Arc::new(Notify::new());
         let shutdown = supervisor.shutdown().clone();
-        let keeper = Arc::new(Keeper::new(names, management, metrics, sender, Arc::clone(&look)));
+        let keeper = Arc::new(Keeper::new(config.names.clone(), management, metrics, sender, Arc::clone(&look)));
         // What is known stays with the keeper, also when its task starts anew.
         tokio::spawn(supervisor.restart("token_keys", move || Arc::clone(&keeper).run(shutdown.clone())));
         let weight = |token: &Arc<str>, _: &Checked| u32::try_from(token.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
@@ -92,13 +74,13 @@ impl Tokens {
             .max_capacity(CHECKED_BYTES_MAX)
             .time_to_live(ACCESS_TOKEN_LIFETIME)
             .build();
-        Self { known, look, looked_for_key: Mutex::default(), checked, age_max }
+        Self { known, look, looked_for_key: Mutex::default(), checked, age_max: config.age_max }
     }
 
     /// Who asks, by the access token of its request.
     ///
     /// # Errors
-    /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell.
+    /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell, or what is known is too old.
     pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<AccessClaims>, Problem> {
         let token = bearer(headers).ok_or_else(refused)?;
         if let Some(checked) = self.checked.get(token).await {
@@ -130,13 +112,9 @@ impl Tokens {
             self.look_again(FIRST_LOOK_TIMEOUT).await;
         }
         match &*self.known.borrow() {
-            // What was revoked since then would still open.
-            Known::Keys(keys) if keys.asked_at.elapsed() > self.age_max => {
-                Err(Problem::unavailable("access tokens cannot be checked now: try again", RETRY_AFTER_SECONDS))
-            }
-            Known::Keys(keys) => Ok(Arc::clone(keys)),
+            Known::Keys(keys) if keys.asked_at.elapsed() <= self.age_max => Ok(Arc::clone(keys)),
             Known::NotSetUp => Err(not_set_up()),
-            Known::Nothing => {
+            Known::Keys(_) | Known::Nothing => {
                 Err(Problem::unavailable("access tokens cannot be checked now: try again", RETRY_AFTER_SECONDS))
             }
         }

@@ -19,7 +19,7 @@ fn purchase(userid: &str) -> String {
 
 /// A server that asks for tokens, whose management-api has one purchase of this user.
 async fn server(signer: &Signer, userid: &'static str) -> Server {
-    let server = Server::with(&[("AUTH", "jwt"), ("TOKEN_REVOCATIONS_AGE_MAX_MS", "5000")], |_| {}).await;
+    let server = Server::with(&[("AUTH", "jwt"), ("TOKEN_REVOCATIONS_MAX_AGE_MS", "5000")], |_| {}).await;
     signer.serve_with(&server, move |target| {
         FakeAnswer::ok(if target.contains(PURCHASE) { purchase(userid) } else { "{}".to_owned() })
     });

@@ -1,11 +1,13 @@
 //! What is wrong with what is sent, and how little is told of it.
 
+use management_api::accounts::new_signing_key;
 use management_api::config::Config;
 use serde_json::{Value, json};
 use shared::config::Settings;
 
 use super::harness::Accounts;
 use crate::harness::{Api, Kafka};
+use crate::memory_store::MemoryStore;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_field_is_named_and_none_is_repeated() {
@@ -84,6 +86,22 @@ async fn without_a_key_there_are_no_accounts_and_all_else_works() {
         assert_eq!(api.get(&format!("/internal/{path}")).await.status, 404, "{path}");
     }
     assert_eq!(api.get("/purchases").await.status, 200);
+    assert!(api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_away_it_is_told_whether_anything_was_done() {
+    let (kafka, key) = (Kafka::start(), new_signing_key());
+    // It keeps no accounts.
+    let api = Api::start_on(MemoryStore::new(), &kafka, &[("JWT_SIGNING_KEY", key.expose())]).await.ready().await;
+    let login = r#"{"email":"ann@example.com","password":"correct horse"}"#;
+    let refresh = format!(r#"{{"refresh_token":"prt_{}"}}"#, "A".repeat(64));
+    let create = r#"{"username":"ann","email":"ann@example.com","password":"correct horse"}"#;
+    for (path, body, status) in [("login", login, 429), ("refresh", &refresh, 429), ("accounts", create, 503)] {
+        let answer = api.http.post_json(&format!("{}/internal/{path}", api.url), body.to_owned()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (status, "1"), "{path}");
+        assert_eq!(answer.json()["detail"], "the database does not answer, try again");
+    }
     assert!(api.stop().await);
 }
 

@@ -9,12 +9,20 @@ use serde_json::{Value, json};
 use super::ID;
 use crate::harness::{FakeAnswer, Server};
 
+/// What stands before the 32 bytes of an Ed25519 key in PKCS#8 (RFC 8410, 7).
+const HEAD: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 /// The key of RFC 8037, appendix A.
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----";
+const KEY: [u8; 32] = [
+    0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44, 0x49, 0xc5,
+    0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
+];
 pub const KID: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
 pub const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 /// The key of the second test of RFC 8032, 7.1.
-const OTHER_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIEzNCJso/5banbbDRuwRTg9bijGfNaumJNqM9u1PuKb7\n-----END PRIVATE KEY-----";
+const OTHER_KEY: [u8; 32] = [
+    0x4c, 0xcd, 0x08, 0x9b, 0x28, 0xff, 0x96, 0xda, 0x9d, 0xb6, 0xc3, 0x46, 0xec, 0x11, 0x4e, 0x0f, 0x5b, 0x8a, 0x31,
+    0x9f, 0x35, 0xab, 0xa6, 0x24, 0xda, 0x8c, 0xf6, 0xed, 0x4f, 0xb8, 0xa6, 0xfb,
+];
 
 /// Signs tokens; its clones revoke them together.
 #[derive(Clone, Default)]
@@ -90,6 +98,6 @@ pub fn sign_by_other(header: &Header, claims: &Value) -> String {
     sign(header, claims, OTHER_KEY)
 }
 
-fn sign(header: &Header, claims: &Value, pem: &str) -> String {
-    encode(header, claims, &EncodingKey::from_ed_pem(pem.as_bytes()).unwrap()).unwrap()
+fn sign(header: &Header, claims: &Value, key: [u8; 32]) -> String {
+    encode(header, claims, &EncodingKey::from_ed_der(&[HEAD.as_slice(), &key].concat())).unwrap()
 }

@@ -137,11 +137,30 @@ async fn what_was_known_outlives_management_api() {
 }
 
 #[tokio::test]
-async fn where_accounts_are_not_set_up_no_token_can_be_good() {
+async fn what_is_known_is_believed_for_so_long_and_no_longer() {
+    let server = Server::with(&[("TOKEN_REVOCATIONS_MAX_AGE_MS", "5000")], |_| {}).await;
+    let good = token(&claims());
+    Signer::new().serve(&server);
+    ask_with(&server, &good).await.problem("forbidden");
+    server.management.answers(|_| FakeAnswer::status(500, ""));
+    eventually("it is too old", async || ask_with(&server, &good).await.status == 503).await;
+    assert!(server.metric(AGE).await.unwrap() > 2.0);
+    Signer::new().serve(&server);
+    eventually("it is known again", async || ask_with(&server, &good).await.status == 403).await;
+}
+
+#[tokio::test]
+async fn where_accounts_are_not_set_up_no_token_is_good_until_they_are() {
     let server = Server::start().await;
     server.management.answers(|_| FakeAnswer::status(404, r#"{"detail":"accounts are not set up"}"#));
     let problem = ask_with(&server, &token(&claims())).await.problem("unavailable");
     assert_eq!(problem["detail"], "accounts are not set up");
+    Signer::new().serve(&server);
+    eventually("they are", async || ask_with(&server, &token(&claims())).await.status == 403).await;
+    server.management.answers(|_| FakeAnswer::status(404, r#"{"detail":"no such path"}"#));
+    let asked = questions(&server);
+    eventually("an old replica is asked", async || questions(&server) > asked + 1).await;
+    ask_with(&server, &token(&claims())).await.problem("forbidden");
 }
 
 #[tokio::test]

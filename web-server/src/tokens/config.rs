@@ -1,0 +1,30 @@
+//! The settings of access tokens.
+
+use std::time::Duration;
+
+use shared::config::{Settings, TokenConfig};
+
+/// Which access tokens count, and on whose word.
+#[derive(Clone, Debug)]
+pub struct TokensConfig {
+    /// Who signs them, and for whom.
+    pub names: TokenConfig,
+    /// How old what is known of revoked ones may get.
+    pub age_max: Duration,
+}
+
+impl TokensConfig {
+    /// Reads the settings; mistakes are noted in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        Self {
+            names: TokenConfig::read(settings),
+            // So long the last token lives that could have been revoked meanwhile.
+            age_max: settings.millis(
+                "TOKEN_REVOCATIONS_MAX_AGE_MS",
+                900_000,
+                5_000..=86_400_000,
+                "how old what is known of revoked tokens may get, ms; then no token is taken",
+            ),
+        }
+    }
+}
