@@ -26,12 +26,17 @@ struct Program {
 
 impl Program {
     async fn start(data: &Path) -> Self {
+        Self::start_with(data, "off").await
+    }
+
+    async fn start_with(data: &Path, auth: &str) -> Self {
         let log = data.join("log");
         let file = || File::options().create(true).append(true).open(&log).unwrap();
         let settings = [
             ("DATA_DIR", data.to_str().unwrap()),
             ("WEB_LISTEN_ADDRESS", "127.0.0.1:0"),
             ("MANAGEMENT_LISTEN_ADDRESS", "127.0.0.1:0"),
+            ("AUTH", auth),
             ("ADMIN_EMAIL", ADMIN.0),
             ("ADMIN_PASSWORD", ADMIN.1),
             ("LOG_LEVEL", LOG_LEVEL),
@@ -132,4 +137,29 @@ async fn accounts_live_through_a_restart_and_nothing_secret_is_logged() {
         assert!(audit.iter().any(|line| line.contains(&format!(r#""event":"{event}""#))), "no {event} in {audit:#?}");
     }
     assert!(audit.iter().all(|line| line.contains("request_id") && !line.contains('@')), "{audit:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tokens_asked_for_an_account_buys_and_reads_as_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start_with(folder.path(), "jwt").await;
+    let new = json!({ "username": "ann", "email": "ann@example.com", "password": PASSWORD });
+    let ann = program.post("/account", &new).await.json()["account_id"].as_str().unwrap().to_owned();
+    let token = secret(&program.login(("ann@example.com", PASSWORD)).await, "access_token");
+    let buy = async |userid: &str, authorization: &str| {
+        let purchase = json!({ "username": "ann", "userid": userid, "price": 5 }).to_string();
+        let headers = [("content-type", "application/json"), ("authorization", authorization)];
+        program.http.request(Method::POST, &format!("{}/buy", program.url), &headers, purchase).await
+    };
+    let bearer = format!("Bearer {token}");
+    let bought = buy(&ann, &bearer).await;
+    assert_eq!(bought.status, 201, "{}", bought.text());
+    assert_eq!((buy("somebody", &bearer).await.status, buy(&ann, "").await.status), (403, 401));
+    let token = json!(token);
+    let id = bought.json()["purchase_id"].as_str().unwrap().to_owned();
+    for path in ["/purchases".to_owned(), format!("/getAllUserBuys/{ann}"), format!("/purchases/{id}")] {
+        let read = program.with_token(Method::GET, &path, &token).await;
+        assert!(read.status == 200 && read.text().contains(&id), "{path}: {}", read.text());
+    }
+    assert_eq!(program.with_token(Method::GET, "/getAllUserBuys/somebody", &token).await.status, 403);
 }
