@@ -8,6 +8,7 @@ use shared::http::{BodyLimits, HttpConfig};
 use shared::telemetry::LogConfig;
 
 use crate::in_flight::InFlightConfig;
+use crate::limits::LimitsConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub publisher: PublisherConfig,
     /// How many requests are handled at once.
     pub in_flight: InFlightConfig,
+    /// How often callers may come.
+    pub limits: LimitsConfig,
     /// Where reads go.
     pub management: ManagementConfig,
     /// The log.
@@ -44,6 +47,7 @@ impl Config {
             http: HttpConfig::read(settings, "0.0.0.0:8080"),
             publisher: PublisherConfig::read(settings),
             in_flight: InFlightConfig::read(settings),
+            limits: LimitsConfig::read(settings),
             management: ManagementConfig::read(settings),
             log: LogConfig::read(settings),
             always_wait: false,

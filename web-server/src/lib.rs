@@ -7,6 +7,7 @@ pub mod app;
 pub mod routes;
 pub mod state;
 
+pub mod limits;
 pub mod management_client;
 pub mod publisher;
 

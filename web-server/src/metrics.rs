@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::metrics::{Counter, CounterBy, Histogram, HttpMetrics, Label, Registry, RouteSeries};
+use shared::metrics::{Counter, CounterBy, Gauge, Histogram, HttpMetrics, Label, Registry, RouteSeries, value};
 
 const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
 const MANAGEMENT_SECONDS: &str = "management_request_duration_seconds";
@@ -14,7 +14,8 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 7] = ["http", "kafka_producer", "kafka_sender", "metrics", "operations", "replicas", "topics"];
+pub const TASKS: [&str; 9] =
+    ["http", "kafka_producer", "kafka_sender", "limiter", "metrics", "operations", "peers", "replicas", "topics"];
 
 /// What became of a purchase on its way to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,12 +147,37 @@ impl Refusal {
     }
 }
 
+/// Of rate limits.
+pub struct LimitMetrics {
+    callers: Gauge,
+    heard: Gauge,
+    silent: Gauge,
+}
+
+impl LimitMetrics {
+    fn register(registry: &Registry) -> Self {
+        let help = "Other web-servers that share the rate limits.";
+        let peers = |state: &'static str| registry.gauge("rate_limit_peers", help, &[("state", state)]);
+        let callers = registry.gauge("rate_limit_callers", "Callers whose requests are counted.", &[]);
+        Self { callers, heard: peers("heard"), silent: peers("silent") }
+    }
+
+    /// Shows how many callers are known, and how many other replicas are heard and are not.
+    pub fn show(&self, callers: usize, heard: usize, silent: usize) {
+        self.callers.set(value(callers));
+        self.heard.set(value(heard));
+        self.silent.set(value(silent));
+    }
+}
+
 /// The metrics of one web-server.
 pub struct Metrics {
     /// Everything that `/metrics` shows, also what the Kafka client adds.
     pub registry: Registry,
     /// Of requests; shared with the middleware.
     pub http: Arc<HttpMetrics>,
+    /// Of rate limits.
+    pub limits: LimitMetrics,
     published: CounterBy<PublishOutcome>,
     publish_duration: Histogram,
     refused: CounterBy<Refusal>,
@@ -179,6 +205,7 @@ impl Metrics {
         let _ = CounterBy::<HedgeWinner>::register(&registry, "management_hedges_total", hedges);
         Arc::new(Self {
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
+            limits: LimitMetrics::register(&registry),
             published: CounterBy::register(&registry, "purchases_published_total", published),
             publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
             refused: CounterBy::register(&registry, "http_requests_refused_total", refused),

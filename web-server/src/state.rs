@@ -10,6 +10,7 @@ use shared::supervise::Supervisor;
 
 use crate::config::Config;
 use crate::in_flight::{InFlightLimit, Slot};
+use crate::limits::Limits;
 use crate::management_client::ManagementClient;
 use crate::metrics::{Metrics, Refusal};
 use crate::publisher::PurchasePublisher;
@@ -26,6 +27,8 @@ pub struct App {
     pub config: Config,
     /// The way to Kafka.
     pub publisher: Arc<dyn PurchasePublisher>,
+    /// How often callers may come, if that is limited.
+    pub limits: Option<Arc<Limits>>,
     /// The way to management-api.
     pub management: ManagementClient,
     /// What operators can ask about.
@@ -79,6 +82,7 @@ impl App {
         Arc::new(Self {
             operations,
             budget: budget.clone(),
+            limits: Limits::start(&config.limits, Arc::clone(&metrics), &supervisor),
             management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &supervisor),
             purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),
             batches_in_flight: InFlightLimit::new(config.in_flight.batches),

@@ -78,6 +78,9 @@ pub enum ReadProblems {
     /// Parameters that are out of range: `errors` names them.
     #[response(status = 400)]
     InvalidInput,
+    /// Over the caller's rate: `violated-policies` names it.
+    #[response(status = 429)]
+    TooManyRequests,
     /// No replica of management-api answered in time: `detail` says how each attempt failed.
     #[response(status = 503)]
     Unavailable,
