@@ -8,8 +8,8 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Kinds of callers, in the topmost byte of their keys; API keys and users get others.
-const IPV4: u64 = 1 << 56;
-const IPV6: u64 = 2 << 56;
+const IPV4: NonZeroU64 = NonZeroU64::new(1 << 56).unwrap();
+const IPV6: NonZeroU64 = NonZeroU64::new(2 << 56).unwrap();
 
 /// Who is limited, the same number at every replica.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,11 +23,11 @@ impl CallerKey {
     /// address (/64), because one machine has as many addresses there as it likes.
     #[must_use]
     pub fn of_address(address: IpAddr) -> Self {
-        let (kind, low) = match address.to_canonical() {
+        let (high, low) = match address.to_canonical() {
             IpAddr::V4(address) => (IPV4, address.to_bits().into()),
             IpAddr::V6(address) => (IPV6, u64::try_from(address.to_bits() >> 64).unwrap_or(0)),
         };
-        Self { high: NonZeroU64::MIN | kind, low }
+        Self { high, low }
     }
 }
 

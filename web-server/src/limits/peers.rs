@@ -1,6 +1,6 @@
 //! The other replicas: where they are, and a conversation with each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,10 +68,10 @@ impl Peers {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The addresses of the others.
-    fn others(&self, known: &Addresses) -> HashSet<SocketAddr> {
+    /// The addresses of the others; in their order, so that it is always the same ones of too many.
+    fn others(&self, known: &Addresses) -> BTreeSet<SocketAddr> {
         let own = self.own();
-        let others: HashSet<_> = known.values().flatten().filter(|address| !own.contains(address)).collect();
+        let others: BTreeSet<_> = known.values().flatten().filter(|address| !own.contains(address)).collect();
         others.into_iter().take(ADDRESSES_MAX).copied().collect()
     }
 
@@ -140,7 +140,10 @@ async fn talk(limits: Arc<Limits>, address: SocketAddr) {
         told = Some(Instant::now());
         let said = conversation.tell(speech.json).await;
         let now = limits.now();
-        is_well = matches!(said, Said::Report(_));
+        let was_well = std::mem::replace(&mut is_well, matches!(said, Said::Report(_)));
+        if was_well && !is_well {
+            tracing::info!(%address, ?said, "a web-server that should share rate limits tells nothing");
+        }
         match said {
             Said::Report(report) if report.instance == limits.limiter.instance() => {
                 peers.own().insert(address);

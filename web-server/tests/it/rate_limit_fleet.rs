@@ -1,12 +1,17 @@
 //! Several servers that share their callers' limits.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::Body;
 use futures_util::future::join_all;
+use futures_util::stream::repeat;
 use tokio::net::TcpListener;
 use tokio::time::interval;
+use web_server::limits::CallerKey;
 
 use crate::harness::{Client, FakeManagement, FakeServer, PromptPublisher, eventually};
 
@@ -97,6 +102,17 @@ async fn four_servers_share_a_limit_and_one_that_goes_leaves_its_part_to_the_oth
     assert_eq!(fleet[0].metric(SILENT).await, Some(2.0));
 }
 
+/// What a replica tells that is none.
+fn report(number: usize, demands: &str) -> String {
+    format!(r#"{{"instance":"00000000-0000-0000-0000-{number:012}","sequence":1,"demands":[{demands}]}}"#)
+}
+
+/// What it says that the caller of these tests asks for.
+fn demand(per_second: &str) -> String {
+    let caller = serde_json::to_string(&CallerKey::of_address([127, 0, 0, 1].into())).unwrap();
+    format!(r#"{{"caller":{caller},"class":"buy","per_second":{per_second},"admitted":0}}"#)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_says_it_is_a_server_and_lies_gets_nobody_more_than_the_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,12 +120,6 @@ async fn what_says_it_is_a_server_and_lies_gets_nobody_more_than_the_limit() {
     let tell = async |token: &str, body: String| {
         let request = server.client.post("/internal/demand", body).header("authorization", &format!("Bearer {token}"));
         request.send_undocumented().await.status
-    };
-    let report = |number: usize, demands: &str| {
-        format!(r#"{{"instance":"00000000-0000-0000-0000-{number:012}","sequence":1,"demands":[{demands}]}}"#)
-    };
-    let demand = |rate: &str| {
-        format!(r#"{{"caller":"1000000000000000000000007f000001","class":"buy","per_second":{rate},"admitted":0}}"#)
     };
     assert_eq!(tell("guess", report(1, "")).await, 401);
     assert_eq!(server.client.post("/internal/demand", report(1, "")).send_undocumented().await.status, 401);
@@ -144,6 +154,31 @@ async fn what_is_no_server_of_ours_or_never_answers_holds_nothing_up() {
     }
 }
 
+/// Answers whatever it is asked with this.
+async fn stranger(answer: impl Fn() -> Body + Clone + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let router = Router::new().fallback(async move || answer());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_with_lies_or_without_end_gets_nobody_more_than_the_limit() {
+    let lie = report(1, &demand("1e38"));
+    let liar = stranger(move || Body::from(lie.clone())).await;
+    let endless = stranger(|| Body::from_stream(repeat(Ok::<_, Infallible>("[0,")))).await;
+    let nonsense = stranger(|| Body::from("<html>")).await;
+    let peers = format!("{liar},{endless},{nonsense}");
+    let server = server(TcpListener::bind("127.0.0.1:0").await.unwrap(), "20", peers).await;
+    heard(&server, 1).await;
+    eventually("the others are silent", async || server.metric(SILENT).await == Some(2.0)).await;
+    let answers = join_all((0..100).map(|_| server.client.buy())).await;
+    let admitted = answers.iter().filter(|answer| answer.status == 202).count();
+    assert!((1..=21).contains(&admitted), "{admitted} at once");
+    assert_eq!(server.client.get("/livez").await.status, 200);
+}
+
 #[tokio::test]
 async fn who_finds_only_itself_has_all_of_the_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -164,6 +199,29 @@ async fn who_finds_only_itself_has_all_of_the_limit() {
     .await;
     eventually("it misses nobody", async || server.metric(SILENT).await == Some(0.0)).await;
     assert_eq!(server.metric(HEARD).await, Some(0.0));
+}
+
+#[tokio::test]
+async fn where_there_is_a_port_for_operations_others_tell_there_alone() {
+    let operations = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = [
+        ("RATE_LIMIT_PER_SECOND", "40"),
+        ("RATE_LIMIT_PEERS", "127.0.0.1:9"),
+        ("RATE_LIMIT_PEER_TOKEN", TOKEN),
+        ("OPERATIONS_LISTEN_ADDRESS", &operations.to_string()),
+    ];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = FakeServer::on(listener, &settings, Arc::new(PromptPublisher)).await;
+    let tell = async |client: &Client| {
+        let request =
+            client.post("/internal/demand", report(1, "")).header("authorization", &format!("Bearer {TOKEN}"));
+        request.try_send().await.map(|answer| answer.status)
+    };
+    let operations = Client::new(operations);
+    eventually("it is heard there", async || tell(&operations).await == Some(200)).await;
+    assert_eq!(tell(&server.client).await, Some(404));
+    let counted = operations.metric(r#"http_request_total{method="POST",path="unmatched",status="404"}"#).await;
+    assert_eq!(counted, Some(1.0), "what replicas tell each other counts as no request");
 }
 
 #[tokio::test]

@@ -1,5 +1,4 @@
-//! Rate limits of real processes, each with an address of its own. It measures for minutes: `cargo test -p web-server --test it
-//! rate_limit_processes -- --ignored --nocapture`.
+//! Rate limits of real processes, each with an address of its own: `make measure-limits`.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
