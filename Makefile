@@ -92,6 +92,10 @@ stack-down: ## Stop what stack-up started, and nothing else
 stack-status: ## Show ports, lag and readiness of the stack
 	$(RELEASE)/stack status
 
+.PHONY: stand-ins
+stand-ins: build ## Stand-ins for replicas of management-api, one well, one that hiccups, one that fails: how often each is asked
+	$(RELEASE)/stack stand-ins
+
 .PHONY: audit
 audit: ## Licences, sources and advisories of all dependencies (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }

@@ -144,6 +144,7 @@ impl Service {
             budget: app.budget.clone(),
             connections: app.operations.metrics.connections.clone(),
             router: routes::router(app),
+            certificate: None,
         };
         let cut_off = supervisor.vital("http", server.serve(listener, &shutdown)).await;
         let recorded = recording.await.unwrap_or(false);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use shared::http::{Observer, OperationsListener, Server};
+use shared::http::{Certificate, Observer, OperationsListener, Server};
 use shared::kafka::KafkaError;
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
@@ -84,6 +84,7 @@ pub async fn serve(app: AppState, listener: TcpListener) -> Result<(), RunError>
         limits: app.config.http.limits,
         budget: app.budget.clone(),
         connections: app.metrics.http.connections.clone(),
+        certificate: certificate(&app)?,
     };
     // The listener ends with its task: only a new process can open it again.
     let connections = app.supervisor.vital("http", server.serve(listener, &app.shutdown)).await;
@@ -100,6 +101,15 @@ pub async fn serve(app: AppState, listener: TcpListener) -> Result<(), RunError>
     }
     tracing::info!("ended with nothing left");
     Ok(())
+}
+
+/// The certificate, if there is to be TLS, and what keeps it up to date.
+fn certificate(app: &AppState) -> Result<Option<Arc<Certificate>>, RunError> {
+    let Some(config) = app.config.tls.clone() else { return Ok(None) };
+    let certificate = Certificate::load(config, app.metrics.tls_reloads.clone())?;
+    let (reloading, shutdown) = (Arc::clone(&certificate), app.shutdown.clone());
+    tokio::spawn(app.supervisor.restart("certificate", move || Arc::clone(&reloading).keep_up(shutdown.clone())));
+    Ok(Some(certificate))
 }
 
 fn router(app: &AppState) -> Router {

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use shared::config::Settings;
 use shared::health::Check;
-use shared::http::{BodyLimits, HttpConfig};
+use shared::http::{BodyLimits, HttpConfig, TlsConfig};
 use shared::telemetry::LogConfig;
 
+use crate::cors::CorsConfig;
 use crate::in_flight::InFlightConfig;
 use crate::limits::LimitsConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
+use crate::read_cache::ReadCacheConfig;
 
 /// The largest body of `POST /buy`, inclusive.
 const BUY_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -24,6 +26,8 @@ const END_MARGIN: Duration = Duration::from_secs(2);
 pub struct Config {
     /// Where and how to listen.
     pub http: HttpConfig,
+    /// HTTPS instead of HTTP.
+    pub tls: Option<TlsConfig>,
     /// How purchases come to Kafka.
     pub publisher: PublisherConfig,
     /// How many requests are handled at once.
@@ -32,6 +36,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Where reads go.
     pub management: ManagementConfig,
+    /// Which other sites' pages may call us.
+    pub cors: CorsConfig,
+    /// How old answers to reads may get.
+    pub read_cache: ReadCacheConfig,
     /// The log.
     pub log: LogConfig,
     /// Whether a 2xx is only ever 201: for a broker that keeps records in memory only (embedded mode, not a setting).
@@ -43,16 +51,24 @@ pub struct Config {
 impl Config {
     /// Reads every setting; mistakes are kept in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
-        Self {
+        let config = Self {
             http: HttpConfig::read(settings, "0.0.0.0:8080"),
+            tls: TlsConfig::read(settings),
             publisher: PublisherConfig::read(settings),
             in_flight: InFlightConfig::read(settings),
             limits: LimitsConfig::read(settings),
             management: ManagementConfig::read(settings),
+            cors: CorsConfig::read(settings),
+            read_cache: ReadCacheConfig::read(settings),
             log: LogConfig::read(settings),
             always_wait: false,
             admission: None,
+        };
+        if config.tls.is_some() && !config.limits.peers.is_empty() && config.http.operations_address.is_none() {
+            // Replicas tell each other in plain HTTP, which that port speaks.
+            settings.mistake("RATE_LIMIT_PEERS", "needs OPERATIONS_LISTEN_ADDRESS where the service speaks HTTPS");
         }
+        config
     }
 
     /// How long the end may take from the stop on: running requests, the producer's queue, and a little more.

@@ -10,7 +10,9 @@ pub mod state;
 pub mod limits;
 pub mod management_client;
 pub mod publisher;
+pub mod read_cache;
 
+pub mod cors;
 pub mod in_flight;
 pub mod metrics;
 

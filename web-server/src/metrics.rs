@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::http::Reload;
 use shared::metrics::{Counter, CounterBy, Gauge, Histogram, HttpMetrics, Label, Registry, RouteSeries, value};
 
 const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
@@ -14,8 +15,19 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 9] =
-    ["http", "kafka_producer", "kafka_sender", "limiter", "metrics", "operations", "peers", "replicas", "topics"];
+pub const TASKS: [&str; 11] = [
+    "certificate",
+    "http",
+    "kafka_producer",
+    "kafka_sender",
+    "limiter",
+    "metrics",
+    "operations",
+    "peers",
+    "probes",
+    "replicas",
+    "topics",
+];
 
 /// What became of a purchase on its way to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +72,8 @@ pub enum ManagementOutcome {
     Timeout,
     /// No connection.
     Unavailable,
+    /// Another attempt of its call was quicker.
+    Cancelled,
 }
 
 /// Which attempt of a call won.
@@ -107,7 +121,7 @@ impl Label for Refusal {
 
 impl Label for ManagementOutcome {
     const NAME: &'static str = "outcome";
-    const ALL: &'static [Self] = &[Self::Success, Self::Error, Self::Timeout, Self::Unavailable];
+    const ALL: &'static [Self] = &[Self::Success, Self::Error, Self::Timeout, Self::Unavailable, Self::Cancelled];
 
     fn text(self) -> &'static str {
         match self {
@@ -115,6 +129,7 @@ impl Label for ManagementOutcome {
             Self::Error => "error",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -183,6 +198,11 @@ pub struct Metrics {
     refused: CounterBy<Refusal>,
     management_requests: CounterBy<ManagementOutcome>,
     management_duration: Histogram,
+    management_hedges: CounterBy<HedgeWinner>,
+    /// In use, and left out.
+    management_replicas: [Gauge; 2],
+    /// Changes of the certificate's files.
+    pub tls_reloads: CounterBy<Reload>,
 }
 
 impl Metrics {
@@ -201,8 +221,9 @@ impl Metrics {
         let requests = "Requests to replicas of management-api.";
         let request_time = "Time of a request to one replica of management-api.";
         let hedges = "Calls to management-api that were hedged, by the attempt that won.";
-        // Shown at 0: one attempt at a time makes no hedges.
-        let _ = CounterBy::<HedgeWinner>::register(&registry, "management_hedges_total", hedges);
+        let replicas = |state| {
+            registry.gauge("management_replicas", "Replicas of management-api that are known.", &[("state", state)])
+        };
         Arc::new(Self {
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
             limits: LimitMetrics::register(&registry),
@@ -211,6 +232,9 @@ impl Metrics {
             refused: CounterBy::register(&registry, "http_requests_refused_total", refused),
             management_requests: CounterBy::register(&registry, "management_requests_total", requests),
             management_duration: registry.histogram(MANAGEMENT_SECONDS, request_time, &[]),
+            management_hedges: CounterBy::register(&registry, "management_hedges_total", hedges),
+            management_replicas: ["in_use", "left_out"].map(replicas),
+            tls_reloads: CounterBy::register(&registry, "tls_reloads_total", "Changes of the certificate's files."),
             registry,
         })
     }
@@ -237,5 +261,17 @@ impl Metrics {
     pub fn management_request(&self, outcome: ManagementOutcome, duration: Duration) {
         self.management_duration.record(duration.as_secs_f64());
         self.management_requests.of(outcome).increment(1);
+    }
+
+    /// Counts a call whose first attempt was not awaited alone.
+    pub fn management_hedged(&self, winner: HedgeWinner) {
+        self.management_hedges.of(winner).increment(1);
+    }
+
+    /// Shows how many replicas of management-api are in use, and how many are left out.
+    pub fn management_replicas(&self, in_use: usize, left_out: usize) {
+        for (gauge, count) in self.management_replicas.iter().zip([in_use, left_out]) {
+            gauge.set(value(count));
+        }
     }
 }

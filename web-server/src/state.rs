@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::management_client::ManagementClient;
 use crate::metrics::{Metrics, Refusal};
 use crate::publisher::PurchasePublisher;
+use crate::read_cache::ReadCache;
 
 /// When a refused caller may come again.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -31,6 +32,8 @@ pub struct App {
     pub limits: Option<Arc<Limits>>,
     /// The way to management-api.
     pub management: ManagementClient,
+    /// Answers kept for a moment.
+    pub read_cache: ReadCache,
     /// What operators can ask about.
     pub operations: Operations,
     /// What callers may make the service hold.
@@ -84,6 +87,7 @@ impl App {
             budget: budget.clone(),
             limits: Limits::start(&config.limits, Arc::clone(&metrics), &supervisor),
             management: ManagementClient::start(&config.management, budget, Arc::clone(&metrics), &supervisor),
+            read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
             purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),
             batches_in_flight: InFlightLimit::new(config.in_flight.batches),
             config,

@@ -11,6 +11,7 @@ mod delay;
 mod distance;
 mod embedded;
 mod faults;
+mod hedging;
 mod machine;
 mod memory;
 mod poison;
@@ -71,6 +72,8 @@ pub enum Section {
     Delay,
     /// first page and totals of small and large users
     Reads,
+    /// reads over replicas that are slow or dead
+    Hedging,
     /// from exec to live and to ready
     Startup,
     /// everything in one process
@@ -160,6 +163,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Poison => poison::measure(world).await,
         Section::Delay => delay::measure(world).await,
         Section::Reads => reads::measure(world).await,
+        Section::Hedging => hedging::measure(world).await,
         Section::Startup => startup::measure(world).await,
         Section::Embedded => embedded::measure(world).await,
         Section::Scaling => scaling::measure(world).await,

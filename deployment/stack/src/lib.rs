@@ -15,6 +15,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod service;
+pub mod stand_ins;
 
 pub use error::{Result, StackError};
 pub use folder::RunFolder;

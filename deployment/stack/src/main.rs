@@ -1,16 +1,20 @@
-//! `stack up`, `stack down`, `stack status`: real Kafka, PostgreSQL and both services on this machine.
+//! `stack up`, `stack down`, `stack status`, and stand-ins for replicas: real Kafka, PostgreSQL and both services on this machine.
 
 use std::{
     io::{self, Write as _},
+    iter,
     path::{Path, PathBuf},
+    pin::pin,
     process::{Command, ExitCode},
+    time::Duration,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use stack::{
     Postgres, Result, RunFolder,
     error::Doing,
     local::{self, Options},
+    stand_ins::{Pace, StandIn},
 };
 use tokio::{
     runtime::Builder,
@@ -45,12 +49,40 @@ enum Action {
     },
     /// Show every process, its port and readiness, and how far recording is behind
     Status,
+    /// Stand-ins for replicas of management-api, and how often each is asked, every second
+    StandIns {
+        #[command(flatten)]
+        cast: Cast,
+    },
     /// Run a command with `TEST_DATABASE_URL` naming a PostgreSQL of its own, and end as it ends
     WithPostgres {
         /// The command and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+}
+
+/// How many stand-ins of each kind.
+#[derive(Debug, Args)]
+struct Cast {
+    /// The first one's port; the others have the next ones
+    #[arg(long, default_value_t = 18_081)]
+    port: u16,
+    /// Answer in 2 to 5 ms
+    #[arg(long, default_value_t = 1)]
+    well: u16,
+    /// The same, but 300 ms for one call in twenty
+    #[arg(long, default_value_t = 1)]
+    hiccups: u16,
+    /// Answer in a second
+    #[arg(long, default_value_t = 0)]
+    slow: u16,
+    /// Answer 503 at once
+    #[arg(long, default_value_t = 1)]
+    failing: u16,
+    /// Never answer
+    #[arg(long, default_value_t = 0)]
+    silent: u16,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +117,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
             show(&table);
             Ok(all_ready)
         }
+        Action::StandIns { cast } => stand_in(&cast).await,
         Action::WithPostgres { command } => with_postgres(&command).await,
     }
 }
@@ -113,6 +146,37 @@ async fn with_postgres(command: &[String]) -> Result<bool> {
     let mut command = Command::new(program);
     command.args(arguments).env("TEST_DATABASE_URL", postgres.database_url());
     Ok(command.status().doing(format!("running {program}"))?.success())
+}
+
+async fn stand_in(cast: &Cast) -> Result<bool> {
+    let kinds = [
+        (cast.well, Pace::Well),
+        (cast.hiccups, Pace::Hiccups),
+        (cast.slow, Pace::Slow),
+        (cast.failing, Pace::Failing),
+        (cast.silent, Pace::Silent),
+    ];
+    let paces = kinds.into_iter().flat_map(|(count, pace)| iter::repeat_n(pace, count.into()));
+    let mut stand_ins = Vec::new();
+    for (port, pace) in (cast.port..).zip(paces) {
+        stand_ins.push((pace, StandIn::start(port, pace).await?));
+    }
+    let urls: Vec<_> = stand_ins.iter().map(|(_, stand_in)| format!("http://{}", stand_in.address)).collect();
+    show(&format!("CUSTOMER_MGMT_API_URL={}\n", urls.join(",")));
+    let mut end = pin!(wait_for_the_end_signal());
+    let mut before = vec![0; stand_ins.len()];
+    loop {
+        tokio::select! {
+            () = &mut end => return Ok(true),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        for (before, (pace, stand_in)) in before.iter_mut().zip(&stand_ins) {
+            let asked = stand_in.asked();
+            show(&format!("{pace:?} {:>6}/s   ", asked - *before));
+            *before = asked;
+        }
+        show("\n");
+    }
 }
 
 fn show(text: &str) {

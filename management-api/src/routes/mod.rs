@@ -1,12 +1,13 @@
 //! The read API and what web-server needs besides.
 
+mod deadline;
 pub mod openapi;
 mod purchases;
 mod token;
 mod wait;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use shared::http::{Observer, Operations, Problem, Routes, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
 
@@ -33,6 +34,7 @@ pub fn router(app: App) -> Router {
     let observer = Observer { metrics: app.operations.metrics.clone(), budget: app.budget.clone() };
     routes()
         .into_router()
+        .route_layer(from_fn(deadline::keep))
         .route_layer(from_fn_with_state(app.clone(), token::require))
         .merge(app.operations.paths())
         .fallback(not_found)

@@ -1,6 +1,6 @@
 //! The HTTP interface: reads, waiting, the token, metrics, and the description of it all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::Method;
@@ -53,6 +53,20 @@ async fn a_waiting_caller_is_answered_as_soon_as_the_purchase_is_recorded() {
     let body = json!({ "purchase_ids": [ID, "0190a5c2-0000-7000-8000-000000000002"], "wait_ms": 2000 });
     let some = api.http.post_json(&format!("{}/internal/purchases/wait", api.url), body.to_string()).await;
     assert_eq!(some.json()["purchases"].as_array().map(Vec::len), Some(1), "{}", some.text());
+    assert!(api.stop().await);
+}
+
+/// Else it would work on for a caller who has gone to another replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_ends_when_the_time_that_its_caller_gave_is_over() {
+    let kafka = Kafka::start();
+    let api = Api::start_on(MemoryStore::new(), &kafka, &[]).await.ready().await;
+    let url = format!("{}/purchases/{ID}", api.url);
+    let begun = Instant::now();
+    let answer = api.http.request(Method::GET, &url, &[("prefer", "wait=25"), ("x-timeout-ms", "200")], "").await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(begun.elapsed() < Duration::from_secs(10) && answer.text().contains("is over"), "{}", answer.text());
+    assert_eq!(api.http.request(Method::GET, &url, &[("x-timeout-ms", "soon")], "").await.status, 404);
     assert!(api.stop().await);
 }
 

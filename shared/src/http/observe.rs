@@ -8,9 +8,10 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::answers::is_admitted;
+use super::security_headers::secure;
 use super::{ByteBudget, Problem, RequestContext, kinds};
 use crate::metrics::HttpMetrics;
 
@@ -59,7 +60,7 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     }
     let headers = response.headers_mut();
     headers.insert("x-request-id", context.request_id.clone());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    secure(headers);
 
     answering.status = response.status();
     log(&method, answering.path(), &response, &context, problem.as_ref());
@@ -139,7 +140,7 @@ mod tests {
         let observer = Observer { metrics, budget: budget.clone() };
         let tell = async |Extension(context): Extension<RequestContext>| context.caller.text().unwrap_or_default();
         let router = Router::new().route("/", get(tell)).layer(axum::middleware::from_fn_with_state(observer, observe));
-        let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop() };
+        let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop(), certificate: None };
         let (listener, shutdown) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Shutdown::new());
         let mut connection = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let serving = tokio::spawn({

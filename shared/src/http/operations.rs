@@ -92,7 +92,7 @@ impl Operations {
             .layer(from_fn_with_state(observer, observe))
             .merge(paths);
         // The gauge shows the connections of the service's own port.
-        let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop() };
+        let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop(), certificate: None };
         let (supervisor, ending) = (supervisor.clone(), shutdown.clone());
         // Unseen and unasked is as bad as gone: only a new process can open the port again.
         tokio::spawn(async move { supervisor.vital("operations", server.serve(listener, &ending)).await });

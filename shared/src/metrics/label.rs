@@ -13,6 +13,7 @@ pub trait Label: Copy + PartialEq + 'static {
 }
 
 /// A counter for each value of a label, all there from the start, and found without looking at any text.
+#[derive(Clone)]
 pub struct CounterBy<L>(Vec<(L, Counter)>);
 
 impl<L: Label> CounterBy<L> {

@@ -8,12 +8,13 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
-use shared::http::{ByteBudget, NotCollected, RequestContext, collect};
+use shared::http::{ByteBudget, NotCollected, RequestContext, TIMEOUT_MS, collect};
 
 use super::answer::Answer;
 use super::calls::{CallKind, Verdict};
 use super::connector::Connector;
-use super::replicas::Replica;
+use super::hedging::Route;
+use super::replica::Replica;
 use crate::metrics::ManagementOutcome;
 
 /// The largest answer that is read: a thousand purchases with the longest names have room.
@@ -26,6 +27,8 @@ pub type Connections = Client<Connector, Full<Bytes>>;
 pub struct Call<'a> {
     /// What it is for.
     pub kind: CallKind,
+    /// The route by whose times it is hedged; none if it is not.
+    pub route: Option<Route>,
     /// GET or POST.
     pub method: Method,
     /// Path and query, escaped.
@@ -77,24 +80,23 @@ impl fmt::Display for Failure {
 }
 
 /// What every attempt goes by.
-#[derive(Clone, Copy)]
-pub struct Way<'a> {
+pub struct Way {
     /// The pooled connections.
-    pub connections: &'a Connections,
+    pub connections: Connections,
     /// What callers may make the service hold.
-    pub budget: &'a ByteBudget,
+    pub budget: ByteBudget,
     /// The bearer token, if the replicas want one.
-    pub token: Option<&'a HeaderValue>,
+    pub token: Option<HeaderValue>,
 }
 
 /// Asks one replica, until `deadline`.
-pub async fn attempt(way: Way<'_>, replica: &Replica, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+pub async fn attempt(way: &Way, replica: &Replica, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
     let time = deadline.saturating_duration_since(Instant::now());
-    let request = call.request(replica, way.token).map_err(|_| Failure::Broken)?;
+    let request = call.request(replica, way.token.as_ref(), time).map_err(|_| Failure::Broken)?;
     tokio::time::timeout(time, exchange(way, request, call.kind)).await.unwrap_or(Err(Failure::Timeout(time)))
 }
 
-async fn exchange(way: Way<'_>, request: Request<Full<Bytes>>, kind: CallKind) -> Result<Answer, Failure> {
+async fn exchange(way: &Way, request: Request<Full<Bytes>>, kind: CallKind) -> Result<Answer, Failure> {
     let response = way
         .connections
         .request(request)
@@ -106,15 +108,30 @@ async fn exchange(way: Way<'_>, request: Request<Full<Bytes>>, kind: CallKind) -
     }
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     // Counted as it comes: it is held for a caller, who may be slow to take it.
-    let body = collect(response.into_body(), ANSWER_BYTES_MAX, 1, way.budget).await.map_err(|error| match error {
+    let body = collect(response.into_body(), ANSWER_BYTES_MAX, 1, &way.budget).await.map_err(|error| match error {
         NotCollected::NoRoom => Failure::NoRoom,
         NotCollected::TooLarge | NotCollected::Broken => Failure::Broken,
     })?;
     Ok(Answer { status, retry_after_seconds: retry_after, body })
 }
 
-impl Call<'_> {
-    fn request(&self, replica: &Replica, token: Option<&HeaderValue>) -> http::Result<Request<Full<Bytes>>> {
+impl<'a> Call<'a> {
+    /// Asks for `target`.
+    pub fn get(target: String, context: &'a RequestContext) -> Self {
+        Self { kind: CallKind::Read, route: None, method: Method::GET, target, body: Bytes::new(), wait: None, context }
+    }
+
+    /// Sends `body` to `target`.
+    pub fn post(target: String, body: Bytes, context: &'a RequestContext) -> Self {
+        Self { kind: CallKind::Command, method: Method::POST, body, ..Self::get(target, context) }
+    }
+
+    fn request(
+        &self,
+        replica: &Replica,
+        token: Option<&HeaderValue>,
+        time: Duration,
+    ) -> http::Result<Request<Full<Bytes>>> {
         let uri = Uri::builder()
             .scheme("http")
             .authority(replica.address.to_string())
@@ -126,7 +143,8 @@ impl Call<'_> {
             .header(HOST, &replica.authority)
             .header(ACCEPT, "application/json")
             .header("x-request-id", &self.context.request_id)
-            .header("traceparent", self.context.trace.to_string());
+            .header("traceparent", self.context.trace.to_string())
+            .header(TIMEOUT_MS, time.as_millis().to_string());
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }

@@ -159,6 +159,7 @@ mod tests {
     fn no_kind_takes_the_places_of_another() {
         let config = ManagementConfig {
             urls: Vec::new(),
+            balancing: super::super::Balancing::RoundRobin,
             token: None,
             in_flight_max: 1,
             waiting_buyers_max: 1,

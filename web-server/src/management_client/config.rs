@@ -3,13 +3,15 @@
 use shared::config::{Secret, Settings};
 use shared::http::{WAITING_BUYERS, WAITING_READERS};
 
-use super::ReplicaUrl;
+use super::{Balancing, ReplicaUrl};
 
 /// How to reach management-api.
 #[derive(Clone)]
 pub struct ManagementConfig {
     /// Each name's every address is a replica.
     pub urls: Vec<ReplicaUrl>,
+    /// Which of them is asked next.
+    pub balancing: Balancing,
     /// The bearer token, when the replicas want one.
     pub token: Option<Secret<String>>,
     /// Requests of one kind to all replicas at once; more wait for their turn within their deadline.
@@ -41,6 +43,11 @@ impl ManagementConfig {
         }
         Self {
             urls,
+            balancing: settings.parsed(
+                "MANAGEMENT_BALANCING",
+                "least_loaded",
+                "which replica is asked next: round_robin, random or least_loaded",
+            ),
             token,
             in_flight_max: settings.size(
                 "MANAGEMENT_IN_FLIGHT_MAX",

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 /// How long a connection may take to be made. An address whose pod is gone answers nothing, and another replica may be asked.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Opens plain TCP.
 #[derive(Clone)]

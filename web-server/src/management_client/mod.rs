@@ -1,37 +1,49 @@
-//! Calls to management-api: a list of replicas, a deadline for the whole call, one attempt at a time, by the rules of `calls`.
+//! Calls to management-api: balanced over its replicas, with a deadline for the whole call, and hedged where that does no harm,
+//! by the rules of `calls`.
 
 mod answer;
 mod attempt;
+mod balancing;
 pub mod calls;
 mod config;
 mod connector;
+mod hedging;
+mod probe;
+mod race;
+mod replica;
+mod replica_url;
 mod replicas;
+mod trial;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::{Deserialize, Serialize};
+use shared::config::Secret;
 use shared::event::Purchase;
 use shared::http::{ByteBudget, Problem, RequestContext, kinds};
 use shared::supervise::Supervisor;
 use uuid::Uuid;
 
 pub use self::answer::Answer;
-use self::attempt::{Call, Connections, Failure, Way, attempt};
+use self::attempt::{Call, Connections, Failure, Way};
+pub use self::balancing::Balancing;
 use self::calls::{Budgets, CallKind, Place};
 pub use self::config::ManagementConfig;
 use self::connector::Connector;
-pub use self::replicas::ReplicaUrl;
-use self::replicas::{Replica, Replicas};
-use crate::metrics::{ManagementOutcome, Metrics};
+use self::hedging::Hedging;
+pub use self::hedging::Route;
+use self::probe::Prober;
+use self::race::Race;
+pub use self::replica_url::ReplicaUrl;
+use self::replicas::Replicas;
+use crate::metrics::Metrics;
 
-/// Replicas tried one after the other within one call's deadline.
-const ATTEMPTS_MAX: usize = 3;
 /// Idle connections kept to each replica, and for how long: less than the replica itself keeps them.
 const IDLE_CONNECTIONS: (usize, Duration) = (64, Duration::from_secs(20));
 /// What a connection reads ahead of an answer: every call may have one of its own.
@@ -44,11 +56,10 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 /// Reads purchases from management-api.
 pub struct ManagementClient {
     replicas: Arc<Replicas>,
-    connections: Connections,
+    balancing: Balancing,
+    way: Arc<Way>,
     budgets: Budgets,
-    /// What callers may make the service hold.
-    budget: ByteBudget,
-    token: Option<HeaderValue>,
+    hedging: Hedging,
     metrics: Arc<Metrics>,
 }
 
@@ -76,27 +87,26 @@ impl ManagementClient {
         // What was resolved is kept beside the task.
         let keep_resolving = move || Arc::clone(&resolving).keep_resolving(shutdown.clone());
         tokio::spawn(supervisor.restart("replicas", keep_resolving));
-        let (idle_max, idle_timeout) = IDLE_CONNECTIONS;
-        let connections = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(idle_max)
-            .pool_idle_timeout(idle_timeout)
-            .http1_max_buf_size(READ_BUFFER_BYTES_MAX)
-            .build(Connector::new());
-        let token = config.token.as_ref().and_then(|token| {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
-        Self { replicas, connections, budgets: Budgets::new(config), budget, token, metrics }
+        let way = Arc::new(Way { connections: connections(), budget, token: config.token.as_ref().and_then(bearer) });
+        let prober = Prober { replicas: Arc::clone(&replicas), way: Arc::clone(&way), metrics: Arc::clone(&metrics) };
+        let (prober, shutdown) = (Arc::new(prober), supervisor.shutdown().clone());
+        tokio::spawn(supervisor.restart("probes", move || Arc::clone(&prober).keep_probing(shutdown.clone())));
+        let (budgets, hedging) = (Budgets::new(config), Hedging::default());
+        Self { replicas, balancing: config.balancing, way, budgets, hedging, metrics }
     }
 
-    /// Reads `target` (path and query, escaped) within `deadline`. Gives the JSON as it came.
+    /// Reads `target` (path and query, escaped) within `deadline`. Gives the JSON as it came. Hedged by the times of `route`.
     ///
     /// # Errors
     /// 400 and 404 as management-api says, 503 when no replica answers in time.
-    pub async fn get(&self, target: String, deadline: Duration, context: &RequestContext) -> Result<Bytes, Problem> {
-        let call = Call { kind: CallKind::Read, method: Method::GET, target, body: Bytes::new(), wait: None, context };
+    pub async fn get(
+        &self,
+        route: Route,
+        target: String,
+        deadline: Duration,
+        context: &RequestContext,
+    ) -> Result<Bytes, Problem> {
+        let call = Call { kind: CallKind::Read, route: Some(route), ..Call::get(target, context) };
         self.call(&call, deadline).await?.into_json()
     }
 
@@ -116,8 +126,7 @@ impl ManagementClient {
         _place: Place<'_>,
         context: &RequestContext,
     ) -> Result<Bytes, Problem> {
-        let (kind, wait_asked) = (CallKind::ReaderWait, Some(wait));
-        let call = Call { kind, method: Method::GET, target, body: Bytes::new(), wait: wait_asked, context };
+        let call = Call { kind: CallKind::ReaderWait, wait: Some(wait), ..Call::get(target, context) };
         self.call(&call, wait + WAIT_MARGIN).await?.into_json()
     }
 
@@ -137,7 +146,7 @@ impl ManagementClient {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let body = serde_json::to_vec(&WaitRequest { purchase_ids, wait_ms }).unwrap_or_default().into();
         let target = "/internal/purchases/wait".to_owned();
-        let call = Call { kind: CallKind::BuyerWait, method: Method::POST, target, body, wait: None, context };
+        let call = Call { kind: CallKind::BuyerWait, ..Call::post(target, body, context) };
         let answer = self.call(&call, wait + WAIT_MARGIN).await;
         let Ok(json) = answer.and_then(Answer::into_json) else { return Vec::new() };
         let purchases = serde_json::from_slice(&json).map(|WaitAnswer { purchases }| purchases);
@@ -159,11 +168,10 @@ impl ManagementClient {
         deadline: Duration,
         context: &RequestContext,
     ) -> Result<Answer, Problem> {
-        let call = Call { kind: CallKind::Command, method: Method::POST, target, body, wait: None, context };
+        let call = Call { kind: CallKind::Command, ..Call::post(target, body, context) };
         self.call(&call, deadline).await
     }
 
-    /// The seam for balancing and hedging: which replicas are asked, and when.
     async fn call(&self, call: &Call<'_>, time: Duration) -> Result<Answer, Problem> {
         let deadline = Instant::now() + time;
         let _turn = match call.kind {
@@ -171,19 +179,12 @@ impl ManagementClient {
             CallKind::ReaderWait | CallKind::BuyerWait => None,
             kind => Some(self.budgets.wait_for_turn(kind, time).await.ok_or_else(no_turn)?),
         };
-        let mut failures = Vec::new();
-        for replica in self.replicas.pick(ATTEMPTS_MAX) {
-            match self.observed_attempt(&replica, call, deadline).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failures.push(failure),
-            }
-            let asks_another = failures.last().is_none_or(|failure| call.kind.asks_another(*failure));
-            if !asks_another || Instant::now() >= deadline {
-                break;
-            }
-        }
+        let failures = match Race::new(self, call, deadline).run().await {
+            Ok(answer) => return Ok(answer),
+            Err(failures) => failures,
+        };
         if failures.contains(&Failure::NoRoom) && call.kind != CallKind::Command {
-            return Err(self.budget.refuse());
+            return Err(self.way.budget.refuse());
         }
         let problem = no_answer(call.kind, &failures);
         tracing::warn!(
@@ -194,18 +195,29 @@ impl ManagementClient {
         Err(problem)
     }
 
-    async fn observed_attempt(&self, replica: &Replica, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
-        let started = Instant::now();
-        let way = Way { connections: &self.connections, budget: &self.budget, token: self.token.as_ref() };
-        let result = attempt(way, replica, call, deadline).await;
-        let outcome = result.as_ref().map_or_else(|failure| failure.outcome(), |_| ManagementOutcome::Success);
-        self.metrics.management_request(outcome, started.elapsed());
-        if let Err(failure) = &result {
-            let request_id = call.context.request_id();
-            tracing::debug!(replica = %replica.address, request_id, %failure, "attempt failed");
+    /// Who waits is no work for a replica, however many wait there: they are spread evenly.
+    fn balancing_of(&self, kind: CallKind) -> Balancing {
+        match kind {
+            CallKind::Read | CallKind::Command => self.balancing,
+            CallKind::ReaderWait | CallKind::BuyerWait | CallKind::Stream => Balancing::RoundRobin,
         }
-        result
     }
+}
+
+fn connections() -> Connections {
+    let (idle_max, idle_timeout) = IDLE_CONNECTIONS;
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(idle_max)
+        .pool_idle_timeout(idle_timeout)
+        .http1_max_buf_size(READ_BUFFER_BYTES_MAX)
+        .build(Connector::new())
+}
+
+fn bearer(token: &Secret<String>) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn no_turn() -> Problem {

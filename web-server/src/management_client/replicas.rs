@@ -2,88 +2,64 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-use http::uri::{Scheme, Uri};
 use shared::shutdown::Shutdown;
 
+use super::ReplicaUrl;
+use super::balancing::Balancing;
+use super::replica::{Replica, Standing};
+
 /// How often names are resolved anew; a new replica gets its first request that much later at most.
-const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A configured URL of management-api.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaUrl {
-    host: String,
-    port: u16,
-    /// As the caller of that name would send it, for virtual hosts.
-    authority: HeaderValue,
-    /// What stands before each path, without a slash at its end.
-    base: String,
-}
-
-/// One address of one configured URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The value of the header `Host`.
-    pub authority: HeaderValue,
-    /// What stands before each path.
-    pub base: String,
-}
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// All replicas known now.
 pub struct Replicas {
     urls: Vec<ReplicaUrl>,
-    known: RwLock<Arc<[Replica]>>,
-    next: AtomicUsize,
-}
-
-impl ReplicaUrl {
-    /// Parses `http://host[:port][/base]`.
-    ///
-    /// # Errors
-    /// What is wrong with it, for the operator.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const SHAPE: &str = "must be a list of http://host[:port][/path]";
-        let uri: Uri = text.parse().map_err(|_| SHAPE)?;
-        if uri.scheme() == Some(&Scheme::HTTPS) {
-            return Err("https is not supported: put a proxy beside the service, or use http");
-        }
-        let authority = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP)).ok_or(SHAPE)?;
-        let bad_port = authority.as_str() != authority.host() && authority.port_u16().is_none();
-        if bad_port || authority.as_str().contains('@') || authority.host().is_empty() || uri.query().is_some() {
-            return Err(SHAPE);
-        }
-        Ok(Self {
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| SHAPE)?,
-            base: uri.path().trim_end_matches('/').to_owned(),
-        })
-    }
-
-    fn at(&self, address: SocketAddr) -> Replica {
-        Replica { address, authority: self.authority.clone(), base: self.base.clone() }
-    }
+    known: Mutex<Arc<[Arc<Replica>]>>,
+    turn: AtomicUsize,
 }
 
 impl Replicas {
     /// The replicas of `urls`; those that are plain addresses are known at once.
     pub fn new(urls: Vec<ReplicaUrl>) -> Self {
-        let literal = |url: &ReplicaUrl| Some(url.at(SocketAddr::new(url.host.parse().ok()?, url.port)));
+        let now = Instant::now();
+        let literal = |url: &ReplicaUrl| {
+            let address = SocketAddr::new(url.host.parse().ok()?, url.port);
+            Some(Arc::new(Replica::new(url, address, Duration::ZERO, now)))
+        };
         let known: Vec<_> = urls.iter().filter_map(literal).collect();
-        Self { urls, known: RwLock::new(known.into()), next: AtomicUsize::new(0) }
+        Self { urls, known: Mutex::new(known.into()), turn: AtomicUsize::new(0) }
     }
 
-    /// At most `count` replicas to try in this order; each call begins with the next one.
-    pub fn pick(&self, count: usize) -> Vec<Replica> {
-        let known = Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner));
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let picked = (0..count.min(known.len())).map(|step| known[start.wrapping_add(step) % known.len()].clone());
-        picked.collect()
+    /// Those known now.
+    pub fn known(&self) -> Arc<[Arc<Replica>]> {
+        Arc::clone(&self.lock())
+    }
+
+    /// One that is in use and not among `tried`. When `at_worst`, and there is no such, one that is left out.
+    pub fn choose(&self, strategy: Balancing, tried: &[Arc<Replica>], at_worst: bool) -> Option<Arc<Replica>> {
+        let known = self.known();
+        let untried = known.iter().filter(|replica| !tried.iter().any(|tried| Arc::ptr_eq(tried, replica)));
+        let (in_use, ejected): (Vec<_>, Vec<_>) = untried.partition(|replica| !replica.is_ejected());
+        let candidates = if in_use.is_empty() && at_worst { ejected } else { in_use };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        strategy.choose(&candidates, turn, Instant::now()).cloned()
+    }
+
+    /// Takes note of an attempt. A replica that fails is left out, as long as no more than half of all are.
+    pub fn note(&self, replica: &Replica, standing: Standing, time: Option<Duration>) {
+        let now = Instant::now();
+        if !replica.note(standing, time, now) {
+            return;
+        }
+        let known = self.lock();
+        let ejected = known.iter().filter(|replica| replica.is_ejected()).count();
+        if !replica.is_ejected() && (ejected + 1) * 2 <= known.len() {
+            tracing::warn!(replica = %replica.address, ?standing, "replica of management-api left out");
+            replica.eject(now);
+        }
     }
 
     /// Resolves the names again and again until the service stops.
@@ -107,7 +83,7 @@ impl Replicas {
 
     /// Learns all addresses of all names. Of a name that cannot be resolved now, what was known stays.
     async fn resolve(&self) -> std::io::Result<()> {
-        let before = Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner));
+        let before = self.known();
         let (mut found, mut failure) = (Vec::new(), Ok(()));
         for url in &self.urls {
             match tokio::net::lookup_host((url.host.as_str(), url.port)).await {
@@ -116,7 +92,7 @@ impl Replicas {
                     // A name server may turn its list with each answer; that is no change.
                     addresses.sort_unstable();
                     addresses.dedup();
-                    found.extend(addresses.into_iter().map(|address| url.at(address)));
+                    found.extend(addresses.into_iter().map(|address| at(&before, url, address)));
                 }
                 Err(error) => {
                     found.extend(before.iter().filter(|replica| replica.authority == url.authority).cloned());
@@ -124,55 +100,87 @@ impl Replicas {
                 }
             }
         }
-        if *before != *found {
+        if before.len() != found.len() || before.iter().zip(&found).any(|(before, found)| !Arc::ptr_eq(before, found)) {
             tracing::info!(replicas = found.len(), "replicas of management-api changed");
-            *self.known.write().unwrap_or_else(PoisonError::into_inner) = found.into();
+            *self.lock() = found.into();
         }
         failure
     }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<[Arc<Replica>]>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The replica at `address`: one that is known with all that is known of it, or a new one that is taken to be as quick as the
+/// others.
+fn at(known: &[Arc<Replica>], url: &ReplicaUrl, address: SocketAddr) -> Arc<Replica> {
+    if let Some(replica) = known.iter().find(|replica| replica.is(url, address)) {
+        return Arc::clone(replica);
+    }
+    let now = Instant::now();
+    let all: Duration = known.iter().map(|replica| replica.latency(now)).sum();
+    let latency = all / u32::try_from(known.len().max(1)).unwrap_or(u32::MAX);
+    Arc::new(Replica::new(url, address, latency, now))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn replicas(ports: &[u16]) -> Replicas {
+        let url = |port| ReplicaUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        Replicas::new(ports.iter().map(url).collect())
+    }
+
+    fn ports(replicas: &Replicas) -> Vec<u16> {
+        replicas.known().iter().map(|replica| replica.address.port()).collect()
+    }
+
     #[tokio::test]
     async fn a_name_that_cannot_be_resolved_leaves_the_others_alone() {
         let urls = ["http://nowhere.invalid:1", "http://127.0.0.1:8081"].map(|url| ReplicaUrl::parse(url).unwrap());
         let replicas = Replicas::new(urls.to_vec());
-        replicas.known.write().unwrap().clone_from(&Arc::default());
+        *replicas.lock() = Arc::default();
         assert!(replicas.resolve().await.is_err());
-        let known: Vec<_> = replicas.pick(3).into_iter().map(|replica| replica.address.port()).collect();
-        assert_eq!(known, [8081]);
-    }
-
-    #[test]
-    fn urls_are_plain_http_with_a_host() {
-        let url = ReplicaUrl::parse("http://[::1]:8081/api/").unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.base.as_str()), ("::1", 8081, "/api"));
-        assert_eq!(ReplicaUrl::parse("http://management").unwrap().port, 80);
-        for bad in
-            ["", "management:8081", "ftp://x", "http://", "http://u:p@h", "http://h/?q", "https://h", "http://h:x"]
-        {
-            assert!(ReplicaUrl::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn each_call_begins_with_the_next_replica() {
-        let urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(|url| ReplicaUrl::parse(url).unwrap());
-        let replicas = Replicas::new(urls.to_vec());
-        let ports = || replicas.pick(3).iter().map(|replica| replica.address.port()).collect::<Vec<_>>();
-        assert_eq!([ports(), ports(), ports()], [[1, 2], [2, 1], [1, 2]]);
-        assert!(Replicas::new(Vec::new()).pick(3).is_empty());
+        assert_eq!(ports(&replicas), [8081]);
     }
 
     #[tokio::test]
-    async fn a_name_stands_for_all_its_addresses() {
+    async fn a_name_stands_for_all_its_addresses_and_keeps_what_is_known_of_them() {
         let replicas = Replicas::new(vec![ReplicaUrl::parse("http://localhost:8081").unwrap()]);
-        assert!(replicas.pick(9).is_empty());
+        assert!(replicas.known().is_empty());
         replicas.resolve().await.unwrap();
-        let picked = replicas.pick(9);
-        assert!(!picked.is_empty() && picked.iter().all(|replica| replica.authority == "localhost:8081"));
+        let known = replicas.known();
+        assert!(!known.is_empty() && known.iter().all(|replica| replica.authority == "localhost:8081"));
+        replicas.resolve().await.unwrap();
+        assert!(known.iter().zip(replicas.known().iter()).all(|(before, after)| Arc::ptr_eq(before, after)));
+    }
+
+    #[test]
+    fn each_attempt_goes_to_another_replica() {
+        let replicas = replicas(&[1, 2, 3]);
+        let mut tried = Vec::new();
+        while let Some(replica) = replicas.choose(Balancing::LeastLoaded, &tried, false) {
+            tried.push(replica);
+        }
+        let mut ports: Vec<_> = tried.iter().map(|replica| replica.address.port()).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [1, 2, 3]);
+    }
+
+    #[test]
+    fn never_more_than_half_are_left_out() {
+        let replicas = replicas(&[1, 2, 3, 4, 5]);
+        for replica in replicas.known().iter() {
+            replicas.note(replica, Standing::Unreachable, None);
+        }
+        let in_use: Vec<_> = replicas.known().iter().filter(|replica| !replica.is_ejected()).cloned().collect();
+        assert_eq!(in_use.len(), 3);
+        assert!(replicas.choose(Balancing::Random, &in_use, false).is_none());
+        assert!(replicas.choose(Balancing::Random, &in_use, true).is_some_and(|replica| replica.is_ejected()));
+        let alone = self::replicas(&[1]);
+        alone.note(&alone.known()[0], Standing::Unreachable, None);
+        assert!(!alone.known()[0].is_ejected());
     }
 }

@@ -21,6 +21,7 @@ use super::buy::{BuyHeaders, BuyProblems, BuyRequest};
 use super::input::{parse_purchase, refuse_before_body};
 use super::intake::{Intake, Taken, Wait};
 use super::limited::charge;
+use super::recent_purchase;
 use crate::in_flight::Slot;
 use crate::publisher::{NotPublished, Publishing, Receipt};
 use crate::state::AppState;
@@ -101,7 +102,9 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let (published, slot) = slot.hold(join_all(send_all(&intake, &purchases)).boxed()).await;
     let purchases = confirm_all(&intake, purchases, published);
     let taken = settle_all(&intake, purchases, wait, slot).await;
-    Ok(answer(&taken, intake.context.request_id(), room))
+    let mut response = answer(&taken, intake.context.request_id(), room);
+    recent_purchase::mark(&app, response.headers_mut());
+    Ok(response)
 }
 
 /// The purchases, or what is wrong with them, in their order.

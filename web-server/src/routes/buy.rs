@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::input::{parse_purchase, refuse_before_body};
 use super::intake::{Intake, Taken};
+use super::recent_purchase;
 use crate::state::AppState;
 
 /// One purchase. Unknown fields are ignored, duplicate names refused.
@@ -145,7 +146,9 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     let receipt =
         KafkaReceipt { topic: &app.config.publisher.kafka.topic, partition: receipt.partition, offset: receipt.offset };
     let purchase_id = purchase.purchase_id;
-    Ok(answer(code, &BuyAnswer { status, message, purchase_id, data: &data, receipt }))
+    let mut response = answer(code, &BuyAnswer { status, message, purchase_id, data: &data, receipt });
+    recent_purchase::mark(&app, response.headers_mut());
+    Ok(response)
 }
 
 fn answer(code: StatusCode, answer: &BuyAnswer<'_>) -> Response {

@@ -78,6 +78,7 @@ impl<'a> Intake<'a> {
 
     /// Sends a purchase, whose JSON is `json`.
     pub fn send(&self, purchase: &Purchase, json: &RawValue) -> Publishing {
+        self.app.read_cache.buys(&purchase.userid);
         let record = PurchaseRecord { purchase, value: json.get().as_bytes(), trace: self.context.trace };
         self.app.publisher.publish(record)
     }

@@ -2,12 +2,14 @@
 
 mod batch;
 mod buy;
+mod conditional;
 mod demand;
 mod input;
 mod intake;
 mod limited;
 pub mod openapi;
 mod purchases;
+mod recent_purchase;
 
 use std::sync::Arc;
 
@@ -55,6 +57,9 @@ pub fn router(app: AppState, observer: Observer) -> Router {
         .fallback(not_found);
     if let Some(limits) = &app.limits {
         router = router.layer(from_fn_with_state(Arc::clone(limits), limited::limit));
+    }
+    if let Some(cors) = app.config.cors.layer() {
+        router = router.layer(cors);
     }
     let peers = if app.operations.address.is_none() { peer_paths(&app) } else { Router::new() };
     router.layer(from_fn_with_state(observer, observe)).with_state(app).merge(peers)

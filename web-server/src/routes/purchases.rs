@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::{HeaderValue, header};
+use axum::response::Response;
+use http::request::Parts;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
-use shared::http::{Counted, Cursor, Name, PreferWait, Problem, Query, RequestContext, kinds, parse_wait};
+use shared::http::{Cursor, Name, PreferWait, Problem, Query, RequestContext, kinds, parse_wait};
 use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
 
+use super::conditional::{IfNoneMatch, Keep, NotModified, answer};
+use super::recent_purchase::wants_fresh;
+use crate::management_client::Route;
 use crate::metrics::Refusal;
+use crate::read_cache::UserRead;
 use crate::state::AppState;
 
 /// Default and limits of `timeout`, in milliseconds.
@@ -89,15 +91,18 @@ pub enum ReadProblems {
 /// A user's purchases, newest first, with the count and sum of all of them.
 #[utoipa::path(
     get, path = "/getAllUserBuys/{userid}", tag = "reading",
-    params(("userid" = inline(Name), Path), LimitParameter, TimeoutParameter),
-    responses((status = 200, description = "Also for a user without purchases", body = UserPurchases), ReadProblems)
+    params(("userid" = inline(Name), Path), LimitParameter, TimeoutParameter, IfNoneMatch),
+    responses(
+        (status = 200, description = "Also for a user without purchases", body = UserPurchases), NotModified, ReadProblems
+    )
 )]
 pub async fn list_user_purchases(
     State(app): State<AppState>,
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let mut query = Query::new(request.uri());
+    let (parts, _) = request.into_parts();
+    let mut query = Query::new(&parts.uri);
     let Ok(Path(userid)) = path else {
         return Err(Problem::invalid(vec![FieldError::new("userid", "must be UTF-8")]));
     };
@@ -105,18 +110,25 @@ pub async fn list_user_purchases(
     let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
     let timeout = timeout(&mut query);
     query.finish()?;
-    let target = format!("/users/{}/purchases?limit={limit}", escape(&userid));
-    app.management.get(target, timeout, &context(&request)).await.map(json)
+    let (target, context) = (format!("/users/{}/purchases?limit={limit}", escape(&userid)), context(&parts));
+    let call = || app.management.get(Route::UserPurchases, target.clone(), timeout, &context);
+    let body = if wants_fresh(&parts.headers) {
+        call().await?
+    } else {
+        app.read_cache.get(UserRead { userid, limit, timeout }, call).await?
+    };
+    Ok(answer(&parts.headers, body, Keep::AndAsk))
 }
 
 /// A page of purchases, newest first; stable while new ones arrive.
 #[utoipa::path(
     get, path = "/purchases", tag = "reading",
-    params(PageParameters, TimeoutParameter),
-    responses((status = 200, description = "One page", body = PurchasePage), ReadProblems)
+    params(PageParameters, TimeoutParameter, IfNoneMatch),
+    responses((status = 200, description = "One page", body = PurchasePage), NotModified, ReadProblems)
 )]
 pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let mut query = Query::new(request.uri());
+    let (parts, _) = request.into_parts();
+    let mut query = Query::new(&parts.uri);
     let mut target = format!("/purchases?limit={}", query.number("limit", 100, 1..=LIMIT_MAX));
     if let Some(userid) = query.text("userid") {
         check_userid(&userid, &mut query);
@@ -131,15 +143,17 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
     }
     let timeout = timeout(&mut query);
     query.finish()?;
-    app.management.get(target, timeout, &context(&request)).await.map(json)
+    let body = app.management.get(Route::Purchases, target, timeout, &context(&parts)).await?;
+    Ok(answer(&parts.headers, body, Keep::AndAsk))
 }
 
 /// One purchase; with `Prefer: wait` as soon as it is recorded.
 #[utoipa::path(
     get, path = "/purchases/{purchase_id}", tag = "reading",
-    params(("purchase_id" = Uuid, Path), PreferHeader, TimeoutParameter),
+    params(("purchase_id" = Uuid, Path), PreferHeader, TimeoutParameter, IfNoneMatch),
     responses(
         (status = 200, description = "Recorded", body = Purchase),
+        NotModified,
         ReadProblems,
         (status = 404, description = "Not recorded (yet), unknown, or no UUID"),
     )
@@ -149,25 +163,27 @@ pub async fn find_purchase(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let mut query = Query::new(request.uri());
+    let (parts, _) = request.into_parts();
+    let mut query = Query::new(&parts.uri);
     let timeout = timeout(&mut query);
-    let wait = parse_wait(request.headers()).unwrap_or_else(|error| {
+    let wait = parse_wait(&parts.headers).unwrap_or_else(|error| {
         query.refuse(error);
         None
     });
     query.finish()?;
     let purchase_id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
     let Some(purchase_id) = purchase_id else { return Err(Problem::new(kinds::NOT_FOUND, "no such purchase")) };
-    let (target, context) = (format!("/purchases/{purchase_id}"), context(&request));
+    let (target, context) = (format!("/purchases/{purchase_id}"), context(&parts));
     // Over the share of those who wait, a reader is told what there is now.
     let wait = wait.filter(|wait| !wait.is_zero()).and_then(|wait| Some((wait, app.management.reader_place()?)));
-    match wait {
-        None => app.management.get(target, timeout, &context).await.map(json),
+    let body = match wait {
+        None => app.management.get(Route::Purchase, target, timeout, &context).await?,
         Some((wait, place)) => tokio::select! {
-            found = app.management.get_waiting(target, wait, place, &context) => found.map(json),
-            () = app.shutdown.stopped() => Err(app.refuse(Refusal::Draining)),
+            found = app.management.get_waiting(target, wait, place, &context) => found?,
+            () = app.shutdown.stopped() => return Err(app.refuse(Refusal::Draining)),
         },
-    }
+    };
+    Ok(answer(&parts.headers, body, Keep::Unchanged))
 }
 
 fn check_userid(userid: &str, query: &mut Query<'_>) {
@@ -185,13 +201,7 @@ fn escape(text: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 
-fn context(request: &Request) -> RequestContext {
-    let context = request.extensions().get::<RequestContext>().cloned();
-    context.unwrap_or_else(|| RequestContext::new(request.extensions(), request.headers()))
-}
-
-/// management-api's JSON, whose bytes were counted as they came from there.
-fn json(body: Bytes) -> Response {
-    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (content_type, Extension(Counted), body).into_response()
+fn context(parts: &Parts) -> RequestContext {
+    let context = parts.extensions.get::<RequestContext>().cloned();
+    context.unwrap_or_else(|| RequestContext::new(&parts.extensions, &parts.headers))
 }

@@ -39,7 +39,8 @@ fn asked(replicas: &[FakeManagement]) -> usize {
 
 /// Sends a command to these replicas, and ends what runs in the background.
 async fn command(urls: &str, deadline: Duration) -> Result<Answer, Problem> {
-    let mut settings = Settings::from_pairs([("CUSTOMER_MGMT_API_URL", urls)]);
+    // The first of the list is asked first.
+    let mut settings = Settings::from_pairs([("CUSTOMER_MGMT_API_URL", urls), ("MANAGEMENT_BALANCING", "round_robin")]);
     let (config, supervisor) = (Config::read(&mut settings), Supervisor::alone());
     let metrics = Metrics::new("", &[]);
     let budget = ByteBudget::new(config.http.memory_max, &metrics.http, shared::metrics::Counter::noop());

@@ -30,6 +30,9 @@ fn bad_settings_are_told_all_at_once_before_a_port_opens() {
             ("LOG_LEVEL", "shouting"),
             ("MANAGEMENT_API_TOKEN_FILE", "/nonexistent"),
             ("IN_FLIGHT_MAX", "0"),
+            ("MANAGEMENT_BALANCING", "best"),
+            ("CORS_ALLOWED_ORIGINS", "https://shop.example/page"),
+            ("READ_CACHE_MS", "30001"),
         ],
     );
     assert_eq!((code, stdout.as_str()), (Some(78), ""));
@@ -38,6 +41,7 @@ fn bad_settings_are_told_all_at_once_before_a_port_opens() {
     assert_eq!(
         named,
         [
+            "CORS_ALLOWED_ORIGINS",
             "CUSTOMER_MGMT_API_URL",
             "CUSTOMER_MGMT_API_URL",
             "IN_FLIGHT_MAX",
@@ -45,8 +49,10 @@ fn bad_settings_are_told_all_at_once_before_a_port_opens() {
             "LISTEN_ADDRESS",
             "LOG_LEVEL",
             "MANAGEMENT_API_TOKEN_FILE",
+            "MANAGEMENT_BALANCING",
             "METRICS_HTTP_PREFIX",
             "PUBLISH_DEADLINE_MS",
+            "READ_CACHE_MS",
         ]
     );
 }

@@ -335,6 +335,7 @@ fn a_panic_outside_of_every_handler_gives_its_place_back() {
             limits,
             budget: shared::http::ByteBudget::new(1 << 20, &metrics.http, shared::metrics::Counter::noop()),
             connections: metrics.http.connections.clone(),
+            certificate: None,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -142,13 +142,47 @@ async fn unknown_paths_and_methods_are_problems() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_and_forbids_sniffing() {
+async fn every_answer_has_a_request_id_and_forbids_what_browsers_need_not_do() {
     let server = Server::start().await;
     for path in ["/livez", "/readyz", "/metrics", "/nowhere", "/buy", "/purchases?limit=0"] {
         let answer = server.client.request("GET", path).header("x-request-id", "Order-1_a.b").send().await;
         assert_eq!(answer.header("x-request-id"), "Order-1_a.b", "{path}");
-        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!((answer.header("x-content-type-options"), answer.header("cache-control")), ("nosniff", "no-store"));
+        assert_eq!(answer.header("content-security-policy"), "default-src 'none'; frame-ancestors 'none'");
         let answer = server.client.request("GET", path).header("x-request-id", "not good").send().await;
         assert_eq!(answer.header("x-request-id").len(), 32, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_ours_stands_in_nobodys_frame_and_loads_nothing_of_others() {
+    let server = Server::start().await;
+    let page = server.client.get("/docs/index.html").await;
+    assert!(page.header("content-security-policy").contains("frame-ancestors 'none'"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'self'"));
+    assert_eq!((page.header("x-frame-options"), page.header("referrer-policy")), ("DENY", "no-referrer"));
+}
+
+#[tokio::test]
+async fn only_pages_of_known_origins_may_call() {
+    const ORIGIN: &str = "https://shop.example";
+    let ask = async |server: &Server, method: &str, origin: &str| {
+        let request = server.client.request(method, "/buy").header("origin", origin);
+        request.header("access-control-request-method", "POST").send().await
+    };
+    let allowed = |answer: &crate::harness::Answer| {
+        ["access-control-allow-origin", "access-control-allow-credentials"].map(|name| answer.header(name).to_owned())
+    };
+    let closed = Server::start().await;
+    assert_eq!(allowed(&ask(&closed, "GET", ORIGIN).await), ["", ""]);
+    let server = Server::with(&[("CORS_ALLOWED_ORIGINS", "https://shop.example, http://localhost:3000")], |_| {}).await;
+    let preflight = ask(&server, "OPTIONS", ORIGIN).await;
+    assert_eq!((preflight.status, allowed(&preflight)), (200, [ORIGIN.to_owned(), "true".to_owned()]));
+    assert!(preflight.header("access-control-allow-headers").contains("idempotency-key"));
+    assert_eq!(allowed(&ask(&server, "GET", "http://localhost:3000").await)[0], "http://localhost:3000");
+    for foreign in ["https://evil.example", "https://shop.example.evil", "null", "http://shop.example"] {
+        assert_eq!(allowed(&ask(&server, "OPTIONS", foreign).await)[0], "", "{foreign}");
+    }
+    let open = Server::with(&[("CORS_ALLOWED_ORIGINS", "*")], |_| {}).await;
+    assert_eq!(allowed(&ask(&open, "GET", ORIGIN).await), ["*", ""]);
 }

@@ -4,6 +4,7 @@ mod harness;
 
 #[cfg(debug_assertions)]
 mod alive;
+mod balancing;
 mod batch;
 mod buy;
 mod calls;
@@ -20,6 +21,8 @@ mod rate_limit_fleet;
 mod rate_limit_processes;
 mod rate_limit_traffic;
 mod rate_limits;
+mod read_cache;
 mod reads;
 mod shares;
+mod tls;
 mod waiting;

@@ -103,7 +103,7 @@ fn extremes(admissions: &Admissions, began: Instant, from: Duration) -> (f64, f6
     let mut start = from;
     while start + WINDOW <= Duration::from_secs(SECONDS) {
         let window = began + start..began + start + WINDOW;
-        let count = admissions.iter().filter(|at| window.contains(at)).count();
+        let count = admissions.iter().filter(|at| window.contains::<Instant>(at)).count();
         let part = value(count) / (LIMIT * 10.0);
         extremes = (extremes.0.min(part), extremes.1.max(part));
         start += Duration::from_millis(100);

@@ -28,7 +28,7 @@ pub struct Options {
     #[arg(long, env = "KAFKA_CONTROLLER_PORT", default_value_t = 19092)]
     pub kafka_controller_port: u16,
     /// PostgreSQL's port
-    #[arg(long, env = "POSTGRES_PORT", default_value_t = 55432)]
+    #[arg(long, env = "POSTGRES_PORT", default_value_t = 15432)]
     pub postgres_port: u16,
     /// One web-server replica for each port, on every address of this machine
     #[arg(long, env = "WEB_SERVER_PORTS", value_delimiter = ',', default_value = "30080,30082")]

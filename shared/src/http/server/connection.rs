@@ -24,15 +24,18 @@ use super::linger::linger;
 use super::places::{LEAVE_TIME, Place};
 use super::request::watch;
 use super::socket::Socket;
+use super::stream::Stream;
 use super::verdict::{ANSWER_TIMEOUT_AT_END, Verdict, verdict};
-use crate::http::Caller;
 use crate::http::budget::{ByteBudget, BytePermit, Purpose};
+use crate::http::{Caller, Certificate};
 use crate::shutdown::Shutdown;
 
 /// The most bytes of a request's head that are held.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// What a connection in use costs beyond an idle one: the buffers of its head and of small content, and the tasks' memory.
 const IN_USE_BYTES: usize = 24 * 1024;
+/// What TLS costs a connection for as long as it is open: its state, and the buffers of a record each way.
+const TLS_BYTES: usize = 40 * 1024;
 /// How often a connection in use looks at its limits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// What a head that comes too slowly is answered with.
@@ -45,6 +48,7 @@ pub(super) struct Shared {
     pub(super) router: Router,
     pub(super) limits: ServerLimits,
     pub(super) budget: ByteBudget,
+    pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -61,15 +65,16 @@ pub(in crate::http) struct Crowded;
 /// Serves a connection to its end; its place is given back with it.
 pub(super) async fn run(newcomer: Newcomer, place: Place, shared: Arc<Shared>) {
     let Newcomer { stream, caller } = newcomer;
-    let mut socket = Socket::new(stream, Arc::clone(&place.activity));
+    let Some((mut socket, _room_for_tls)) = open(stream, &place, &shared).await else { return };
     // Spread, so that connections that were opened together do not come back together.
     let ends_at = shared.limits.max_age.map(|age| Instant::now() + age.mul_f64(rand::rng().random_range(0.9..1.1)));
     loop {
-        if !rest(&socket, &place, &shared).await {
+        if !rest(&mut socket, &place, &shared).await {
             return;
         }
         let Some((room, crowded)) = room(&place, &shared).await else { return };
-        match serve(socket, &place, &shared, Serving { caller, crowded, ends_at }).await {
+        let serving = Serving { caller, crowded, ends_at, encrypted: socket.is_encrypted() };
+        match serve(socket, &place, &shared, serving).await {
             After::Rest(rested) => socket = rested,
             After::Linger(ended) => {
                 drop(room);
@@ -88,8 +93,23 @@ pub(super) async fn run(newcomer: Newcomer, place: Place, shared: Arc<Shared>) {
     }
 }
 
+/// Agrees on TLS, if there is a certificate, once the caller has begun to: who connects ahead of time holds no more than without.
+async fn open(stream: TcpStream, place: &Place, shared: &Shared) -> Option<(Socket, Option<BytePermit>)> {
+    let mut plain = Socket::new(Stream::Plain(stream), Arc::clone(&place.activity));
+    let Some(certificate) = &shared.certificate else { return Some((plain, None)) };
+    if !rest(&mut plain, place, shared).await {
+        return None;
+    }
+    let room = shared.budget.take_for(Purpose::Connection, TLS_BYTES)?;
+    let Stream::Plain(stream) = plain.into_stream() else { return None };
+    // A caller who speaks something else, or knows nobody who vouches for us, is answered by TLS itself.
+    let agreed = timeout(shared.limits.header_timeout, certificate.accept(stream)).await.ok()?;
+    let stream = agreed.inspect_err(|error| tracing::debug!(%error, "no TLS with a caller")).ok()?;
+    Some((Socket::new(Stream::Tls(Box::new(stream)), Arc::clone(&place.activity)), Some(room)))
+}
+
 /// Waits, without any buffer, for the first byte of a request. Says no when the connection is to be closed instead.
-async fn rest(socket: &Socket, place: &Place, shared: &Shared) -> bool {
+async fn rest(socket: &mut Socket, place: &Place, shared: &Shared) -> bool {
     let (_, age) = place.activity.phase_age();
     let keep_alive = shared.limits.keep_alive_timeout;
     let limit = if place.is_crowded { NEWCOMER_REST.min(keep_alive) } else { keep_alive };
@@ -156,6 +176,8 @@ struct Serving {
     crowded: bool,
     /// When the connection is old.
     ends_at: Option<Instant>,
+    /// TLS protects it.
+    encrypted: bool,
 }
 
 impl Serving {
@@ -222,6 +244,11 @@ async fn call(
     if serving.is_last_answer() || unread.ends_connection() || shared.shutdown.is_draining() {
         // Callers that keep connections open go elsewhere before this one closes.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if serving.encrypted {
+        // Whoever has come by HTTPS once shall not be led to come without it (RFC 6797).
+        let a_year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, a_year);
     }
     Ok(response.map(|body| AnswerBody::new(body, activity)))
 }

@@ -7,6 +7,7 @@ mod linger;
 mod places;
 mod request;
 mod socket;
+mod stream;
 mod verdict;
 
 use std::io;
@@ -23,7 +24,7 @@ use self::activity::Order;
 pub(super) use self::connection::Crowded;
 use self::connection::{HEAD_BYTES_MAX, Newcomer, Shared};
 use self::places::Places;
-use super::{ByteBudget, Caller};
+use super::{ByteBudget, Caller, Certificate};
 use crate::metrics::Gauge;
 use crate::shutdown::Shutdown;
 
@@ -70,12 +71,14 @@ pub struct Server {
     pub budget: ByteBudget,
     /// Shows the connections that are open.
     pub connections: Gauge,
+    /// For TLS; none for plain HTTP.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Server {
     /// Serves until `shutdown` says stop, then lets running requests end. Gives how many of them were cut off.
     pub async fn serve(self, listener: TcpListener, shutdown: &Shutdown) -> usize {
-        let Self { router, limits, budget, connections } = self;
+        let Self { router, limits, budget, connections, certificate } = self;
         if let Err(error) = limit_sockets(&listener, limits.answer_timeout) {
             tracing::warn!(%error, "the kernel does not limit what it holds for callers");
         }
@@ -83,7 +86,7 @@ impl Server {
         let mut http = http1::Builder::new();
         // Times are looked after here: hyper has one limit for slow heads and idle connections together.
         http.header_read_timeout(None).half_close(limits.half_close).max_buf_size(HEAD_BYTES_MAX);
-        let shared = Arc::new(Shared { http, router, limits, budget, shutdown: shutdown.clone() });
+        let shared = Arc::new(Shared { http, router, limits, budget, certificate, shutdown: shutdown.clone() });
         tokio::select! {
             () = accept_all(&listener, &places, &shared) => {}
             () = shutdown.stopped() => {}

@@ -6,26 +6,36 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::activity::{Activity, Phase};
+use super::stream::Stream;
 
 /// A caller's connection.
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     activity: Arc<Activity>,
     /// Whether the socket has been asked why it is readable while a request is being answered.
     asked: bool,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(stream: Stream, activity: Arc<Activity>) -> Self {
         Self { stream, activity, asked: false }
     }
 
     /// Waits for the first byte of a request; says no when the caller has closed instead.
-    pub(super) async fn readable(&self) -> bool {
-        self.stream.peek(&mut [0]).await.is_ok_and(|bytes| bytes > 0)
+    pub(super) async fn readable(&mut self) -> bool {
+        self.stream.readable().await
+    }
+
+    /// The bytes alone.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Whether what passes through it is secret.
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
     }
 
     /// Breaks off when the connection is gone while a request is being answered. A caller that has only closed its sending side
@@ -33,9 +43,9 @@ impl Socket {
     fn check_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.activity.phase() != Phase::Serving {
             self.asked = false;
-        } else if !self.asked && self.stream.poll_read_ready(cx)?.is_ready() {
+        } else if !self.asked && self.stream.tcp().poll_read_ready(cx)?.is_ready() {
             self.asked = true;
-            if let Some(error) = self.stream.take_error()? {
+            if let Some(error) = self.stream.tcp().take_error()? {
                 return Err(error);
             }
         }
@@ -85,9 +95,14 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Called when nothing is left to be written: after each answer, and whenever a request makes no progress.
-        self.activity.flushed();
         self.check_reset(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        match &flushed {
+            // TLS takes more than the socket has room for.
+            Poll::Pending => self.activity.write_blocked(),
+            Poll::Ready(_) => self.activity.flushed(),
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

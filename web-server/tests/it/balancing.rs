@@ -1,0 +1,155 @@
+//! Reads over several replicas of management-api: who is asked, who is left out, and what a slow or missing one costs.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use socket2::{Domain, Socket, Type};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+
+use crate::harness::{DEADLINE, FakeAnswer, FakeManagement, Server, eventually};
+
+const PATH: &str = "/purchases";
+const LEFT_OUT: &str = r#"management_replicas{state="left_out"}"#;
+
+/// Replicas that answer at once.
+async fn replicas<const COUNT: usize>() -> [FakeManagement; COUNT] {
+    let replicas = join_all((0..COUNT).map(|_| FakeManagement::start())).await;
+    for replica in &replicas {
+        replica.answers(|_| FakeAnswer::ok("{}"));
+    }
+    replicas.try_into().unwrap_or_else(|_| unreachable!())
+}
+
+fn answer_after(replica: &FakeManagement, delay: Duration) {
+    replica.answers(move |_| FakeAnswer { delay, ..FakeAnswer::ok("{}") });
+}
+
+async fn server(addresses: &[SocketAddr], balancing: &str) -> Server {
+    let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+    Server::with(&[("CUSTOMER_MGMT_API_URL", &urls.join(",")), ("MANAGEMENT_BALANCING", balancing)], |_| {}).await
+}
+
+async fn server_of(replicas: &[FakeManagement]) -> Server {
+    server(&replicas.iter().map(|replica| replica.address).collect::<Vec<_>>(), "least_loaded").await
+}
+
+/// Reads one after the other, each of which must be answered.
+async fn read(server: &Server, times: usize) {
+    for _ in 0..times {
+        let answer = server.client.get(PATH).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+fn asked(replica: &FakeManagement) -> usize {
+    // Probes are not reads of callers: those have a limit of their own.
+    replica.seen().iter().filter(|seen| seen.target != "/purchases?limit=1").count()
+}
+
+#[tokio::test]
+async fn every_strategy_asks_all_replicas() {
+    for strategy in ["round_robin", "random", "least_loaded"] {
+        let replicas = replicas::<3>().await;
+        let server = server(&replicas.each_ref().map(|replica| replica.address), strategy).await;
+        read(&server, 90).await;
+        let shares = replicas.each_ref().map(asked);
+        assert!(shares.iter().all(|share| *share >= 10), "{strategy}: {shares:?}");
+        // A read that this machine was slow to answer has gone to others as well.
+        let turns = shares.iter().all(|share| (25..=45).contains(share));
+        assert!(strategy != "round_robin" || turns, "{shares:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_replica_is_overtaken_and_sees_that_nobody_waits_any_more() {
+    let (replicas, slow) = (replicas::<1>().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let server = server(&[replicas[0].address, slow.local_addr().unwrap()], "round_robin").await;
+    let accepted = tokio::spawn(async move {
+        let mut connection = slow.accept().await.unwrap().0;
+        let mut request = Vec::new();
+        tokio::time::timeout(DEADLINE, connection.read_to_end(&mut request))
+            .await
+            .map(|ended| ended.map_err(|error| error.kind()))
+    });
+    let begun = Instant::now();
+    read(&server, 2).await;
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "not after the deadline of 2 s: {:?}", begun.elapsed());
+    assert_eq!(accepted.await.unwrap(), Ok(Err(std::io::ErrorKind::ConnectionReset)));
+    assert_eq!(server.metric(r#"management_hedges_total{winner="hedge"}"#).await, Some(1.0));
+    assert_eq!(server.metric(r#"management_requests_total{outcome="cancelled"}"#).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn attempts_beyond_the_first_are_a_tenth_of_the_calls_when_all_are_slow() {
+    const CALLS: usize = 300;
+    let replicas = replicas::<3>().await;
+    for replica in &replicas {
+        answer_after(replica, Duration::from_millis(800));
+    }
+    let server = server_of(&replicas).await;
+    let answers = join_all((0..CALLS).map(|_| server.client.get(PATH))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let asked: usize = replicas.iter().map(asked).sum();
+    assert!((CALLS + 10..=CALLS + CALLS / 10).contains(&asked), "{asked} attempts for {CALLS} calls");
+}
+
+#[tokio::test]
+async fn a_replica_that_never_answers_is_left_out_and_has_its_share_again_once_it_does() {
+    let replicas = replicas::<3>().await;
+    replicas[0].answers(|_| FakeAnswer::never());
+    // The default strategy leaves it alone after its first lost race, and would need longer to be sure.
+    let server = server(&replicas.each_ref().map(|replica| replica.address), "round_robin").await;
+    eventually("it is left out", async || {
+        read(&server, 10).await;
+        server.metric(LEFT_OUT).await == Some(1.0)
+    })
+    .await;
+    replicas[0].answers(|_| FakeAnswer::ok("{}"));
+    eventually("it is taken back", async || server.metric(LEFT_OUT).await == Some(0.0)).await;
+    eventually("it has its share", async || {
+        let before = asked(&replicas[0]);
+        read(&server, 60).await;
+        asked(&replicas[0]) - before >= 15
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_fails_at_once_draws_no_calls() {
+    let replicas = replicas::<3>().await;
+    replicas[0].answers(|_| FakeAnswer::status(503, "{}"));
+    let server = server_of(&replicas).await;
+    read(&server, 300).await;
+    let failed = asked(&replicas[0]);
+    assert!((1..=10).contains(&failed), "{failed} of 300 calls went to it first");
+}
+
+#[tokio::test]
+async fn addresses_where_nobody_is_any_more_fail_no_read() {
+    // Its one place is taken, and nobody ever accepts: the kernel drops what comes then, as a network does whose pod is gone.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    silent.listen(0).unwrap();
+    let silent_address = silent.local_addr().unwrap().as_socket().unwrap();
+    let _first = std::net::TcpStream::connect(silent_address).unwrap();
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let live = replicas::<1>().await;
+    let server = server(&[silent_address, refused, live[0].address], "least_loaded").await;
+    let answers = join_all((0..50).map(|_| server.client.get(PATH))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    read(&server, 50).await;
+    assert_eq!(asked(&live[0]), 100);
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_deadline_goes_with_each_attempt() {
+    let replicas = replicas::<1>().await;
+    let server = server_of(&replicas).await;
+    for (path, most) in [("/purchases?timeout=700", 700), ("/purchases", 2_000)] {
+        assert_eq!(server.client.get(path).await.status, 200);
+        let left: u64 = replicas[0].seen().pop().unwrap().header("x-timeout-ms").parse().unwrap();
+        assert!((most / 2..=most).contains(&left), "{left}");
+    }
+}

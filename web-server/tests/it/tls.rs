@@ -1,0 +1,187 @@
+//! HTTPS: the certificate, its change while the server runs, and who speaks something else.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use shared::config::Settings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use web_server::Config;
+
+use crate::harness::{Server, eventually};
+
+const READ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: shop.test\r\n\r\n";
+
+/// A certificate and its key below `folder`, as a mounted secret has them; the certificate for who is to trust it.
+fn write_pair(folder: &Path) -> CertificateDer<'static> {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("tls.crt"), cert.pem()).unwrap();
+    fs::write(folder.join("tls.key"), signing_key.serialize_pem()).unwrap();
+    cert.der().clone()
+}
+
+/// Files that are reached through a link to the folder that holds them now.
+fn mount(folder: &Path) -> [String; 2] {
+    ["tls.crt", "tls.key"].map(|file| folder.join("now").join(file).display().to_string())
+}
+
+/// Leads the link to another folder, in one step, as the kubelet does.
+fn swap(folder: &Path, to: &str) {
+    symlink(folder.join(to), folder.join("next")).unwrap();
+    fs::rename(folder.join("next"), folder.join("now")).unwrap();
+}
+
+async fn server(folder: &Path) -> Server {
+    let [certificate, key] = mount(folder);
+    // Its readiness would be asked over plain HTTP, which this server does not speak.
+    Server::unready(&[("TLS_CERT_FILE", &certificate), ("TLS_KEY_FILE", &key)], |_| {}).await
+}
+
+/// A connection of who trusts this certificate alone.
+async fn connect(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.client.address).await?;
+    TlsConnector::from(Arc::new(config)).connect("shop.test".try_into().unwrap(), stream).await
+}
+
+/// The head of the answer to a read.
+async fn ask(connection: &mut TlsStream<TcpStream>) -> String {
+    connection.write_all(READ).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}}") {
+        let mut part = [0; 1024];
+        let length = connection.read(&mut part).await.unwrap();
+        assert!(length > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&part[..length]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// Whether a line stands in `/metrics`.
+async fn shows(server: &Server, trusted: &CertificateDer<'static>, line: &str) -> bool {
+    let mut connection = connect(server, trusted).await.unwrap();
+    connection.write_all(b"GET /metrics HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer.lines().any(|shown| shown == line)
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_for_new_connections_and_drops_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = write_pair(&folder.path().join("one"));
+    let new = write_pair(&folder.path().join("two"));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    let mut kept = connect(&server, &old).await.unwrap();
+    let answer = ask(&mut kept).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("strict-transport-security: max-age="), "{answer}");
+    assert!(connect(&server, &new).await.is_err(), "it is not the certificate yet");
+    swap(folder.path(), "two");
+    eventually("the new certificate is there", async || connect(&server, &new).await.is_ok()).await;
+    assert!(connect(&server, &old).await.is_err());
+    assert!(ask(&mut kept).await.starts_with("HTTP/1.1 200"), "who was connected stays");
+}
+
+#[tokio::test]
+async fn files_of_no_use_leave_the_certificate_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    write_pair(&folder.path().join("two"));
+    fs::copy(folder.path().join("one/tls.crt"), folder.path().join("two/tls.crt")).unwrap();
+    let new = write_pair(&folder.path().join("three"));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    eventually("it serves", async || connect(&server, &certificate).await.is_ok()).await;
+    // The key of another certificate, an empty file, no file at all; then a good pair.
+    swap(folder.path(), "two");
+    let refused = r#"tls_reloads_total{outcome="refused"} 1"#;
+    eventually("they are refused", async || shows(&server, &certificate, refused).await).await;
+    fs::write(folder.path().join("two/tls.crt"), "").unwrap();
+    fs::remove_file(folder.path().join("two/tls.key")).unwrap();
+    assert!(connect(&server, &certificate).await.is_ok());
+    swap(folder.path(), "three");
+    eventually("the good pair is taken", async || connect(&server, &new).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn requests_follow_each_other_and_may_come_with_the_handshake() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    let mut connection = connect(&server, &certificate).await.unwrap();
+    for _ in 0..20 {
+        assert!(ask(&mut connection).await.starts_with("HTTP/1.1 200"));
+    }
+    // Both in one record, so that the second has come when the first is answered.
+    connection.write_all(&[READ, READ].concat()).await.unwrap();
+    let mut answers = String::new();
+    while answers.matches("HTTP/1.1 200").count() < 2 {
+        let mut part = [0; 1024];
+        let length = connection.read(&mut part).await.unwrap();
+        answers.push_str(&String::from_utf8_lossy(&part[..length]));
+    }
+    // An end of sending is no end of reading here either.
+    let mut connection = connect(&server, &certificate).await.unwrap();
+    connection.write_all(READ).await.unwrap();
+    connection.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let _ = connection.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_speaks_plain_http_or_nothing_gets_no_answer_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    let mut silent = TcpStream::connect(server.client.address).await.unwrap();
+    silent.write_all(&[22, 3, 1]).await.unwrap();
+    let mut plain = TcpStream::connect(server.client.address).await.unwrap();
+    plain.write_all(READ).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    assert!(ask(&mut connect(&server, &certificate).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_a_mistake_in_the_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pair(&folder.path().join("one"));
+    write_pair(&folder.path().join("two"));
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(folder.path().join("empty"), "").unwrap();
+    let mistakes = |pairs: &[(&str, String)]| {
+        let mut settings = Settings::from_pairs(pairs.iter().map(|(name, value)| (*name, value.as_str())));
+        Config::read(&mut settings);
+        settings.finish().err().map(|mistakes| mistakes.to_string()).unwrap_or_default()
+    };
+    let pair =
+        |certificate: &str, key: &str| mistakes(&[("TLS_CERT_FILE", file(certificate)), ("TLS_KEY_FILE", file(key))]);
+    assert_eq!(pair("one/tls.crt", "one/tls.key"), "");
+    for (certificate, key) in [("one/tls.crt", "two/tls.key"), ("empty", "one/tls.key"), ("one/tls.key", "one/tls.crt")]
+    {
+        let told = pair(certificate, key);
+        assert!(told.starts_with("TLS_CERT_FILE: ") && !told.contains("PRIVATE"), "{certificate} {key}: {told}");
+    }
+    assert!(mistakes(&[("TLS_KEY_FILE", file("one/tls.key"))]).starts_with("TLS_CERT_FILE: is needed"));
+    assert!(mistakes(&[("TLS_CERT_FILE", file("one/tls.crt"))]).starts_with("TLS_KEY_FILE: is needed"));
+}
