@@ -52,6 +52,10 @@ unit: ## Unit and integration tests on the in-process broker and SQLite
 simulate: ## The record path on a simulated Kafka, database and clock (SEEDS=1000, FIRST_SEED=0; a failing seed tells how it is run again)
 	SEEDS=$(or $(SEEDS),1000) FIRST_SEED=$(or $(FIRST_SEED),0) $(CARGO) test --locked -p management-api --test simulation -- --ignored --nocapture
 
+.PHONY: measure-limits
+measure-limits: ## Rate limits of real processes: what 1 to 8 replicas let in, in six minutes
+	$(CARGO) test --locked -p web-server --test it rate_limit_processes -- --ignored --nocapture --test-threads=1
+
 .PHONY: test-manifests
 test-manifests: ## The files for a cluster: rendered, validated, scraped by a real Prometheus (needs Python and Go)
 	$(CARGO) test $(AS_UNIT) --no-run --test it

@@ -119,5 +119,8 @@ fn router(app: &AppState) -> Router {
 
 async fn listen_for_operations(app: &AppState) -> Result<Option<OperationsListener>, RunError> {
     let address = app.config.http.operations_address.unwrap_or(app.config.http.listen_address);
-    app.operations.listen(&app.supervisor).await.map_err(|error| RunError::Listen { address, error })
+    app.operations
+        .listen_with(routes::peer_paths(app), &app.supervisor)
+        .await
+        .map_err(|error| RunError::Listen { address, error })
 }

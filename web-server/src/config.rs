@@ -10,6 +10,7 @@ use shared::telemetry::LogConfig;
 use crate::access::AuthMode;
 use crate::cors::CorsConfig;
 use crate::in_flight::InFlightConfig;
+use crate::limits::LimitsConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
 use crate::read_cache::ReadCacheConfig;
@@ -35,6 +36,8 @@ pub struct Config {
     pub publisher: PublisherConfig,
     /// How many requests are handled at once.
     pub in_flight: InFlightConfig,
+    /// How often callers may come.
+    pub limits: LimitsConfig,
     /// Where reads go.
     pub management: ManagementConfig,
     /// Which other sites' pages may call us.
@@ -56,11 +59,12 @@ pub struct Config {
 impl Config {
     /// Reads every setting; mistakes are kept in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
-        Self {
+        let config = Self {
             http: HttpConfig::read(settings, "0.0.0.0:8080"),
             tls: TlsConfig::read(settings),
             publisher: PublisherConfig::read(settings),
             in_flight: InFlightConfig::read(settings),
+            limits: LimitsConfig::read(settings),
             management: ManagementConfig::read(settings),
             cors: CorsConfig::read(settings),
             read_cache: ReadCacheConfig::read(settings),
@@ -69,7 +73,12 @@ impl Config {
             log: LogConfig::read(settings),
             always_wait: false,
             admission: None,
+        };
+        if config.tls.is_some() && !config.limits.peers.is_empty() && config.http.operations_address.is_none() {
+            // Replicas tell each other in plain HTTP, which that port speaks.
+            settings.mistake("RATE_LIMIT_PEERS", "needs OPERATIONS_LISTEN_ADDRESS where the service speaks HTTPS");
         }
+        config
     }
 
     /// How long the end may take from the stop on: running requests, the producer's queue, and a little more.

@@ -10,6 +10,7 @@ pub mod state;
 pub mod access;
 pub mod tokens;
 
+pub mod limits;
 pub mod management_client;
 pub mod publisher;
 pub mod read_cache;

@@ -15,13 +15,15 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 10] = [
+pub const TASKS: [&str; 12] = [
     "certificate",
     "http",
     "kafka_producer",
     "kafka_sender",
+    "limiter",
     "metrics",
     "operations",
+    "peers",
     "probes",
     "replicas",
     "token_keys",
@@ -161,12 +163,37 @@ impl Refusal {
     }
 }
 
+/// Of rate limits.
+pub struct LimitMetrics {
+    callers: Gauge,
+    heard: Gauge,
+    silent: Gauge,
+}
+
+impl LimitMetrics {
+    fn register(registry: &Registry) -> Self {
+        let help = "Other web-servers that share the rate limits.";
+        let peers = |state: &'static str| registry.gauge("rate_limit_peers", help, &[("state", state)]);
+        let callers = registry.gauge("rate_limit_callers", "Callers whose requests are counted.", &[]);
+        Self { callers, heard: peers("heard"), silent: peers("silent") }
+    }
+
+    /// Shows how many callers are known, and how many other replicas are heard and are not.
+    pub fn show(&self, callers: usize, heard: usize, silent: usize) {
+        self.callers.set(value(callers));
+        self.heard.set(value(heard));
+        self.silent.set(value(silent));
+    }
+}
+
 /// The metrics of one web-server.
 pub struct Metrics {
     /// Everything that `/metrics` shows, also what the Kafka client adds.
     pub registry: Registry,
     /// Of requests; shared with the middleware.
     pub http: Arc<HttpMetrics>,
+    /// Of rate limits.
+    pub limits: LimitMetrics,
     published: CounterBy<PublishOutcome>,
     publish_duration: Histogram,
     refused: CounterBy<Refusal>,
@@ -205,6 +232,7 @@ impl Metrics {
         Arc::new(Self {
             token_revocations_age,
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
+            limits: LimitMetrics::register(&registry),
             published: CounterBy::register(&registry, "purchases_published_total", published),
             publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
             refused: CounterBy::register(&registry, "http_requests_refused_total", refused),

@@ -12,6 +12,7 @@ use shared::supervise::Supervisor;
 use crate::access::Asker;
 use crate::config::Config;
 use crate::in_flight::{InFlightLimit, Slot};
+use crate::limits::Limits;
 use crate::management_client::ManagementClient;
 use crate::metrics::{Metrics, Refusal};
 use crate::publisher::PurchasePublisher;
@@ -30,6 +31,8 @@ pub struct App {
     pub config: Config,
     /// The way to Kafka.
     pub publisher: Arc<dyn PurchasePublisher>,
+    /// How often callers may come, if that is limited.
+    pub limits: Option<Arc<Limits>>,
     /// The way to management-api.
     pub management: Arc<ManagementClient>,
     /// Answers kept for a moment.
@@ -89,6 +92,7 @@ impl App {
         Arc::new(Self {
             operations,
             budget,
+            limits: Limits::start(&config.limits, Arc::clone(&metrics), &supervisor),
             tokens: Tokens::start(&config.tokens, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use shared::config::{BadSettings, SettingRow, Settings};
 
 /// Settings that the embedded mode fixes, because it brings the parts itself.
-const FIXED: [&str; 21] = [
+const FIXED: [&str; 23] = [
     "LISTEN_ADDRESS",
     "OPERATIONS_LISTEN_ADDRESS",
     "DATABASE_URL",
@@ -28,6 +28,8 @@ const FIXED: [&str; 21] = [
     "RECORD_LANES",
     "KAFKA_GROUP_PROTOCOL",
     "KAFKA_SESSION_TIMEOUT_MS",
+    "RATE_LIMIT_PEERS",
+    "RATE_LIMIT_PEER_TOKEN",
 ];
 
 /// What can be set of the embedded mode itself.

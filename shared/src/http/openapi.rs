@@ -51,7 +51,7 @@ fn describe(status: &str, response: &mut ResponseDoc) {
     }
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     response.content.insert("application/problem+json".to_owned(), RefOr::T(problem));
-    if status == "503" {
+    if ["429", "503"].contains(&status) {
         response.headers.insert("Retry-After".to_owned(), header("Seconds until a retry makes sense.", Type::Integer));
     }
 }

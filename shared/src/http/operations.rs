@@ -72,6 +72,14 @@ impl Operations {
     /// # Errors
     /// When the port cannot be had.
     pub async fn listen(&self, supervisor: &Supervisor) -> io::Result<Option<OperationsListener>> {
+        self.listen_with(Router::new(), supervisor).await
+    }
+
+    /// As [`Operations::listen`], and serves `paths` there too, which count as no requests.
+    ///
+    /// # Errors
+    /// When the port cannot be had.
+    pub async fn listen_with(&self, paths: Router, supervisor: &Supervisor) -> io::Result<Option<OperationsListener>> {
         let Some(address) = self.address else { return Ok(None) };
         let listener = TcpListener::bind(address).await?;
         let (budget, shutdown) = (ByteBudget::unseen(MEMORY_MAX), Shutdown::new());
@@ -81,7 +89,8 @@ impl Operations {
             .paths()
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
-            .layer(from_fn_with_state(observer, observe));
+            .layer(from_fn_with_state(observer, observe))
+            .merge(paths);
         // The gauge shows the connections of the service's own port.
         let server = Server { router, limits: LIMITS, budget, connections: Gauge::noop(), certificate: None };
         let (supervisor, ending) = (supervisor.clone(), shutdown.clone());

@@ -20,6 +20,7 @@ use self::items::parse_items;
 use super::buy::{BuyHeaders, BuyProblems, BuyRequest};
 use super::input::{parse_purchase, refuse_before_body};
 use super::intake::{Intake, Taken, Wait};
+use super::limited::charge;
 use super::recent_purchase;
 use crate::access::Asker;
 use crate::in_flight::Slot;
@@ -92,6 +93,7 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;
+    charge(&app, &parts, items.len())?;
     app.check_admission()?;
     let wait = intake.reserve_wait(items.len())?;
     let purchases = parse_all(&intake, &asker, &items);

@@ -81,6 +81,9 @@ pub enum BuyProblems {
     /// The body is not `application/json`.
     #[response(status = 415)]
     UnsupportedMediaType,
+    /// Over the caller's rate; a batch costs as much as its purchases. `violated-policies` names the rate.
+    #[response(status = 429)]
+    TooManyRequests,
     /// Refused before anything was sent, or certainly not stored: try again.
     #[response(status = 503)]
     Unavailable,

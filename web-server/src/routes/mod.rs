@@ -6,18 +6,22 @@ mod backends;
 mod batch;
 mod buy;
 mod conditional;
+mod demand;
 mod input;
 mod intake;
+mod limited;
 pub mod openapi;
 mod purchases;
 mod recent_purchase;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use shared::http::{Observer, Operations, Routes, method_not_allowed, not_found, observe};
 use shared::metrics::RouteSeries;
 
-use crate::state::AppState;
+use crate::state::{App, AppState};
 
 /// What a service level counts, or leaves out. A series that begins with its first failure has no rate then, and an alert would
 /// miss it. 499: the caller's connection broke.
@@ -60,8 +64,17 @@ pub fn router(app: AppState, observer: Observer) -> Router {
         .merge(app.operations.paths())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found);
+    if let Some(limits) = &app.limits {
+        router = router.layer(from_fn_with_state(Arc::clone(limits), limited::limit));
+    }
     if let Some(cors) = app.config.cors.layer() {
         router = router.layer(cors);
     }
-    router.layer(from_fn_with_state(observer, observe)).with_state(app)
+    let peers = if app.operations.address.is_none() { peer_paths(&app) } else { Router::new() };
+    router.layer(from_fn_with_state(observer, observe)).with_state(app).merge(peers)
+}
+
+/// What other web-servers ask, on the port for operations if there is one: nothing that counts as a request.
+pub fn peer_paths(app: &App) -> Router {
+    app.limits.as_ref().filter(|limits| limits.has_peers()).map_or_else(Router::new, demand::paths)
 }

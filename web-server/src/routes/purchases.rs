@@ -86,6 +86,9 @@ pub enum ReadProblems {
     /// The userid is another's than the token's.
     #[response(status = 403)]
     Forbidden,
+    /// Over the caller's rate: `violated-policies` names it.
+    #[response(status = 429)]
+    TooManyRequests,
     /// No replica of management-api answered in time: `detail` says how each attempt failed.
     #[response(status = 503)]
     Unavailable,

@@ -154,7 +154,8 @@ async fn with_tokens_asked_for_an_account_buys_and_reads_as_itself() {
     let bearer = format!("Bearer {token}");
     let bought = buy(&ann, &bearer).await;
     assert_eq!(bought.status, 201, "{}", bought.text());
-    assert_eq!((buy("somebody", &bearer).await.status, buy(&ann, "").await.status), (403, 401));
+    assert_eq!(buy("somebody", &bearer).await.status, 403);
+    assert_eq!(buy(&ann, "").await.status, 401);
     let token = json!(token);
     let id = bought.json()["purchase_id"].as_str().unwrap().to_owned();
     for path in ["/purchases".to_owned(), format!("/getAllUserBuys/{ann}"), format!("/purchases/{id}")] {

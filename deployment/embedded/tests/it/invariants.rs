@@ -72,7 +72,7 @@ fn services_do_not_depend_on_each_other() {
 /// A service's modules from the bottom up; each may name those of the rows above its own.
 const WEB_SERVER: [&[&str]; 9] = [
     &["cors", "in_flight", "metrics"],
-    &["management_client", "publisher", "read_cache"],
+    &["limits", "management_client", "publisher", "read_cache"],
     &["tokens"],
     &["access"],
     &["config"],

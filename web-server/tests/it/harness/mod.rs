@@ -4,6 +4,7 @@ mod broker;
 mod client;
 mod documented;
 mod management;
+mod publisher;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use web_server::Config;
 use web_server::app::{RunError, serve};
-use web_server::metrics::Metrics;
+use web_server::metrics::{Metrics, TASKS};
 use web_server::publisher::PurchasePublisher;
 use web_server::routes;
 use web_server::state::App;
@@ -27,6 +28,7 @@ pub use self::broker::read_records;
 pub use self::client::{Answer, Client};
 pub use self::documented::DESCRIPTION;
 pub use self::management::{FakeAnswer, FakeManagement, Seen};
+pub use self::publisher::PromptPublisher;
 
 /// How long anything in a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -97,17 +99,24 @@ impl Server {
 /// A running web-server with a publisher of the test's own.
 pub struct FakeServer {
     pub client: Client,
+    pub shutdown: Shutdown,
     running: JoinHandle<Result<(), RunError>>,
 }
 
 impl FakeServer {
     pub async fn start(publisher: Arc<dyn PurchasePublisher>) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), &[], publisher).await
+    }
+
+    /// A server at a place that others know already, with these settings.
+    pub async fn on(listener: TcpListener, pairs: &[(&str, &str)], publisher: Arc<dyn PurchasePublisher>) -> Self {
         show_logs();
-        let config = config(&[], &[], &FakeManagement::start().await);
-        let app = App::new(config, publisher, Metrics::new("", &routes::series()), Supervisor::alone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = config(&[], pairs, &FakeManagement::start().await);
+        let (metrics, shutdown) = (Metrics::new("", &routes::series()), Shutdown::new());
+        let supervisor = Supervisor::new(&metrics.registry, &TASKS, &shutdown);
+        let app = App::new(config, publisher, metrics, supervisor);
         let client = Client::new(listener.local_addr().unwrap());
-        Self { client, running: tokio::spawn(serve(app, listener)) }
+        Self { client, shutdown, running: tokio::spawn(serve(app, listener)) }
     }
 
     pub async fn metric(&self, series: &str) -> Option<f64> {
@@ -117,6 +126,7 @@ impl FakeServer {
 
 impl Drop for FakeServer {
     fn drop(&mut self) {
+        self.shutdown.stop();
         self.running.abort();
     }
 }
