@@ -248,10 +248,12 @@ mod tests {
     #[test]
     fn a_caller_is_remembered_while_others_come_and_forgotten_when_it_makes_no_difference() {
         let table = Table::new(1_000_000);
-        assert!(ask(&table, 7, at(0)));
+        (0..100).for_each(|number| assert!(ask(&table, number, at(0))));
         (1_000..40_000).for_each(|number| assert!(ask(&table, number, at(1))));
-        assert!(!ask(&table, 7, at(500)), "the table has grown since");
-        assert!(table.visit(quota(8), at(500), 2.0, |lane| lane.bucket.borrow(100.0, 1.0, at(500))));
+        // A few have lost their places to others, by chance.
+        let remembered = (0..100).filter(|number| !ask(&table, *number, at(500))).count();
+        assert!(remembered > 80, "{remembered} of 100: the table has grown since");
+        assert!(table.visit(quota(200), at(500), 2.0, |lane| lane.bucket.borrow(100.0, 1.0, at(500))));
         (0..SHARDS).for_each(|turn| table.forget(turn, at(9_000)));
         assert!(table.callers() > 38_900, "{}", table.callers());
         (0..SHARDS).for_each(|turn| table.forget(turn, at(12_000)));

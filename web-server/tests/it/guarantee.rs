@@ -21,8 +21,8 @@ impl PurchasePublisher for ScriptedPublisher {
             let _report = reports.acquire().await;
             match username.as_str() {
                 "refused" => Err(NotPublished::Refused(Refusal::QueueFull)),
-                "failed" => Err(NotPublished::Failed("internals of broker b-1".to_owned())),
-                "unknown" => Err(NotPublished::Unknown("internals of broker b-1".to_owned())),
+                "failed" => Err(NotPublished::Failed("internals of broker broker-host".to_owned())),
+                "unknown" => Err(NotPublished::Unknown("internals of broker broker-host".to_owned())),
                 "panic" => panic!("the publisher panics"),
                 _ => Ok(Receipt { partition: 3, offset: 42 }),
             }
@@ -75,7 +75,7 @@ async fn each_outcome_has_its_status_and_shows_no_internals() {
         let answer = server.client.post("/buy", purchase(username)).send().await;
         assert_eq!(answer.status, status, "{username}");
         let problem = answer.problem(kind);
-        assert!(!problem.to_string().contains("b-1"), "{problem}");
+        assert!(!problem.to_string().contains("broker-host"), "{problem}");
         assert_eq!(problem.get("purchase_id").is_some(), status == 504);
     }
     let all = ["n", "refused", "failed", "unknown"].map(purchase).join(",");

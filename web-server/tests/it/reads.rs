@@ -77,12 +77,12 @@ async fn a_400_of_management_api_is_passed_on_in_our_own_words() {
     server.management.answers(|_| {
         FakeAnswer::status(
             400,
-            r#"{"detail":"x","errors":[{"field":"cursor","message":"is no cursor"}],"host":"db-1"}"#,
+            r#"{"detail":"x","errors":[{"field":"cursor","message":"is no cursor"}],"host":"db-host"}"#,
         )
     });
     let answer = server.client.get("/purchases?cursor=nonsense").await;
     assert_eq!(answer.bad_fields(), ["cursor"]);
-    assert!(!answer.text().contains("db-1"));
+    assert!(!answer.text().contains("db-host"));
     server.management.answers(|_| FakeAnswer::status(404, "not json"));
     server.client.get(&format!("/purchases/{ID}")).await.problem("not-found");
 }
@@ -98,9 +98,9 @@ async fn no_answer_in_time_is_503_and_says_how_each_attempt_failed() {
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("attempt 1: no answer in "), "{detail}");
     for (status, told) in [(500, "answered with status 500"), (401, "answered with status 401")] {
-        server.management.answers(move |_| FakeAnswer::status(status, "secret internals of db-1"));
+        server.management.answers(move |_| FakeAnswer::status(status, "secret internals of db-host"));
         let detail = server.client.get("/purchases").await.problem("unavailable")["detail"].to_string();
-        assert!(detail.contains(told) && !detail.contains("db-1"), "{detail}");
+        assert!(detail.contains(told) && !detail.contains("db-host"), "{detail}");
     }
     assert_eq!(server.metric(r#"management_requests_total{outcome="timeout"}"#).await, Some(1.0));
     assert_eq!(server.metric(r#"management_requests_total{outcome="error"}"#).await, Some(2.0));
