@@ -20,6 +20,9 @@ use crate::metrics::ManagementOutcome;
 /// The largest answer that is read: a thousand purchases with the longest names have room.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// So much longer than we wait may a replica work on: else it would say in our place that the time is over.
+const TIMEOUT_MARGIN: Duration = Duration::from_millis(25);
+
 /// The pooled connections to all replicas.
 pub type Connections = Client<Connector, Full<Bytes>>;
 
@@ -144,7 +147,7 @@ impl<'a> Call<'a> {
             .header(ACCEPT, "application/json")
             .header("x-request-id", &self.context.request_id)
             .header("traceparent", self.context.trace.to_string())
-            .header(TIMEOUT_MS, time.as_millis().to_string());
+            .header(TIMEOUT_MS, (time + TIMEOUT_MARGIN).as_millis().to_string());
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }

@@ -34,6 +34,9 @@ pub(super) struct Race<'a> {
     begun: usize,
     running: FuturesUnordered<BoxFuture<'a, Finished>>,
     failures: Vec<Failure>,
+    /// The time to begin others has come.
+    is_late: bool,
+    /// Others have begun.
     is_hedged: bool,
     ending: Ending,
 }
@@ -58,6 +61,7 @@ impl<'a> Race<'a> {
             begun: 0,
             running: FuturesUnordered::new(),
             failures: Vec::new(),
+            is_late: false,
             is_hedged: false,
             ending: Ending::default(),
         }
@@ -108,13 +112,15 @@ impl<'a> Race<'a> {
     }
 
     fn may_hedge(&self) -> bool {
-        self.call.route.is_some() && !self.is_hedged
+        self.call.route.is_some() && !self.is_late
     }
 
     /// The first attempt takes longer than is usual: the others begin, both at once.
     fn hedge(&mut self) {
-        self.is_hedged = true;
-        while self.begin_extra_attempt() {}
+        self.is_late = true;
+        while self.begin_extra_attempt() {
+            self.is_hedged = true;
+        }
     }
 
     /// Begins an attempt beyond the first, if there may be one more.

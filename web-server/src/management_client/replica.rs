@@ -71,8 +71,10 @@ struct Record {
 pub enum Standing {
     /// It has answered, or could not for a reason that is not its own.
     Good,
-    /// Another one was quicker, though it began later; or the time was too short to say more.
+    /// Another one was quicker, though it began later.
     Slow,
+    /// Nothing: its caller had too little time.
+    Unjudged,
     /// It has failed.
     Failed,
     /// It is not there.
@@ -157,6 +159,7 @@ impl Replica {
         match standing {
             Standing::Good => (record.failures_in_a_row, record.lost_in_a_row) = (0, 0),
             Standing::Slow => record.lost_in_a_row += 1,
+            Standing::Unjudged => {}
             Standing::Failed => record.failures_in_a_row += 1,
             Standing::Unreachable => record.failures_in_a_row = FAILURES_MAX,
         }

@@ -113,14 +113,15 @@ impl Replicas {
 }
 
 /// The replica at `address`: one that is known with all that is known of it, or a new one that is taken to be as quick as the
-/// others.
+/// best of the others.
 fn at(known: &[Arc<Replica>], url: &ReplicaUrl, address: SocketAddr) -> Arc<Replica> {
     if let Some(replica) = known.iter().find(|replica| replica.is(url, address)) {
         return Arc::clone(replica);
     }
     let now = Instant::now();
-    let all: Duration = known.iter().map(|replica| replica.latency(now)).sum();
-    let latency = all / u32::try_from(known.len().max(1)).unwrap_or(u32::MAX);
+    // Those that are not there any more say nothing of it.
+    let in_use = known.iter().filter(|replica| !replica.is_ejected());
+    let latency = in_use.map(|replica| replica.latency(now)).min().unwrap_or_default();
     Arc::new(Replica::new(url, address, latency, now))
 }
 

@@ -76,7 +76,7 @@ impl<'a> Trial<'a> {
         match failure {
             Failure::Unreachable => Standing::Unreachable,
             // A caller in a hurry is not the replica's fault.
-            Failure::Timeout(time) if time < DELAY_MAX => Standing::Slow,
+            Failure::Timeout(time) if time < DELAY_MAX => Standing::Unjudged,
             Failure::Timeout(_) | Failure::Broken => Standing::Failed,
             Failure::Status(status)
                 if self.call.kind.judge(status) == Verdict::FailOver || status.is_server_error() =>

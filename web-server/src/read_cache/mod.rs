@@ -100,7 +100,8 @@ impl ReadCache {
             Ok::<_, Problem>(Kept { body, asked_at })
         };
         let kept = self.answers.try_get_with(read, ask).await.map_err(|problem: Arc<Problem>| (*problem).clone())?;
-        // A call that took long, and had begun long before this one.
-        if kept.asked_at < begun && kept.asked_at.elapsed() > self.age_max { call().await } else { Ok(kept.body) }
+        // A call that takes long, and had begun long before this one: what it reads is too old for this caller.
+        let is_too_old = begun.saturating_duration_since(kept.asked_at) > self.age_max;
+        if is_too_old { call().await } else { Ok(kept.body) }
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::conditional::{IfNoneMatch, Keep, NotModified, answer};
 use super::recent_purchase::wants_fresh;
-use crate::access::Asker;
+use crate::access::{Asker, AuthMode};
 use crate::management_client::Route;
 use crate::metrics::Refusal;
 use crate::read_cache::UserRead;
@@ -205,7 +205,9 @@ pub async fn find_purchase(
     if asker.own_userid().is_some() && !is_of(&asker, &body) {
         return Err(no_such_purchase());
     }
-    Ok(answer(&parts.headers, body, Keep::Unchanged))
+    // Where it matters who reads, a browser's own cache must not answer the next one who uses it.
+    let keep = if app.config.auth == AuthMode::Off { Keep::Unchanged } else { Keep::AndAsk };
+    Ok(answer(&parts.headers, body, keep))
 }
 
 fn no_such_purchase() -> Problem {

@@ -92,7 +92,8 @@ async fn anothers_purchase_is_not_there() {
         let server = server(&Signer::new(), owner).await;
         let path = format!("/purchases/{PURCHASE}");
         assert_eq!(get(&server, &path, &token(&claims())).await.status, status);
-        assert_eq!(get(&server, &path, &admin()).await.status, 200);
+        let read = get(&server, &path, &admin()).await;
+        assert_eq!((read.status, read.header("cache-control")), (200, "private, no-cache"));
     }
 }
 
