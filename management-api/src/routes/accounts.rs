@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use shared::accounts::{
     ACCESS_TOKEN_LIFETIME, AccountAnswer, AccountPage, LoginBody, NewAccountBody, RefreshBody, TokenKeys, TokensAnswer,
@@ -78,7 +79,7 @@ pub(super) async fn create_account(
     body: Body,
 ) -> Result<(StatusCode, Json<AccountAnswer>), Problem> {
     let accounts = accounts(&app)?;
-    let body = read_json_body(&headers, body, limits(&app), &app.budget).await?;
+    let body = read(&app, &headers, body).await?;
     let mut fields = Fields::parse(&body)?;
     let username = fields.parse_field("username", Username::parse);
     let password = fields.parse_field("password", Password::parse);
@@ -110,7 +111,7 @@ pub(super) async fn login(
     body: Body,
 ) -> Result<Json<TokensAnswer>, Problem> {
     let accounts = accounts(&app)?;
-    let body = read_json_body(&headers, body, limits(&app), &app.budget).await?;
+    let body = read(&app, &headers, body).await?;
     let mut fields = Fields::parse(&body)?;
     let (email, password) = (fields.text("email"), fields.text("password"));
     fields.finish()?;
@@ -136,7 +137,7 @@ pub(super) async fn refresh(
     body: Body,
 ) -> Result<Json<TokensAnswer>, Problem> {
     let accounts = accounts(&app)?;
-    let body = read_json_body(&headers, body, limits(&app), &app.budget).await?;
+    let body = read(&app, &headers, body).await?;
     let mut fields = Fields::parse(&body)?;
     let token = fields.text("refresh_token");
     fields.finish()?;
@@ -199,8 +200,9 @@ fn accounts(app: &App) -> Result<&Accounts, Problem> {
     app.accounts.as_deref().ok_or_else(|| Problem::new(kinds::NOT_FOUND, "accounts are not set up"))
 }
 
-fn limits(app: &App) -> BodyLimits {
-    BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout }
+async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
+    read_json_body(headers, body, limits, &app.budget).await
 }
 
 fn answer(SessionTokens { access_token, refresh_token }: SessionTokens) -> Json<TokensAnswer> {

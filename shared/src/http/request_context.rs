@@ -49,6 +49,12 @@ impl RequestContext {
         Self { caller, request_id, trace }
     }
 
+    /// That of a question of our own, which serves no request.
+    #[must_use]
+    pub fn own() -> Self {
+        Self::new(&Extensions::new(), &HeaderMap::new())
+    }
+
     /// That of a request which the middleware has seen, or else a new one.
     #[must_use]
     pub fn of(extensions: &Extensions, headers: &HeaderMap) -> Self {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use http::{Extensions, HeaderMap};
 use shared::http::RequestContext;
 use shared::shutdown::Shutdown;
 
@@ -45,7 +44,7 @@ impl Prober {
 
     async fn probe(&self, replica: &Replica) {
         let begun = Instant::now();
-        let context = RequestContext::new(&Extensions::new(), &HeaderMap::new());
+        let context = RequestContext::own();
         let call = Call::get(TARGET.to_owned(), &context);
         match attempt(&self.way, replica, &call, begun + INTERVAL).await {
             Ok(_) => {

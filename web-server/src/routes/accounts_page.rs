@@ -52,10 +52,7 @@ pub(super) struct AccountsParameters {
     )
 )]
 pub(super) async fn accounts_page(State(app): State<AppState>, request: Request) -> Result<impl IntoResponse, Problem> {
-    let claims = app.tokens.check(request.headers()).await?;
-    if !claims.is_admin() {
-        return Err(Problem::new(kinds::FORBIDDEN, "this page is for administrators"));
-    }
+    app.tokens.check_admin(request.headers(), "this page is for administrators").await?;
     let mut query = Query::new(request.uri());
     let limit = query.number("limit", LIMIT.1, 1..=LIMIT.0);
     let mut target = format!("/internal/accounts?limit={limit}");
@@ -74,11 +71,8 @@ pub(super) async fn accounts_page(State(app): State<AppState>, request: Request)
         tracing::error!(%error, "management-api's page of accounts is not understood");
         Problem::new(kinds::INTERNAL, "an internal error")
     })?;
-    let headers = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-    ];
-    Ok((headers, Html(render(&page, limit))))
+    let policy = [(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY))];
+    Ok((policy, Html(render(&page, limit))))
 }
 
 fn render(page: &AccountPage, limit: u32) -> String {

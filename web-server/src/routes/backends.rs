@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::Serialize;
-use shared::http::{Problem, kinds};
+use shared::http::Problem;
 use utoipa::ToSchema;
 
 use crate::state::AppState;
@@ -40,10 +40,7 @@ pub(super) struct Backend {
     )
 )]
 pub(super) async fn list_backends(State(app): State<AppState>, request: Request) -> Result<Json<Backends>, Problem> {
-    let claims = app.tokens.check(request.headers()).await?;
-    if !claims.is_admin() {
-        return Err(Problem::new(kinds::FORBIDDEN, "the replicas are for administrators"));
-    }
+    app.tokens.check_admin(request.headers(), "the replicas are for administrators").await?;
     let replicas = app.management.replicas().into_iter().map(|replica| Backend {
         address: replica.address.to_string(),
         state: if replica.is_left_out { "left_out" } else { "in_use" },

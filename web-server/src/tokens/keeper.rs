@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Extensions, HeaderMap, StatusCode};
+use http::StatusCode;
 use shared::accounts::TokenKeys;
 use shared::config::TokenConfig;
 use shared::http::RequestContext;
@@ -85,7 +85,7 @@ impl Keeper {
     }
 
     async fn ask(&self) -> Result<(), String> {
-        let (now, context) = (Instant::now(), RequestContext::new(&Extensions::new(), &HeaderMap::new()));
+        let (now, context) = (Instant::now(), RequestContext::own());
         let told = match self.management.get(Route::Other, "/internal/token-keys".to_owned(), DEADLINE, &context).await
         {
             Ok(json) => {

@@ -102,6 +102,14 @@ impl Tokens {
         }
     }
 
+    /// As [`Tokens::check`], for what is for administrators alone.
+    ///
+    /// # Errors
+    /// As there, and 403 with `advice` for others.
+    pub async fn check_admin(&self, headers: &HeaderMap, advice: &str) -> Result<(), Problem> {
+        if self.check(headers).await?.is_admin() { Ok(()) } else { Err(Problem::new(kinds::FORBIDDEN, advice)) }
+    }
+
     /// Has management-api asked soon: something was revoked.
     pub fn expect_news(&self) {
         self.look.notify_one();

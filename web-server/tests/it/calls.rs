@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap};
 use shared::config::Settings;
 use shared::http::{ByteBudget, Problem, RequestContext};
 use shared::supervise::Supervisor;
@@ -45,7 +44,7 @@ async fn command(urls: &str, deadline: Duration) -> Result<Answer, Problem> {
     let metrics = Metrics::new("", &[]);
     let budget = ByteBudget::new(config.http.memory_max, &metrics.http, shared::metrics::Counter::noop());
     let client = ManagementClient::start(&config.management, budget, metrics, &supervisor);
-    let context = RequestContext::new(&Extensions::new(), &HeaderMap::new());
+    let context = RequestContext::own();
     let answer = client.command("/accounts".to_owned(), "{}".into(), deadline, &context).await;
     supervisor.shutdown().stop();
     answer
