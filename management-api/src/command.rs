@@ -1,4 +1,6 @@
-//! The command line: serve, or look after dead letters.
+//! The command line: serve, or look after dead letters, partitions and keys.
+
+mod api_keys;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use shared::config::{EXIT_BAD_SETTINGS, Settings, settings_table};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
+pub use self::api_keys::KeyAction;
 use crate::app::{END_MARGIN, Service};
 use crate::config::Config;
 use crate::dead_letters::{self, Selection};
@@ -28,6 +31,8 @@ pub enum Command {
     SkipRecords(Box<Config>, Step),
     /// Print what was stepped over.
     ListSkipped(Box<Config>),
+    /// Look after API keys.
+    ApiKeys(Box<Config>, KeyAction),
 }
 
 /// Records every purchase exactly once and serves it back.
@@ -49,6 +54,11 @@ enum Topic {
     Partitions {
         #[command(subcommand)]
         action: PartitionAction,
+    },
+    /// Keys that programs buy and read with.
+    ApiKeys {
+        #[command(subcommand)]
+        action: KeyAction,
     },
 }
 
@@ -113,6 +123,7 @@ pub fn parse() -> Command {
         Some(Topic::DeadLetters { action: Action::Redrive(arguments) }) => {
             Command::Redrive(config, arguments.selection())
         }
+        Some(Topic::ApiKeys { action }) => Command::ApiKeys(config, action),
         Some(Topic::Partitions { action: PartitionAction::Skipped }) => Command::ListSkipped(config),
         Some(Topic::Partitions { action: PartitionAction::Skip(SkipArguments { partition, offset, to }) }) => {
             Command::SkipRecords(config, Step { partition, offset, to })
@@ -192,6 +203,17 @@ pub fn list_skipped(config: &Config) -> ExitCode {
     run(async {
         let store = store::connect(&config.store);
         print(&partitions::list_skipped(&store).await.map_err(|error| error.to_string())?)
+    })
+}
+
+/// Looks after API keys, and prints what comes of it.
+#[must_use]
+pub fn look_after_keys(config: &Config, action: KeyAction) -> ExitCode {
+    run(async {
+        let store = open_store(config).await?;
+        let done = action.run(&store).await;
+        store.close().await;
+        print(&done?)
     })
 }
 
