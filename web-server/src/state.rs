@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use shared::api_keys::{RequestClass, Scope};
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Operations, Problem, WAIT_MAX};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
 use crate::access::Asker;
+use crate::api_keys::ApiKeys;
 use crate::config::Config;
 use crate::in_flight::{InFlightLimit, Slot};
 use crate::limits::Limits;
@@ -37,8 +39,10 @@ pub struct App {
     pub management: Arc<ManagementClient>,
     /// Answers kept for a moment.
     pub read_cache: ReadCache,
-    /// Who asks.
+    /// Who asks, by token.
     pub tokens: Tokens,
+    /// Who asks, by key.
+    pub api_keys: ApiKeys,
     /// What operators can ask about.
     pub operations: Operations,
     /// What callers may make the service hold.
@@ -94,6 +98,7 @@ impl App {
             budget,
             limits: Limits::start(&config.limits, Arc::clone(&metrics), &supervisor),
             tokens: Tokens::start(&config.tokens, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
+            api_keys: ApiKeys::start(&management, &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
             purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),
@@ -133,9 +138,25 @@ impl App {
     /// Who asks.
     ///
     /// # Errors
-    /// 401 without a good token where one is needed, 503 while nobody can tell.
+    /// 401 without a good token or key where one is needed, 503 while nobody can tell.
     pub async fn asker(&self, headers: &HeaderMap) -> Result<Asker, Problem> {
-        self.config.auth.asker(&self.tokens, headers).await
+        self.config.auth.asker(&self.tokens, &self.api_keys, headers).await
+    }
+
+    /// Who asks, if it may ask such a thing. What a key asks is counted.
+    ///
+    /// # Errors
+    /// As [`App::asker`], and 403 for a key whose scopes say nothing of it.
+    pub async fn asker_for(&self, class: RequestClass, headers: &HeaderMap) -> Result<Asker, Problem> {
+        let asker = self.asker(headers).await?;
+        asker.require_scope(match class {
+            RequestClass::Buy | RequestClass::Batch => Scope::Buy,
+            RequestClass::Read => Scope::Read,
+        })?;
+        if let Some(key_id) = asker.key_id() {
+            self.api_keys.usage.count(key_id, class);
+        }
+        Ok(asker)
     }
 
     /// Asks, before anything is sent, whether what comes after Kafka can take purchases.

@@ -266,7 +266,9 @@ impl PendingBatch {
         }
         indexes.sort_unstable();
         keep_others(&mut self.batch.rows, indexes);
-        keep_others(&mut self.batch.key_ids, indexes);
+        if !planted::is(Bug::KeyLeftBehind) {
+            keep_others(&mut self.batch.key_ids, indexes);
+        }
         keep_others(&mut self.origins, indexes);
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, header};
 use moka::future::Cache;
 use shared::accounts::{ACCESS_TOKEN_LIFETIME, AccessClaims};
+use shared::api_keys::KnownKey;
 use shared::http::{Problem, kinds};
 use shared::supervise::Supervisor;
 use tokio::sync::{Notify, watch};
@@ -110,6 +111,14 @@ impl Tokens {
         if self.check(headers).await?.is_admin() { Ok(()) } else { Err(Problem::new(kinds::FORBIDDEN, advice)) }
     }
 
+    /// Whether a key is still as it is known: it has not changed since, and its account is there.
+    ///
+    /// # Errors
+    /// 503 while nobody can tell, or what is known is too old.
+    pub async fn is_up_to_date(&self, key: &KnownKey) -> Result<bool, Problem> {
+        Ok(self.keys().await?.is_up_to_date(key))
+    }
+
     /// Has management-api asked soon: something was revoked.
     pub fn expect_news(&self) {
         self.look.notify_one();
@@ -123,7 +132,7 @@ impl Tokens {
             Known::Keys(keys) if keys.asked_at.elapsed() <= self.age_max => Ok(Arc::clone(keys)),
             Known::NotSetUp => Err(not_set_up()),
             Known::Keys(_) | Known::Nothing => {
-                Err(Problem::unavailable("access tokens cannot be checked now: try again", RETRY_AFTER_SECONDS))
+                Err(Problem::unavailable("access tokens and API keys cannot be checked now: try again", RETRY_AFTER_SECONDS))
             }
         }
     }
@@ -156,7 +165,8 @@ fn refused() -> Problem {
     Problem::new(kinds::UNAUTHORIZED, "a valid access token is required")
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// What is presented as a bearer token (RFC 6750), if it is one thing.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
