@@ -92,7 +92,8 @@ impl KeyUsage {
 
     fn take(&self) -> Vec<(UsageFlush, Instant)> {
         let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
-        let count = |((key_id, day, class), (requests, last_at))| RequestCount { key_id, day, class, requests, last_at };
+        let count =
+            |((key_id, day, class), (requests, last_at))| RequestCount { key_id, day, class, requests, last_at };
         let counts: Vec<_> = sums.into_iter().map(count).collect();
         let parts = counts.chunks(UsageFlush::COUNTS_MAX);
         let flush = |counts: &[_]| UsageFlush { flush_id: Uuid::new_v4(), counts: counts.to_vec() };

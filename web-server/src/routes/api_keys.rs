@@ -6,6 +6,7 @@ use axum::body::{Bytes, HttpBody as _};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 use shared::api_keys::{ApiKeysAnswer, NewApiKeyBody, RotationBody, SecretAnswer};
 use shared::event::FieldError;
@@ -73,8 +74,9 @@ pub(super) async fn create_key(State(app): State<AppState>, request: Request) ->
     )
 )]
 pub(super) async fn list_keys(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let asked = asked(&app, request.headers(), request.uri()).await?;
-    read(&app, &request, format!("/internal/api-keys?account_id={}", asked.account_id)).await
+    let (parts, _) = request.into_parts();
+    let asked = asked(&app, &parts.headers, &parts.uri).await?;
+    read(&app, &parts, format!("/internal/api-keys?account_id={}", asked.account_id)).await
 }
 
 /// Gives a key a new secret, which counts at once. The old one counts on for `overlap_seconds`; the one before it, no more.
@@ -140,8 +142,8 @@ pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<A
 }
 
 /// Reads what management-api tells of keys.
-pub(super) async fn read(app: &App, request: &Request, target: String) -> Result<Response, Problem> {
-    let context = RequestContext::of(request.extensions(), request.headers());
+pub(super) async fn read(app: &App, head: &Parts, target: String) -> Result<Response, Problem> {
+    let context = RequestContext::of(&head.extensions, &head.headers);
     let found = app.management.get(Route::Other, target, DEADLINE, &context).await;
     let not_found = |problem: Problem| if problem.status() == StatusCode::NOT_FOUND { not_set_up() } else { problem };
     found.map(json).map_err(not_found)
@@ -165,7 +167,12 @@ fn no_such_key() -> Problem {
 }
 
 /// Passes a body on as it came; where there is none, one that says nothing.
-async fn send(app: &App, target: String, request: Request, refusal: impl FnOnce() -> Problem) -> Result<Bytes, Problem> {
+async fn send(
+    app: &App,
+    target: String,
+    request: Request,
+    refusal: impl FnOnce() -> Problem,
+) -> Result<Bytes, Problem> {
     let context = RequestContext::of(request.extensions(), request.headers());
     let (parts, body) = request.into_parts();
     let body = if body.is_end_stream() {

@@ -133,11 +133,7 @@ fn answer_bytes_max(purchases: &[Result<Purchase, Problem>], request_id: &str) -
 }
 
 /// Sends every good item; gives what each of them waits for.
-fn send_all(
-    intake: &Intake<'_>,
-    purchases: &[Result<Purchase, Problem>],
-    key_id: Option<Uuid>,
-) -> Vec<Publishing> {
+fn send_all(intake: &Intake<'_>, purchases: &[Result<Purchase, Problem>], key_id: Option<Uuid>) -> Vec<Publishing> {
     purchases.iter().flatten().map(|purchase| intake.send(purchase, &purchase_json(purchase), key_id)).collect()
 }
 

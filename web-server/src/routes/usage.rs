@@ -42,13 +42,13 @@ pub(super) struct UsageParameters {
     )
 )]
 pub(super) async fn list_usage(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let headers = request.headers();
-    let whose = if Presented::of(headers) == Presented::Nothing {
-        format!("account_id={}", asked(&app, headers, request.uri()).await?.account_id)
+    let (parts, _) = request.into_parts();
+    let whose = if Presented::of(&parts.headers) == Presented::Nothing {
+        format!("account_id={}", asked(&app, &parts.headers, &parts.uri).await?.account_id)
     } else {
-        format!("key_id={}", app.api_keys.check(headers, &app.tokens).await?.key_id)
+        format!("key_id={}", app.api_keys.check(&parts.headers, &app.tokens).await?.key_id)
     };
-    let mut query = Query::new(request.uri());
+    let mut query = Query::new(&parts.uri);
     let mut target = format!("/internal/usage?{whose}");
     for name in ["from", "to"] {
         let Some(text) = query.text(name) else { continue };
@@ -58,5 +58,5 @@ pub(super) async fn list_usage(State(app): State<AppState>, request: Request) ->
         }
     }
     query.finish()?;
-    read(&app, &request, target).await
+    read(&app, &parts, target).await
 }

@@ -131,9 +131,10 @@ impl Tokens {
         match &*self.known.borrow() {
             Known::Keys(keys) if keys.asked_at.elapsed() <= self.age_max => Ok(Arc::clone(keys)),
             Known::NotSetUp => Err(not_set_up()),
-            Known::Keys(_) | Known::Nothing => {
-                Err(Problem::unavailable("access tokens and API keys cannot be checked now: try again", RETRY_AFTER_SECONDS))
-            }
+            Known::Keys(_) | Known::Nothing => Err(Problem::unavailable(
+                "access tokens and API keys cannot be checked now: try again",
+                RETRY_AFTER_SECONDS,
+            )),
         }
     }
 

@@ -164,7 +164,8 @@ async fn what_a_key_buys_and_asks_is_counted_whatever_strangers_write() {
     let keys = Keys::start(&accounts).await;
     let (key_id, _) = keys.made().await;
     let id = b"019a0000-0000-7000-8000-000000000009";
-    let again = format!(r#"{{"purchase_id":"{}","userid":"ann","username":"n","price":1}}"#, str::from_utf8(id).unwrap());
+    let again =
+        format!(r#"{{"purchase_id":"{}","userid":"ann","username":"n","price":1}}"#, str::from_utf8(id).unwrap());
     let stranger = b"019a0000-0000-7000-8000-000000000001".as_slice();
     let plain = value("ann", "1");
     // One without a key, one of a key that there is not, three that name none, one that is bought twice, one that is no purchase.
@@ -189,9 +190,7 @@ async fn what_a_key_buys_and_asks_is_counted_whatever_strangers_write() {
     accounts.api.user_with("ann", 7).await;
     kafka.dead_letters(1).await;
     let today = Day::of(Timestamp::now());
-    let count = |class: &str, requests: u32| {
-        json!({ "key_id": key_id, "day": today, "class": class, "requests": requests, "last_at": Timestamp::now() })
-    };
+    let count = |class: &str, requests: u32| json!({ "key_id": key_id, "day": today, "class": class, "requests": requests, "last_at": Timestamp::now() });
     let flush = json!({ "flush_id": stranger_id(stranger), "counts": [count("read", 3), count("batch", 1)] });
     for _ in 0..3 {
         assert_eq!(accounts.post("usage", flush.to_string()).await.status, 204);
