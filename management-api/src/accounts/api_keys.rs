@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use shared::accounts::{ACCESS_TOKEN_LIFETIME, CLOCK_SKEW};
 use shared::api_keys::{
-    ApiKeyRow, ApiKeySecret, ChangedKey, KnownKey, Scope, SecretAnswer, SecretHash, UsageAnswer, UsageFlush,
+    ApiKeyRow, ApiKeySecret, ChangedKey, KnownKey, NAME_CHARS_MAX, Scope, SecretAnswer, SecretHash, UsageAnswer,
+    UsageFlush,
 };
-use shared::event::Timestamp;
+use shared::event::{Timestamp, check_name};
 use uuid::Uuid;
 
 use super::audit::{self, Event};
@@ -38,6 +39,18 @@ pub struct KeyWish {
     pub expires_at: Option<Timestamp>,
     /// Requests a second.
     pub rate_per_second: Option<u32>,
+}
+
+/// Reads a key's name.
+///
+/// # Errors
+/// What it must be.
+pub fn parse_key_name(text: &str) -> Result<String, String> {
+    check_name(text).map_err(str::to_owned)?;
+    if text.chars().count() > NAME_CHARS_MAX {
+        return Err(format!("must have at most {NAME_CHARS_MAX} characters"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Why something was not done for a key.

@@ -17,7 +17,7 @@ use shared::accounts::{AccountPage, AccountRow, TokenKeys};
 use shared::event::Timestamp;
 use uuid::Uuid;
 
-pub use self::api_keys::{ApiKeys, KeyError, KeyWish};
+pub use self::api_keys::{ApiKeys, KeyError, KeyWish, parse_key_name};
 use self::audit::Event;
 pub use self::clock::Clock;
 pub use self::config::AccountsConfig;

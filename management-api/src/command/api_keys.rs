@@ -9,7 +9,7 @@ use shared::api_keys::{RATE_MAX, Scope};
 use shared::event::Timestamp;
 use uuid::Uuid;
 
-use crate::accounts::{ApiKeys, Clock, Email, KeyWish};
+use crate::accounts::{ApiKeys, Clock, Email, KeyWish, parse_key_name};
 use crate::store::{Store, WhichKey};
 
 /// Stands in the audit log where requests have their id.
@@ -48,7 +48,7 @@ pub struct CreateArguments {
     #[arg(long)]
     account: String,
     /// Its name.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_key_name)]
     name: String,
     /// What it may be used for: buy, read, or service (for all users).
     #[arg(long, value_delimiter = ',', default_value = "buy,read")]
@@ -85,7 +85,7 @@ impl KeyAction {
             Self::List { account } => {
                 let account_id = find_account(&**store, &account).await?;
                 let listed = keys.list(account_id).await.map_err(|error| error.to_string())?;
-                return Ok(listed.iter().map(|key| format!("{}\n", json!(key))).collect());
+                return Ok(listed.iter().fold(String::new(), |lines, key| lines + &json!(key).to_string() + "\n"));
             }
         };
         secret.map(|secret| format!("{}\n", json!(secret))).map_err(|error| error.to_string())

@@ -19,11 +19,13 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const QUESTIONS_MAX: u32 = 100;
 /// How long a key that is none is remembered as such: nobody can have one before it is made.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
-/// What keys may take in memory, those that are none, and each of either kind.
+/// How long one that was good is remembered as such: it is asked about whatever others make up.
+const GOOD_FOR: Duration = Duration::from_hours(24);
+/// What keys may take in memory, and a list of hashes, and each in them.
 const KNOWN_BYTES_MAX: u64 = 8 * 1024 * 1024;
-const UNKNOWN_BYTES_MAX: u64 = 1024 * 1024;
+const HASHES_BYTES_MAX: u64 = 2 * 1024 * 1024;
 const KNOWN_BYTES: u32 = 512;
-const UNKNOWN_BYTES: u32 = 160;
+const HASH_BYTES: u32 = 160;
 /// When who could not be judged may come again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -33,6 +35,7 @@ pub(super) struct KnownKeys {
     /// As long as a change of them is told.
     known: Cache<SecretHash, Arc<KnownKey>>,
     unknown: Cache<SecretHash, ()>,
+    once_good: Cache<SecretHash, ()>,
     /// The second that runs, and the questions in it.
     asked: Mutex<(Instant, u32)>,
 }
@@ -53,12 +56,8 @@ impl KnownKeys {
             .max_capacity(KNOWN_BYTES_MAX)
             .time_to_live(ACCESS_TOKEN_LIFETIME)
             .build();
-        let unknown = Cache::builder()
-            .weigher(|_, ()| UNKNOWN_BYTES)
-            .max_capacity(UNKNOWN_BYTES_MAX)
-            .time_to_live(UNKNOWN_FOR)
-            .build();
-        Self { management, known, unknown, asked: Mutex::new((Instant::now(), 0)) }
+        let (unknown, once_good) = (hashes(UNKNOWN_FOR), hashes(GOOD_FOR));
+        Self { management, known, unknown, once_good, asked: Mutex::new((Instant::now(), 0)) }
     }
 
     /// The key of this hash, as it was when it was last asked about; nothing when there is none.
@@ -81,7 +80,7 @@ impl KnownKeys {
     }
 
     async fn ask(&self, hash: SecretHash) -> Result<Arc<KnownKey>, Unfound> {
-        if !self.may_ask() {
+        if !self.once_good.contains_key(&hash) && !self.may_ask() {
             return Err(Unfound::TooManyQuestions);
         }
         let (target, context) = (format!("/internal/known-keys/{hash}"), RequestContext::own());
@@ -92,13 +91,12 @@ impl KnownKeys {
             tracing::error!(%error, "management-api's answer about a key is not understood");
             Unfound::NoAnswer
         })?;
-        match key {
-            Some(key) => Ok(Arc::new(key)),
-            None => {
-                self.unknown.insert(hash, ()).await;
-                Err(Unfound::Unknown)
-            }
-        }
+        let Some(key) = key else {
+            self.unknown.insert(hash, ()).await;
+            return Err(Unfound::Unknown);
+        };
+        self.once_good.insert(hash, ()).await;
+        Ok(Arc::new(key))
     }
 
     fn may_ask(&self) -> bool {
@@ -109,6 +107,10 @@ impl KnownKeys {
         asked.1 += 1;
         asked.1 <= QUESTIONS_MAX
     }
+}
+
+fn hashes(time: Duration) -> Cache<SecretHash, ()> {
+    Cache::builder().weigher(|_, ()| HASH_BYTES).max_capacity(HASHES_BYTES_MAX).time_to_live(time).build()
 }
 
 impl Unfound {

@@ -25,9 +25,17 @@ const REPEATED_FOR: Duration = Duration::from_hours(24);
 /// What was counted and is not yet told.
 pub struct KeyUsage {
     management: Arc<ManagementClient>,
-    sums: Mutex<HashMap<(Uuid, Day, RequestClass), (u32, Timestamp)>>,
+    sums: Mutex<Sums>,
     /// What is being told, under the same ids until it is taken.
     flushes: tokio::sync::Mutex<Vec<(UsageFlush, Instant)>>,
+}
+
+/// Requests and the last of them, by key, day and class.
+#[derive(Default)]
+struct Sums {
+    counts: HashMap<(Uuid, Day, RequestClass), (u32, Timestamp)>,
+    /// For which there was no room.
+    uncounted: u64,
 }
 
 impl KeyUsage {
@@ -40,11 +48,13 @@ impl KeyUsage {
         let now = Timestamp::now();
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (key_id, Day::of(now), class);
-        if sums.len() < SUMS_MAX || sums.contains_key(&place) {
-            let (requests, last_at) = sums.entry(place).or_insert((0, now));
-            *requests = requests.saturating_add(1);
-            *last_at = now.max(*last_at);
+        if sums.counts.len() == SUMS_MAX && !sums.counts.contains_key(&place) {
+            sums.uncounted += 1;
+            return;
         }
+        let (requests, last_at) = sums.counts.entry(place).or_insert((0, now));
+        *requests = requests.saturating_add(1);
+        *last_at = now.max(*last_at);
     }
 
     /// Tells what was counted until the service stops.
@@ -91,10 +101,13 @@ impl KeyUsage {
     }
 
     fn take(&self) -> Vec<(UsageFlush, Instant)> {
-        let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
+        let Sums { counts, uncounted } = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner));
+        if uncounted > 0 {
+            tracing::error!(uncounted, "there was no room to count some requests of API keys");
+        }
         let count =
             |((key_id, day, class), (requests, last_at))| RequestCount { key_id, day, class, requests, last_at };
-        let counts: Vec<_> = sums.into_iter().map(count).collect();
+        let counts: Vec<_> = counts.into_iter().map(count).collect();
         let parts = counts.chunks(UsageFlush::COUNTS_MAX);
         let flush = |counts: &[_]| UsageFlush { flush_id: Uuid::new_v4(), counts: counts.to_vec() };
         parts.map(|counts| (flush(counts), Instant::now())).collect()

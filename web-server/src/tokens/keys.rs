@@ -17,7 +17,7 @@ pub(super) struct Keys {
     by_kid: HashMap<String, DecodingKey>,
     revoked: HashSet<Uuid>,
     /// API keys that were changed, with the version that counts.
-    changed_keys: HashMap<Uuid, i32>,
+    versions: HashMap<Uuid, i32>,
     validation: Validation,
 }
 
@@ -55,13 +55,13 @@ impl Keys {
         validation.set_audience(&[&names.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let by_kid = told.keys.into_iter().filter_map(key).collect();
-        let changed_keys = told.changed_keys.into_iter().map(|key| (key.key_id, key.version)).collect();
-        Self { asked_at, by_kid, revoked: told.revoked.into_iter().collect(), changed_keys, validation }
+        let versions = told.changed_keys.into_iter().map(|key| (key.key_id, key.version)).collect();
+        Self { asked_at, by_kid, revoked: told.revoked.into_iter().collect(), versions, validation }
     }
 
     /// Whether an API key is as it is known, and its account is there.
     pub(super) fn is_up_to_date(&self, key: &KnownKey) -> bool {
-        let is_outdated = self.changed_keys.get(&key.key_id).is_some_and(|version| *version > key.version);
+        let is_outdated = self.versions.get(&key.key_id).is_some_and(|version| *version > key.version);
         !is_outdated && !self.revoked.contains(&key.account_id)
     }
 

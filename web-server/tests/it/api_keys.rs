@@ -154,7 +154,7 @@ async fn a_thousand_who_come_at_once_with_a_key_ask_once_and_so_do_those_with_on
 }
 
 #[tokio::test]
-async fn keys_that_are_made_up_by_the_rules_reach_nobody_by_the_thousand() {
+async fn keys_that_are_made_up_by_the_rules_reach_nobody_by_the_thousand_and_hold_up_nobody_who_was_known() {
     let keys = Keys::default();
     let server = server("api_key", &keys).await;
     let own = keys.add(&["read"]);
@@ -167,6 +167,22 @@ async fn keys_that_are_made_up_by_the_rules_reach_nobody_by_the_thousand() {
     assert_eq!(count(401) + count(503), 1000);
     assert!(questions(&server.management) <= limit && count(503) >= 1000 - limit, "{}", questions(&server.management));
     assert_eq!(read(&server, "/purchases", &own).await.status, 200, "who is known is not kept out");
+    let mut changed = key(&["buy"]);
+    changed["version"] = 1.into();
+    keys.put(&own, changed);
+    keys.change(1);
+    let crowd = async {
+        loop {
+            let made_up: Vec<_> = (0..200).map(|_| ApiKeySecret::random().expose().to_owned()).collect();
+            join_all(made_up.iter().map(|key| read(&server, "/purchases", key))).await;
+        }
+    };
+    let asked_anew = eventually("it is asked about anew", async || {
+        let status = read(&server, "/purchases", &own).await.status;
+        assert_ne!(status, 503, "whatever others make up");
+        status == 403
+    });
+    tokio::select! { () = crowd => {}, () = asked_anew => {} }
 }
 
 async fn refused_in_time(server: &Server, key: &str) {

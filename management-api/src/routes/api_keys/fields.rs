@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use shared::api_keys::{NAME_CHARS_MAX, RATE_MAX, Scope};
-use shared::event::{FieldError, Timestamp, check_name};
+use shared::api_keys::{RATE_MAX, Scope};
+use shared::event::{FieldError, Timestamp};
 use shared::http::Problem;
 use uuid::Uuid;
 
-use crate::accounts::KeyWish;
+use crate::accounts::{KeyWish, parse_key_name};
 
 /// The longest that an old secret may count beside the new one, in seconds, and how long it does when nobody says.
 pub const OVERLAP_SECONDS: (u32, u32) = (604_800, 3_600);
@@ -35,13 +35,13 @@ pub(super) fn parse_wish(account_id: Uuid, json: &[u8]) -> Result<KeyWish, Probl
     let mut take = |name, error: String| errors.push(FieldError::new(name, error));
     let name = match field::<String>(given.name) {
         None => Err("is required".to_owned()),
-        Some(None) => Err("must be a string".to_owned()),
-        Some(Some(name)) => check(&name).map(|()| name),
+        Some(Err(_)) => Err("must be a string".to_owned()),
+        Some(Ok(name)) => parse_key_name(&name),
     };
     let name = name.map_err(|error| take("name", error)).ok();
     let scopes = match field::<Vec<Scope>>(given.scopes) {
         None => vec![Scope::Buy, Scope::Read],
-        Some(Some(mut scopes)) if !scopes.is_empty() => {
+        Some(Ok(mut scopes)) if !scopes.is_empty() => {
             scopes.sort_unstable();
             scopes.dedup();
             scopes
@@ -52,13 +52,11 @@ pub(super) fn parse_wish(account_id: Uuid, json: &[u8]) -> Result<KeyWish, Probl
         }
     };
     let expires_at = field::<Timestamp>(given.expires_at).and_then(|time| {
-        if time.is_none() {
-            take("expires_at", "must be an RFC 3339 time such as 2026-01-31T12:00:00.000Z".to_owned());
-        }
-        time
+        time.map_err(|_| take("expires_at", "must be an RFC 3339 time such as 2026-01-31T12:00:00.000Z".to_owned()))
+            .ok()
     });
     let rate_per_second = field::<u32>(given.rate_per_second).and_then(|rate| {
-        let rate = rate.filter(|rate| (1..=RATE_MAX).contains(rate));
+        let rate = rate.ok().filter(|rate| (1..=RATE_MAX).contains(rate));
         if rate.is_none() {
             take("rate_per_second", format!("must be a whole number from 1 to {RATE_MAX}"));
         }
@@ -73,8 +71,8 @@ pub(super) fn parse_wish(account_id: Uuid, json: &[u8]) -> Result<KeyWish, Probl
 /// Reads how many seconds an old secret counts on.
 pub(super) fn parse_overlap(json: &[u8]) -> Result<u32, Problem> {
     let (longest, default) = OVERLAP_SECONDS;
-    let seconds = field::<u32>(parse(json)?.overlap_seconds).unwrap_or(Some(default));
-    seconds.filter(|seconds| *seconds <= longest).ok_or_else(|| {
+    let seconds = field::<u32>(parse(json)?.overlap_seconds).unwrap_or(Ok(default));
+    seconds.ok().filter(|seconds| *seconds <= longest).ok_or_else(|| {
         let message = format!("must be a whole number from 0 to {longest}");
         Problem::invalid(vec![FieldError::new("overlap_seconds", message)])
     })
@@ -86,14 +84,6 @@ fn parse(json: &[u8]) -> Result<Given<'_>, Problem> {
 }
 
 /// A field's value, if it is given and is one.
-fn field<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<Option<T>> {
-    Some(serde_json::from_str(raw?.get()).ok())
-}
-
-fn check(name: &str) -> Result<(), String> {
-    check_name(name).map_err(str::to_owned)?;
-    if name.chars().count() > NAME_CHARS_MAX {
-        return Err(format!("must have at most {NAME_CHARS_MAX} characters"));
-    }
-    Ok(())
+fn field<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<serde_json::Result<T>> {
+    Some(serde_json::from_str(raw?.get()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode, Uri};
 use shared::api_keys::{ApiKeysAnswer, FoundKey, NewApiKeyBody, RotationBody, Scope, SecretAnswer, SecretHash};
@@ -104,12 +104,11 @@ pub(super) async fn rotate_key(
     State(app): State<App>,
     Extension(context): Extension<RequestContext>,
     key_id: Result<Path<Uuid>, PathRejection>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Json<SecretAnswer>, Problem> {
-    let (keys, which) = (keys(&app)?, which(key_id, &uri)?);
-    let overlap = Duration::from_secs(parse_overlap(&read(&app, &headers, body).await?)?.into());
+    let (keys, which) = (keys(&app)?, which(&key_id, request.uri())?);
+    let (parts, body) = request.into_parts();
+    let overlap = Duration::from_secs(parse_overlap(&read(&app, &parts.headers, body).await?)?.into());
     keys.rotate(which, overlap, context.request_id()).await.map(Json).map_err(problem)
 }
 
@@ -129,7 +128,7 @@ pub(super) async fn revoke_key(
     key_id: Result<Path<Uuid>, PathRejection>,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
-    keys(&app)?.revoke(which(key_id, &uri)?, context.request_id()).await.map_err(problem)?;
+    keys(&app)?.revoke(which(&key_id, &uri)?, context.request_id()).await.map_err(problem)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -137,11 +136,11 @@ pub(super) fn keys(app: &App) -> Result<&ApiKeys, Problem> {
     accounts(app).map(|accounts| &accounts.api_keys)
 }
 
-fn which(key_id: Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<WhichKey, Problem> {
+fn which(key_id: &Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<WhichKey, Problem> {
     let mut query = Query::new(uri);
     let account_id = optional_id(&mut query, "account_id");
     match key_id {
-        Ok(Path(key_id)) => query.finish().map(|()| WhichKey { key_id, account_id }),
+        Ok(Path(key_id)) => query.finish().map(|()| WhichKey { key_id: *key_id, account_id }),
         Err(_) => Err(Problem::invalid(vec![FieldError::new("key_id", "must be a UUID")])),
     }
 }

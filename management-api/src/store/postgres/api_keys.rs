@@ -31,10 +31,12 @@ const CREATE: &str = "
     )
     SELECT (SELECT count(*) FROM owner), (SELECT count(*) FROM kept)";
 
+/// Without its account it is nobody's, also one that was made while that was being deleted.
 const FIND: &str = "
     SELECT key_id, account_id, scopes, rate_per_second, expires_at, version,
         CASE WHEN secret_hash = $1 THEN NULL ELSE old_ends_at END
-    FROM api_keys WHERE (secret_hash = $1 OR old_secret_hash = $1) AND revoked_at IS NULL";
+    FROM api_keys JOIN accounts USING (account_id)
+    WHERE (secret_hash = $1 OR old_secret_hash = $1) AND revoked_at IS NULL";
 
 const LIST: &str = "
     SELECT key_id, account_id, name, scopes, rate_per_second, secret_start, created_at, expires_at, revoked_at,

@@ -27,9 +27,11 @@ const CREATE: &str = "
         changed_at
     ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?8)";
 
+/// Without its account it is nobody's, also one that was made while that was being deleted.
 const FIND: &str = "
     SELECT key_id, account_id, scopes, rate_per_second, expires_at, version, iif(secret_hash = ?1, NULL, old_ends_at)
-    FROM api_keys WHERE (secret_hash = ?1 OR old_secret_hash = ?1) AND revoked_at IS NULL";
+    FROM api_keys JOIN accounts USING (account_id)
+    WHERE (secret_hash = ?1 OR old_secret_hash = ?1) AND revoked_at IS NULL";
 
 const LIST: &str = "
     SELECT key_id, account_id, name, scopes, rate_per_second, secret_start, created_at, expires_at, revoked_at,

@@ -229,3 +229,59 @@ async fn without_accounts_there_are_no_keys() {
     assert_eq!(accounts.api.http.request(Method::GET, &url, &[], "").await.status, 404);
     assert!(accounts.api.stop().await);
 }
+
+/// Runs `management-api api-keys …` to its end; gives whether it ended well, and what it printed.
+async fn command(kafka: &Kafka, folder: &tempfile::TempDir, arguments: &[&str]) -> (bool, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_management-api"));
+    command.env_clear().arg("api-keys").args(arguments);
+    command.env("KAFKA_BOOTSTRAP_SERVERS", &kafka.config.bootstrap_servers);
+    command.env("DATABASE_URL", format!("sqlite:{}", folder.path().join("purchases.db").display()));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("pak_"), "a secret in the log");
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_looks_after_keys_by_command() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let accounts = Accounts::start(&kafka, &folder, &[]).await;
+    let keys = Keys::start(&accounts).await;
+    let run = async |arguments: &[&str]| command(&kafka, &folder, arguments).await;
+    let wish = [
+        "create",
+        "--account",
+        "Ann@Example.com",
+        "--name",
+        "shop",
+        "--scopes",
+        "buy,service",
+        "--rate-per-second",
+        "9",
+    ];
+    let (is_good, made) = run(&wish).await;
+    assert!(is_good, "{made}");
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let (key_id, api_key) = (made["key_id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
+    let known = keys.known(api_key).await;
+    assert_eq!((&known["scopes"], &known["rate_per_second"]), (&json!(["buy", "service"]), &json!(9)));
+    let (_, listed) = run(&["list", "--account", &keys.account_id]).await;
+    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap(), keys.list().await[0]);
+    let (_, rotated) = run(&["rotate", key_id, "--overlap-seconds", "0"]).await;
+    let rotated: Value = serde_json::from_str(&rotated).unwrap();
+    assert_eq!(keys.known(api_key).await, Value::Null);
+    assert_eq!(keys.known(rotated["api_key"].as_str().unwrap()).await["version"], 1);
+    assert!(run(&["revoke", key_id]).await.0);
+    assert_eq!(keys.known(rotated["api_key"].as_str().unwrap()).await, Value::Null);
+    for bad in [
+        &["rotate", key_id][..],
+        &["revoke", "019a0000-0000-7000-8000-000000000001"],
+        &["list", "--account", "bob@example.com"],
+        &["create", "--account", "ann@example.com", "--name", "n", "--scopes", "admin"],
+        &["create", "--account", "ann@example.com", "--name", " "],
+        &["create", "--account", "ann@example.com", "--name", "n", "--expires-at", "2020-01-01T00:00:00Z"],
+    ] {
+        let (is_good, printed) = run(bad).await;
+        assert!(!is_good && printed.is_empty(), "{bad:?}: {printed}");
+    }
+    assert!(accounts.api.stop().await);
+}
