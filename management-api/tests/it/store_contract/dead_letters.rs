@@ -7,7 +7,7 @@ use shared::event::PoisonReason;
 use super::databases::on_each_database;
 use super::fixtures::{INCARNATION, next_offset, step};
 
-fn letter(offset: i64, value: &[u8]) -> DeadLetter {
+pub fn letter(offset: i64, value: &[u8]) -> DeadLetter {
     DeadLetter {
         original: Original { incarnation: INCARNATION.into(), partition: 0, offset, timestamp_ms: Some(1_700) },
         redrive: 0,

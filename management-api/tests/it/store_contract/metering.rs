@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::accounts::{account, second};
 use super::databases::on_each_database;
+use super::dead_letters::letter;
 use super::fixtures::{batch, price, purchase, record_in_the_end, step};
 
 const KEY: Uuid = Uuid::from_u128(5);
@@ -78,6 +79,26 @@ async fn what_is_newly_recorded_counts_for_the_key_that_bought_it() {
         refused.rows[1] = conflict;
         assert!(matches!(store.record(&refused).await, Err(RecordError::Conflict(_))));
         assert_eq!(purchases(&*store).await, [(5, 3), (6, 1)], "nor does what is not recorded");
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_with_dead_letters_counts_as_well_and_what_is_fenced_counts_nothing() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        with_keys(&*store).await;
+        let with_letter = |expected| Batch {
+            dead_letters: vec![letter(1, b"broken")],
+            ..bought(expected, &[(1, Some(KEY)), (2, None), (3, Some(KEY))])
+        };
+        store.record(&with_letter(0)).await.unwrap();
+        for _ in 0..2 {
+            assert!(matches!(store.record(&with_letter(0)).await, Err(RecordError::Fenced)));
+        }
+        store.record(&with_letter(3)).await.unwrap();
+        assert_eq!(purchases(&*store).await, [(5, 2)]);
         store.close().await;
     })
     .await;

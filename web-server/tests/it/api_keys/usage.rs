@@ -1,12 +1,14 @@
 //! What is counted for keys, and how it is told.
 
 use serde_json::{Value, json};
+use shared::api_keys::RequestClass;
+use uuid::Uuid;
 
 use super::keys::{KEY_ID, Keys};
 use super::{buy, read, server};
 use crate::accounts::ID;
 use crate::accounts::signer::{claims, token, with};
-use crate::harness::{FakeManagement, Server, eventually};
+use crate::harness::{DEADLINE, FakeManagement, Server, app, eventually};
 
 fn flushes(management: &FakeManagement) -> Vec<Value> {
     let told = management.seen().into_iter().filter(|seen| seen.target == "/internal/usage" && seen.method == "POST");
@@ -83,4 +85,22 @@ async fn a_key_sees_its_own_use_an_account_that_of_its_keys_and_an_administrator
         assert_eq!(ask(&format!("/usage?{bad}"), &own).await.0, 400, "{bad}");
     }
     server.client.get("/usage").await.problem("unauthorized");
+}
+
+#[tokio::test]
+async fn however_many_keys_come_what_is_counted_for_them_stays_small_and_is_told_in_parts() {
+    let (keys, management) = (Keys::default(), FakeManagement::start().await);
+    keys.serve(&management);
+    let app = app(&[("AUTH", "api_key")], &management);
+    for number in 0..60_000 {
+        app.api_keys.usage.count(Uuid::from_u128(number), RequestClass::Read);
+    }
+    app.api_keys.usage.count(Uuid::from_u128(0), RequestClass::Read);
+    app.api_keys.usage.flush_last(DEADLINE).await;
+    let told = flushes(&management);
+    let parts: Vec<_> = told.iter().map(|flush| flush["counts"].as_array().unwrap().len()).collect();
+    assert_eq!(parts, [1_000; 50], "those that came first");
+    let requests = told.iter().flat_map(|flush| flush["counts"].as_array().unwrap());
+    assert_eq!(requests.map(|count| count["requests"].as_u64().unwrap()).sum::<u64>(), 50_001, "they are counted on");
+    app.shutdown.stop();
 }
