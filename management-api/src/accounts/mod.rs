@@ -13,7 +13,6 @@ mod signing_keys;
 use std::sync::Arc;
 
 use shared::accounts::{AccountPage, AccountRow, TokenKeys};
-use shared::event::Timestamp;
 use uuid::Uuid;
 
 use self::audit::Event;
@@ -184,16 +183,4 @@ impl Accounts {
     pub async fn token_keys(&self) -> Result<TokenKeys, AccountError> {
         self.sessions.token_keys().await
     }
-}
-
-/// So long before `now`.
-fn before(now: Timestamp, time: std::time::Duration) -> Timestamp {
-    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.millis().saturating_sub(millis)).unwrap_or(now)
-}
-
-/// So long after `now`.
-fn after(now: Timestamp, time: std::time::Duration) -> Timestamp {
-    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.millis().saturating_add(millis)).unwrap_or(now)
 }

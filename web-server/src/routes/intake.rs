@@ -137,6 +137,8 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// 422 when the id stands for other content; 504 when only a stored purchase may be confirmed and it is not.
     pub fn settle(&self, purchase: &Purchase, stored: Option<Purchase>) -> Result<Taken, Problem> {
+        // Once more: sending and waiting may have taken longer than a buyer is remembered.
+        self.app.read_cache.buys(&purchase.userid);
         match stored {
             Some(stored) if stored.same_content(purchase) => Ok(Taken::Recorded(stored)),
             Some(_) => Err(Problem::new(

@@ -121,9 +121,9 @@ pub async fn list_user_purchases(
         format!("/users/{}/purchases?limit={limit}", escape(&userid)),
         RequestContext::of(&parts.extensions, &parts.headers),
     );
-    let call = || app.management.get(Route::UserPurchases, target.clone(), timeout, &context);
+    let call = |time| app.management.get(Route::UserPurchases, target.clone(), time, &context);
     let body = if wants_fresh(&parts.headers) {
-        call().await?
+        call(timeout).await?
     } else {
         app.read_cache.get(UserRead { userid, limit, timeout }, call).await?
     };
