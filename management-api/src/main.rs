@@ -14,5 +14,6 @@ fn main() -> ExitCode {
         Command::Redrive(config, selection) => command::redrive(&config, selection),
         Command::SkipRecords(config, step) => command::skip_records(&config, step),
         Command::ListSkipped(config) => command::list_skipped(&config),
+        Command::NewSigningKey => command::new_signing_key(),
     }
 }

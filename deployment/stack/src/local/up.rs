@@ -1,8 +1,12 @@
 //! Starts what does not run yet, and waits until all of it is ready.
 
 use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -11,7 +15,7 @@ use super::{
     state::{self, Entry, Kind, StackFolder, State},
 };
 use crate::{
-    error::{Result, StackError},
+    error::{Doing as _, Result, StackError},
     kafka::{KafkaCluster, KafkaPlan, broker_name},
     ports,
     postgres::{Postgres, PostgresPlan},
@@ -120,10 +124,15 @@ impl Stack {
 
     fn start_services(&mut self, database_url: &str) -> Result<Vec<Service>> {
         let options = self.options.clone();
+        let signing_key = self.signing_key()?;
         let kafka = ("KAFKA_BOOTSTRAP_SERVERS".to_owned(), options.bootstrap_servers());
         let mut services = Vec::new();
         for (number, port) in (1..).zip(&options.management_api_ports) {
-            let settings = [kafka.clone(), ("DATABASE_URL".to_owned(), database_url.to_owned())];
+            let settings = [
+                kafka.clone(),
+                ("DATABASE_URL".to_owned(), database_url.to_owned()),
+                ("JWT_SIGNING_KEY_FILE".to_owned(), signing_key.display().to_string()),
+            ];
             let address = (Ipv4Addr::LOCALHOST, *port).into();
             services.push(self.start_service(Kind::ManagementApi, number, address, &settings)?);
         }
@@ -135,6 +144,22 @@ impl Stack {
             services.push(self.start_service(Kind::WebServer, number, address, &settings)?);
         }
         Ok(services)
+    }
+
+    /// The key of access tokens, made at the first start: all replicas have the same.
+    fn signing_key(&self) -> Result<PathBuf> {
+        let path = self.folder.path().join("jwt-signing-key.pem");
+        if path.exists() {
+            return Ok(path);
+        }
+        let executable = Program::ManagementApi.executable()?;
+        let made = Command::new(&executable).args(["signing-keys", "new"]).env_clear().output();
+        let made = made.doing(format!("running {}", executable.display()))?;
+        if !made.status.success() {
+            return Err(StackError::Refused(String::from_utf8_lossy(&made.stderr).into_owned()));
+        }
+        write_for_owner(&path, &made.stdout).doing(format!("writing {}", path.display()))?;
+        Ok(path)
     }
 
     fn start_service(
@@ -166,6 +191,11 @@ impl Stack {
         self.state.processes.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
         self.folder.save(&self.state)
     }
+}
+
+fn write_for_owner(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)
 }
 
 fn service_name(kind: Kind, number: usize) -> String {
