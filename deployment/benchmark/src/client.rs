@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header::HOST};
+use http::{Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -34,7 +34,8 @@ impl Client {
 
     /// Fetches a path, to the last byte of its body.
     pub async fn get(&mut self, path: &str) -> Result<Bytes> {
-        let failed = |why: String| StackError::Http { url: format!("http://{}{path}", self.address), why };
+        let failed =
+            |why: String| StackError::Http { method: Method::GET, url: format!("http://{}{path}", self.address), why };
         let request = Request::get(path).header(HOST, &self.address).body(Empty::new());
         let request = request.map_err(|error| failed(error.to_string()))?;
         let response = self.sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
@@ -66,7 +67,7 @@ pub async fn until_ok(address: &str, path: &str, begun: Instant, deadline: Durat
             _ if elapsed < deadline => tokio::time::sleep(INTERVAL).await,
             answer => {
                 let why = format!("not 200 after {deadline:?}: {answer:?}");
-                return Err(StackError::Http { url: format!("http://{address}{path}"), why });
+                return Err(StackError::Http { method: Method::GET, url: format!("http://{address}{path}"), why });
             }
         }
     }

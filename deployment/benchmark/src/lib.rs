@@ -11,6 +11,7 @@ mod delay;
 mod distance;
 mod embedded;
 mod faults;
+mod front_door;
 mod hedging;
 mod machine;
 mod memory;
@@ -60,6 +61,8 @@ pub enum Section {
     Buy,
     /// /buy, open loop at 5,000 a second
     OpenLoop,
+    /// /buy with a token, and with a rate, beside neither
+    FrontDoor,
     /// /buy with a broker that is far away
     Distance,
     /// web-server's memory over millions of requests
@@ -122,7 +125,7 @@ pub async fn run(options: &Options) -> Result<bool> {
         Section::value_variants().iter().copied().filter(|section| options.wants(*section)).collect();
     let begun = Instant::now();
     let mut report = Report::begin(options.quick);
-    let mut world = World::start(Size { quick: options.quick }).await?;
+    let mut world = World::begin(Size { quick: options.quick }).await?;
     for section in sections {
         let started = Instant::now();
         eprintln!("bench: {section:?} …");
@@ -157,6 +160,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
     match section {
         Section::Buy => buy::closed_loop(world).await,
         Section::OpenLoop => buy::open_loop(world).await,
+        Section::FrontDoor => front_door::measure(world).await,
         Section::Distance => distance::measure(world).await,
         Section::Memory => memory::measure(world).await,
         Section::Record => record::measure(world).await,

@@ -25,6 +25,7 @@ mod rate_limit_traffic;
 mod rate_limits;
 mod read_cache;
 mod reads;
+mod scale_out;
 mod shares;
 mod tls;
 mod waiting;

@@ -1,12 +1,8 @@
 //! Starts what does not run yet, and waits until all of it is ready.
 
 use std::{
-    fs::OpenOptions,
-    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
     time::Duration,
 };
 
@@ -15,12 +11,12 @@ use super::{
     state::{self, Entry, Kind, StackFolder, State},
 };
 use crate::{
-    error::{Doing as _, Result, StackError},
+    error::{Result, StackError},
     kafka::{KafkaCluster, KafkaPlan, broker_name},
     ports,
     postgres::{Postgres, PostgresPlan},
     process::{Lifetime, ProcessId},
-    service::{Program, Service, ServicePlan},
+    service::{Program, Service, ServicePlan, make_signing_key},
 };
 
 /// How long a service may take to be ready once Kafka and PostgreSQL are.
@@ -124,7 +120,8 @@ impl Stack {
 
     fn start_services(&mut self, database_url: &str) -> Result<Vec<Service>> {
         let options = self.options.clone();
-        let signing_key = self.signing_key()?;
+        let signing_key = self.folder.path().join("jwt-signing-key.pem");
+        make_signing_key(&signing_key)?;
         let kafka = ("KAFKA_BOOTSTRAP_SERVERS".to_owned(), options.bootstrap_servers());
         let mut services = Vec::new();
         for (number, port) in (1..).zip(&options.management_api_ports) {
@@ -144,22 +141,6 @@ impl Stack {
             services.push(self.start_service(Kind::WebServer, number, address, &settings)?);
         }
         Ok(services)
-    }
-
-    /// The key of access tokens, made at the first start: all replicas have the same.
-    fn signing_key(&self) -> Result<PathBuf> {
-        let path = self.folder.path().join("jwt-signing-key.pem");
-        if path.exists() {
-            return Ok(path);
-        }
-        let executable = Program::ManagementApi.executable()?;
-        let made = Command::new(&executable).args(["signing-keys", "new"]).env_clear().output();
-        let made = made.doing(format!("running {}", executable.display()))?;
-        if !made.status.success() {
-            return Err(StackError::Refused(String::from_utf8_lossy(&made.stderr).into_owned()));
-        }
-        write_for_owner(&path, &made.stdout).doing(format!("writing {}", path.display()))?;
-        Ok(path)
     }
 
     fn start_service(
@@ -191,11 +172,6 @@ impl Stack {
         self.state.processes.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
         self.folder.save(&self.state)
     }
-}
-
-fn write_for_owner(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content)
 }
 
 fn service_name(kind: Kind, number: usize) -> String {
