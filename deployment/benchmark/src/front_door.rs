@@ -1,5 +1,7 @@
 //! What it costs to know who buys, and how often: `/buy` with a known token, and with a rate, beside neither.
 
+mod logins;
+
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -71,7 +73,9 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
             .beside("without", &cpu(&neither))
             .target(Target::RatioAtMost(1.1))
     };
-    Ok(vec![row("with a known token", &token), row("with a rate", &rate)])
+    let mut rows = vec![row("with a known token", &token), row("with a rate", &rate)];
+    rows.extend(logins::measure(world, TOPIC, &management).await?);
+    Ok(rows)
 }
 
 /// One caller's purchases, with its token or without one.
