@@ -26,5 +26,7 @@ mod rate_limits;
 mod read_cache;
 mod reads;
 mod shares;
+mod shedding;
+mod shedding_traffic;
 mod tls;
 mod waiting;
