@@ -172,6 +172,6 @@ mod tests {
         let limit = turns(&mut control, 40, 100.0, 2_000, 3.0);
         assert!(limit <= 16, "{limit}");
         assert!(turns(&mut control, 10, 8.0, 2_000, 0.1) >= 128);
-        assert_eq!(turns(&mut control, 20, 2_000.0, 2_000, 0.1), 4096);
+        assert!(turns(&mut control, 20, 2_000.0, 2_000, 0.1) > 4_000);
     }
 }

@@ -135,10 +135,9 @@ impl Shedding {
         let has_buyers = both.any(|(kind, watch)| kind.work == Work::Purchases && watch.control.is_busy());
         for (kind, watch) in self.kinds.iter().zip(watches) {
             let pressure = match kind.work {
-                Work::Purchases => 0.0,
-                Work::Batches if has_buyers => pressure.on_batches(),
                 Work::Reads if has_buyers => pressure.on_reads(),
-                _ => 0.0,
+                Work::Batches if has_buyers => pressure.on_batches(),
+                Work::Purchases | Work::Batches | Work::Reads => 0.0,
             };
             kind.turn(watch, elapsed, pressure);
             self.metrics.shedding.show(kind.work, kind.places.at_work(), kind.places.limit());

@@ -13,7 +13,7 @@ use crate::harness::{
     Answer, BusyPublisher, Client, FakeAnswer, FakeManagement, FakeServer, PromptPublisher, eventually,
 };
 
-const SLOW: Duration = Duration::from_millis(20);
+const SLOW: Duration = Duration::from_millis(40);
 const FAST: Duration = Duration::from_micros(100);
 const SHED: &str = r#"http_requests_refused_total{reason="shedding"}"#;
 const BUYS: &str = r#"work_in_flight_limit{kind="purchases"}"#;
@@ -74,9 +74,9 @@ fn refused(answers: &[(Answer, Duration)]) -> Vec<&(Answer, Duration)> {
 
 #[tokio::test]
 async fn what_a_slow_kafka_cannot_take_in_time_is_refused_and_taken_again_when_it_is_fast() {
-    // 200 a second, so 20 in the time of one.
+    // 100 a second, so 20 in the time of one.
     let kafka = BusyPublisher::new(4, SLOW);
-    let server = server(&[("IN_FLIGHT_MAX", "64"), ("SHED_BUY_LATENCY_MS", "100")], kafka.clone()).await;
+    let server = server(&[("IN_FLIGHT_MAX", "64"), ("SHED_BUY_LATENCY_MS", "200")], kafka.clone()).await;
     let buyers = Callers::buy(&server.client, 60);
     eventually("the limit is what is served in time", async || {
         server.metric(BUYS).await.is_some_and(|limit| (4.0..=32.0).contains(&limit))
@@ -106,10 +106,10 @@ async fn what_a_slow_kafka_cannot_take_in_time_is_refused_and_taken_again_when_i
 async fn what_management_api_cannot_answer_in_time_is_refused_and_buyers_notice_nothing() {
     let management = FakeManagement::start().await;
     let takes = |delay| move |_: &_| FakeAnswer { delay, ..FakeAnswer::ok(r#"{"purchases":[],"next_cursor":null}"#) };
-    management.answers(takes(Duration::from_millis(400)));
+    management.answers(takes(Duration::from_secs(1)));
     let url = format!("http://{}", management.address);
     let settings =
-        [("CUSTOMER_MGMT_API_URL", url.as_str()), ("READS_IN_FLIGHT_MAX", "64"), ("SHED_READ_LATENCY_MS", "50")];
+        [("CUSTOMER_MGMT_API_URL", url.as_str()), ("READS_IN_FLIGHT_MAX", "64"), ("SHED_READ_LATENCY_MS", "200")];
     let server = server(&settings, Arc::new(PromptPublisher)).await;
     let readers = Callers::read(&server.client, 60);
     eventually("fewer are let in", async || server.metric(READS).await.is_some_and(|limit| limit <= 8.0)).await;
