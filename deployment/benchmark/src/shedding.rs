@@ -25,7 +25,8 @@ use crate::{
 use stack::{
     Load, LoadPlan, Result, Service,
     error::Doing,
-    load::{LoadReport, Pace},
+    ledger::Attempt,
+    load::{Latencies, LoadReport, Pace},
     stand_ins::{self, StandIn},
 };
 
@@ -42,7 +43,7 @@ const READ: &str = "/purchases?limit=10";
 /// Rows of this section.
 pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
     let line = ThinLine::start(world).await?;
-    let (mut peaks, mut overloads, mut back) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut peaks, mut overloads, mut refusing, mut back) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut alone, mut beside, mut bought) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..world.size.repeats(ROUNDS) {
         let stand_in = StandIn::start(0, stand_ins::Pace::Busy).await?;
@@ -54,7 +55,9 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
         }
         buy(&web, Pace::PerSecond(3.0 * capacity), SETTLE).await;
         peaks.push(peak);
-        overloads.push(goodput(&web, 3.0 * capacity, world.size.time(SECONDS)).await);
+        let overload = buy(&web, Pace::PerSecond(3.0 * capacity), world.size.time(SECONDS)).await;
+        overloads.push(overload.per_second());
+        refusing.push(p99_of_refusals(&overload));
         back.push(last_refusal(&buy(&web, Pace::PerSecond(0.8 * capacity), world.size.time(SECONDS)).await));
 
         let half = Pace::PerSecond(0.5 * capacity);
@@ -72,6 +75,8 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
         row("/buy, open loop at 3 times the capacity: accepted", Unit::PerSecond, &overloads)
             .beside("the peak", &peaks)
             .target(Target::RatioAtLeast(0.9)),
+        row("/buy, open loop at 3 times the capacity: to be refused, p99", Unit::Millis, &refusing)
+            .target(Target::AtMost(5.0)),
         row("from there to 80 % of the capacity: until the last refusal", Unit::Millis, &back)
             .target(Target::AtMost(2_000.0)),
         row("/buy at half of its capacity, reads at 5 times theirs: accepted, %", Unit::Count, &bought)
@@ -108,9 +113,18 @@ fn p99(report: &mut LoadReport) -> f64 {
 
 /// When the last purchase that was not accepted was sent, in milliseconds from the load's start on.
 fn last_refusal(report: &LoadReport) -> f64 {
+    refused(report).map(|attempt| millis(attempt.begun)).fold(0.0, f64::max)
+}
+
+fn p99_of_refusals(report: &LoadReport) -> f64 {
+    let mut times = Latencies::default();
+    refused(report).for_each(|attempt| times.add(attempt.took));
+    millis(times.quantile(990))
+}
+
+fn refused(report: &LoadReport) -> impl Iterator<Item = &Attempt> {
     let attempts = report.ledger.entries().iter().flat_map(|entry| &entry.attempts);
-    let refused = attempts.filter(|attempt| !attempt.outcome.is_acknowledged());
-    refused.map(|attempt| millis(attempt.begun)).fold(0.0, f64::max)
+    attempts.filter(|attempt| !attempt.outcome.is_acknowledged())
 }
 
 /// How many reads are served a second, asked for by a few callers.

@@ -101,7 +101,9 @@ impl Control {
         let answer_to_pressure = seen.pressure.max(0.01).powf(-YIELD);
         if seen.pressure > 1.0 {
             let least = float((self.max / YIELDING_SHARE).max(1));
-            return (self.limit.min(self.in_flight.max(least)) * answer_to_pressure.max(FALL)).clamp(least, most);
+            // From twice what there is: a moment of pressure refuses nobody.
+            let used = (2.0 * self.in_flight).max(least);
+            return (self.limit.min(used) * answer_to_pressure.max(FALL)).clamp(least, most);
         }
         let is_wanted = seen.shed > 0 || self.in_flight >= self.limit / 2.0 || self.limit < floor;
         let limit = if self.in_flight > enough {
