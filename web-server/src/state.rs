@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use shared::health::Readiness;
-use shared::http::{ByteBudget, Operations, Problem, WAIT_MAX};
+use shared::http::{ByteBudget, Operations, Problem, RequestContext, WAIT_MAX};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
 use crate::access::Asker;
 use crate::config::Config;
-use crate::in_flight::{InFlightLimit, Slot};
 use crate::limits::Limits;
-use crate::management_client::ManagementClient;
-use crate::metrics::{Metrics, Refusal};
+use crate::management_client::{ManagementClient, Route};
+use crate::metrics::{Metrics, Refusal, Work};
 use crate::publisher::PurchasePublisher;
 use crate::read_cache::ReadCache;
+use crate::shedding::{Shed, Shedding, Slot};
 use crate::tokens::Tokens;
 
 /// When a refused caller may come again.
@@ -48,14 +49,13 @@ pub struct App {
     /// How far the end has come.
     pub shutdown: Shutdown,
     pub(crate) supervisor: Supervisor,
-    purchases_in_flight: InFlightLimit,
-    batches_in_flight: InFlightLimit,
+    shedding: Arc<Shedding>,
 }
 
 /// A request that found a free place as it came.
 pub struct Admission<'a> {
     app: &'a App,
-    limit: &'a InFlightLimit,
+    work: Work,
 }
 
 impl App {
@@ -96,8 +96,12 @@ impl App {
             tokens: Tokens::start(&config.tokens, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
-            purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),
-            batches_in_flight: InFlightLimit::new(config.in_flight.batches),
+            shedding: Shedding::start(
+                &config.shedding,
+                config.publisher.producer.linger,
+                Arc::clone(&metrics),
+                &supervisor,
+            ),
             config,
             publisher,
             metrics,
@@ -111,7 +115,7 @@ impl App {
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
     pub fn admit_purchase(&self) -> Result<Admission<'_>, Problem> {
-        self.admit(&self.purchases_in_flight)
+        self.admit(Work::Purchases)
     }
 
     /// Lets a batch in, or refuses it before its body is read.
@@ -119,15 +123,38 @@ impl App {
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
     pub fn admit_batch(&self) -> Result<Admission<'_>, Problem> {
-        self.admit(&self.batches_in_flight)
+        self.admit(Work::Batches)
     }
 
-    fn admit<'a>(&'a self, limit: &'a InFlightLimit) -> Result<Admission<'a>, Problem> {
+    fn admit(&self, work: Work) -> Result<Admission<'_>, Problem> {
         // Only a request that comes after the listener has closed, on a connection not yet ended.
         if self.shutdown.is_stopped() {
             return Err(self.refuse(Refusal::Draining));
         }
-        if limit.has_room() { Ok(Admission { app: self, limit }) } else { Err(self.refuse(Refusal::InFlight)) }
+        self.shedding.check(work).map_err(|shed| self.shed(shed))?;
+        Ok(Admission { app: self, work })
+    }
+
+    /// Reads `target` of management-api, as [`ManagementClient::get`] does, unless reads are to be shed. What takes its time there,
+    /// or fails, makes fewer be let in.
+    ///
+    /// # Errors
+    /// As there, and 503 when too many are in flight.
+    pub async fn read(
+        &self,
+        route: Route,
+        target: String,
+        deadline: Duration,
+        context: &RequestContext,
+    ) -> Result<Bytes, Problem> {
+        let mut slot = self.shedding.enter(Work::Reads).map_err(|shed| self.shed(shed))?;
+        let read = self.management.get(route, target, deadline, context).await;
+        slot.end_work(read.as_ref().map_or_else(|problem| problem.status().is_client_error(), |_| true));
+        read
+    }
+
+    fn shed(&self, Shed { reason, retry_after }: Shed) -> Problem {
+        self.refuse(reason).with_retry_after(retry_after)
     }
 
     /// Who asks.
@@ -171,6 +198,6 @@ impl Admission<'_> {
     /// # Errors
     /// 503 when others have taken the last place meanwhile.
     pub fn enter(self) -> Result<Slot, Problem> {
-        self.limit.enter().ok_or_else(|| self.app.refuse(Refusal::InFlight))
+        self.app.shedding.enter(self.work).map_err(|shed| self.app.shed(shed))
     }
 }

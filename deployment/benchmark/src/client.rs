@@ -34,6 +34,18 @@ impl Client {
 
     /// Fetches a path, to the last byte of its body.
     pub async fn get(&mut self, path: &str) -> Result<Bytes> {
+        match self.ask(path).await? {
+            (StatusCode::OK, body) => Ok(body),
+            (status, _) => Err(StackError::Http {
+                method: Method::GET,
+                url: format!("http://{}{path}", self.address),
+                why: format!("answered {status}"),
+            }),
+        }
+    }
+
+    /// Fetches a path, whatever the answer is.
+    pub async fn ask(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
         let failed =
             |why: String| StackError::Http { method: Method::GET, url: format!("http://{}{path}", self.address), why };
         let request = Request::get(path).header(HOST, &self.address).body(Empty::new());
@@ -41,7 +53,7 @@ impl Client {
         let response = self.sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| failed(error.to_string()))?.to_bytes();
-        if status == StatusCode::OK { Ok(body) } else { Err(failed(format!("answered {status}"))) }
+        Ok((status, body))
     }
 
     /// Fetches a path again and again: median and 99th percentile in milliseconds.

@@ -22,9 +22,11 @@ mod report;
 mod row;
 mod scale_out;
 mod scaling;
+mod shedding;
 mod snapshot;
 mod spread;
 mod startup;
+mod thin_line;
 mod world;
 mod wrk;
 
@@ -77,6 +79,8 @@ pub enum Section {
     Reads,
     /// reads over replicas that are slow or dead
     Hedging,
+    /// more than can be served
+    Shedding,
     /// from exec to live and to ready
     Startup,
     /// everything in one process
@@ -168,6 +172,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Delay => delay::measure(world).await,
         Section::Reads => reads::measure(world).await,
         Section::Hedging => hedging::measure(world).await,
+        Section::Shedding => shedding::measure(world).await,
         Section::Startup => startup::measure(world).await,
         Section::Embedded => embedded::measure(world).await,
         Section::Scaling => scaling::measure(world).await,

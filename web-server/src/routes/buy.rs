@@ -143,7 +143,7 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     app.check_admission()?;
     let wait = intake.reserve_wait(1)?;
     let json = purchase_json(&purchase);
-    let (published, slot) = slot.hold(intake.send(&purchase, &json)).await;
+    let (published, slot) = slot.hold(intake.send(&purchase, &json), Result::is_ok).await;
     let receipt = published.map_err(|error| intake.not_published(purchase.purchase_id, &error))?;
     let stored = intake.recorded(&[purchase.purchase_id], wait, slot).await;
     let stored = stored.into_iter().find(|stored| stored.purchase_id == purchase.purchase_id);

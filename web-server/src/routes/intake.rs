@@ -9,10 +9,10 @@ use shared::http::{Problem, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
 use super::input::idempotency_key;
-use crate::in_flight::Slot;
 use crate::management_client::calls::Place;
 use crate::metrics::Refusal;
 use crate::publisher::{NotPublished, Publishing, PurchaseRecord};
+use crate::shedding::Slot;
 use crate::state::App;
 
 /// When a caller whose purchase failed may try again.

@@ -121,7 +121,7 @@ pub async fn list_user_purchases(
         format!("/users/{}/purchases?limit={limit}", escape(&userid)),
         RequestContext::of(&parts.extensions, &parts.headers),
     );
-    let call = |time| app.management.get(Route::UserPurchases, target.clone(), time, &context);
+    let call = |time| app.read(Route::UserPurchases, target.clone(), time, &context);
     let body = if wants_fresh(&parts.headers) {
         call(timeout).await?
     } else {
@@ -156,10 +156,8 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
         asker.require(&userid)?;
         target = format!("{target}&userid={}", escape(&userid));
     }
-    let body = app
-        .management
-        .get(Route::Purchases, target, timeout, &RequestContext::of(&parts.extensions, &parts.headers))
-        .await?;
+    let context = RequestContext::of(&parts.extensions, &parts.headers);
+    let body = app.read(Route::Purchases, target, timeout, &context).await?;
     Ok(answer(&parts.headers, body, Keep::AndAsk))
 }
 
@@ -195,7 +193,7 @@ pub async fn find_purchase(
     // Over the share of those who wait, a reader is told what there is now.
     let wait = wait.filter(|wait| !wait.is_zero()).and_then(|wait| Some((wait, app.management.reader_place()?)));
     let body = match wait {
-        None => app.management.get(Route::Purchase, target, timeout, &context).await?,
+        None => app.read(Route::Purchase, target, timeout, &context).await?,
         Some((wait, place)) => tokio::select! {
             found = app.management.get_waiting(target, wait, place, &context) => found?,
             () = app.shutdown.stopped() => return Err(app.refuse(Refusal::Draining)),

@@ -27,5 +27,7 @@ mod read_cache;
 mod reads;
 mod scale_out;
 mod shares;
+mod shedding;
+mod shedding_traffic;
 mod tls;
 mod waiting;

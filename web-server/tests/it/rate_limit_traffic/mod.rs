@@ -1,7 +1,7 @@
 //! The limiters of a whole fleet in virtual time: a seed decides what traffic comes, and which replicas come, go, freeze or are cut
 //! off. The code that decides is the one that runs in the service.
 
-mod chance;
+pub mod chance;
 mod fleet;
 mod pattern;
 mod windows;
