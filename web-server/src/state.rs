@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use shared::health::Readiness;
-use shared::http::{ByteBudget, Operations, Problem, WAIT_MAX};
+use shared::http::{ByteBudget, Operations, Problem, WAIT_MAX, kinds};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
-use crate::access::Asker;
+use crate::access::{Asker, AuthMode};
 use crate::config::Config;
 use crate::in_flight::{InFlightLimit, Slot};
 use crate::limits::Limits;
@@ -31,8 +31,8 @@ pub struct App {
     pub config: Config,
     /// The way to Kafka.
     pub publisher: Arc<dyn PurchasePublisher>,
-    /// How often callers may come, if that is limited.
-    pub limits: Option<Arc<Limits>>,
+    /// How often callers may come.
+    pub limits: Arc<Limits>,
     /// The way to management-api.
     pub management: Arc<ManagementClient>,
     /// Answers kept for a moment.
@@ -51,6 +51,10 @@ pub struct App {
     purchases_in_flight: InFlightLimit,
     batches_in_flight: InFlightLimit,
 }
+
+/// Who asks, or why that is not known: on its way from who finds out to who wants to know.
+#[derive(Clone, Debug)]
+pub struct Identified(pub Result<Asker, Problem>);
 
 /// A request that found a free place as it came.
 pub struct Admission<'a> {
@@ -130,12 +134,21 @@ impl App {
         if limit.has_room() { Ok(Admission { app: self, limit }) } else { Err(self.refuse(Refusal::InFlight)) }
     }
 
-    /// Who asks.
+    /// Finds out who asks, before anything else is decided.
+    pub async fn identify(&self, headers: &HeaderMap) -> Identified {
+        Identified(self.config.auth.asker(&self.tokens, headers).await)
+    }
+
+    /// Who asks, as it was found out.
     ///
     /// # Errors
     /// 401 without a good token where one is needed, 503 while nobody can tell.
-    pub async fn asker(&self, headers: &HeaderMap) -> Result<Asker, Problem> {
-        self.config.auth.asker(&self.tokens, headers).await
+    pub fn asker(&self, found: &Extensions) -> Result<Asker, Problem> {
+        match found.get::<Identified>() {
+            Some(Identified(asker)) => asker.clone(),
+            None if self.config.auth == AuthMode::Off => Ok(Asker::Anybody),
+            None => Err(Problem::new(kinds::INTERNAL, "an internal error")),
+        }
     }
 
     /// Asks, before anything is sent, whether what comes after Kafka can take purchases.

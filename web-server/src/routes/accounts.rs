@@ -5,11 +5,13 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use shared::accounts::{AccountAnswer, LoginBody, NewAccountBody, RefreshBody, TokensAnswer};
 use shared::http::{Problem, RequestContext, kinds, read_json_body};
 use utoipa::IntoResponses;
 
+use super::limited::charge_login;
 use crate::management_client::Answer;
 use crate::state::{App, AppState};
 use crate::tokens::not_set_up;
@@ -73,7 +75,17 @@ pub(super) async fn create_account(State(app): State<AppState>, request: Request
     )
 )]
 pub(super) async fn login(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    send(&app, "/internal/login", request).await.map(json)
+    let (head, context, body) = read(&app, request).await?;
+    // Before the password is looked at, and whether or not there is such an account.
+    let login = match charge_login(&app, &head, &body) {
+        Ok(login) => login,
+        Err(refused) => return Ok(refused),
+    };
+    let tokens = told(app.management.command("/internal/login".to_owned(), body, DEADLINE, &context).await?)?;
+    if let Some(login) = login {
+        app.limits.logins.remember(login).await;
+    }
+    Ok(json(tokens))
 }
 
 /// Goes on with a session. The token is spent; the same again has the same answer for 30 s, for who has lost it. Used later, it
@@ -110,10 +122,15 @@ pub(super) async fn delete_account(State(app): State<AppState>, request: Request
 
 /// Passes a body on as it came: what is wrong with it, management-api says.
 async fn send(app: &App, target: &str, request: Request) -> Result<Bytes, Problem> {
-    let context = RequestContext::of(request.extensions(), request.headers());
-    let (parts, body) = request.into_parts();
-    let body = read_json_body(&parts.headers, body, app.config.account_body(), &app.budget).await?;
+    let (_, context, body) = read(app, request).await?;
     told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
+}
+
+async fn read(app: &App, request: Request) -> Result<(Parts, RequestContext, Bytes), Problem> {
+    let context = RequestContext::of(request.extensions(), request.headers());
+    let (head, body) = request.into_parts();
+    let body = read_json_body(&head.headers, body, app.config.account_body(), &app.budget).await?;
+    Ok((head, context, body))
 }
 
 /// What management-api has told us, as it is told to our caller.
