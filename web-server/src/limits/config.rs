@@ -53,7 +53,8 @@ impl LimitsConfig {
         );
         let (peers, peer_token) = read_peers(settings);
         let trusted_proxies = read_trusted_proxies(settings);
-        let [per_second, login_per_minute] = [per_second, login_per_minute].map(|rate| u32::try_from(rate).unwrap_or(0));
+        let [per_second, login_per_minute] =
+            [per_second, login_per_minute].map(|rate| u32::try_from(rate).unwrap_or(0));
         let rates = Rates { per_second, login_per_minute };
         Self { rates, callers_max, trusted_proxies, peers, peer_token }
     }

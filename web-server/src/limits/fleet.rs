@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::report::{Report, Told};
 use super::rates::Rates;
+use super::report::{Report, Told};
 use super::shares::count;
 use super::table::{Allowance, Quota};
 use super::{Account, Shares};

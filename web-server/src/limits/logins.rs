@@ -36,7 +36,8 @@ impl Logins {
     pub fn new(config: &LimitsConfig) -> Self {
         let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN_FOR).build();
         let token = config.peer_token.as_ref();
-        let secret = token.map_or_else(Uuid::new_v4, |token| Uuid::new_v5(&Uuid::NAMESPACE_OID, token.expose().as_bytes()));
+        let secret =
+            token.map_or_else(Uuid::new_v4, |token| Uuid::new_v5(&Uuid::NAMESPACE_OID, token.expose().as_bytes()));
         Self { secret, known }
     }
 

@@ -49,7 +49,11 @@ impl Report {
             return Err("the report has too many callers");
         }
         let is_of_class = |told: &Told| told.caller.is_signing_in() == told.class.is_signing_in();
-        if report.demands.iter().all(is_of_class) { Ok(report) } else { Err("a caller of the report has no such class") }
+        if report.demands.iter().all(is_of_class) {
+            Ok(report)
+        } else {
+            Err("a caller of the report has no such class")
+        }
     }
 
     /// As it is sent.

@@ -235,8 +235,8 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use super::*;
+    use std::net::Ipv4Addr;
 
     const MIB: usize = 1024 * 1024;
 

@@ -37,6 +37,9 @@ pub(super) enum BodyProblems {
     /// The body is not `application/json`.
     #[response(status = 415)]
     NotJson,
+    /// More than the address or the account may a minute (`Retry-After`, `RateLimit`): nothing was done.
+    #[response(status = 429)]
+    TooMany,
 }
 
 /// What can go wrong behind it.

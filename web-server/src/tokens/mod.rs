@@ -7,7 +7,7 @@ mod keys;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use moka::future::Cache;
 use shared::accounts::{ACCESS_TOKEN_LIFETIME, AccessClaims};
 use shared::http::{Problem, kinds};
@@ -82,7 +82,7 @@ impl Tokens {
     /// # Errors
     /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell, or what is known is too old.
     pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<AccessClaims>, Problem> {
-        let token = bearer(headers).ok_or_else(refused)?;
+        let token = bearer(headers)?;
         if let Some(checked) = self.checked.get(token).await {
             let counts = self.keys().await?.still_count(&checked);
             return if counts { Ok(checked.claims) } else { Err(refused()) };
@@ -153,12 +153,23 @@ pub fn not_set_up() -> Problem {
 
 /// The same for everything that is wrong: whoever tries learns nothing from it.
 fn refused() -> Problem {
+    wanted().with_invalid_token()
+}
+
+fn wanted() -> Problem {
     Problem::new(kinds::UNAUTHORIZED, "a valid access token is required")
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The one token of a request. Who shows none is told what is wanted, and who shows several that they are not good.
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let parse = |value| {
+        let (scheme, token) = HeaderValue::to_str(value).ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    };
+    let mut tokens = headers.get_all(header::AUTHORIZATION).iter().map(parse);
+    match (tokens.next().flatten(), tokens.next()) {
+        (Some(token), None) => Ok(token),
+        (Some(_), Some(_)) => Err(refused()),
+        (None, _) => Err(wanted()),
+    }
 }

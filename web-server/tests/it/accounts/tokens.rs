@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::signer::{KID, PUBLIC, Signer, claims, header, now, sign_as, sign_by_other, token, with};
 use crate::harness::{Answer, FakeAnswer, Server, eventually};
 
+const ASKED: &str = r#"Bearer realm="purchase""#;
+const REFUSED: &str = r#"Bearer realm="purchase", error="invalid_token""#;
 const AGE: &str = "token_revocations_age_seconds";
 
 /// Asks for what only who has signed in may: whoever is no administrator is 403.
@@ -84,7 +86,8 @@ async fn whatever_is_wrong_with_a_token_is_told_alike() {
     let mut remember = |what: &'static str, answer: &Answer| {
         let mut problem = answer.problem("unauthorized");
         problem.as_object_mut().unwrap().remove("request_id");
-        assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+        let challenge = if ["no header", "nothing", "another scheme"].contains(&what) { ASKED } else { REFUSED };
+        assert_eq!(answer.header("www-authenticate"), challenge, "{what}");
         told.push((what, problem));
     };
     for (what, token) in bad_tokens() {

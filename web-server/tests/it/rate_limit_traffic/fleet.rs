@@ -39,7 +39,8 @@ pub fn play(pattern: &Pattern) -> Windows {
         fleet.exchange(ms);
         for replica in 0..pattern.replicas {
             for _ in 0..fleet.arrivals(replica, ms) {
-                windows.admitted[slot] += u32::from(fleet.limiters[replica].ask(allowance(pattern), at(ms)).is_admitted);
+                windows.admitted[slot] +=
+                    u32::from(fleet.limiters[replica].ask(allowance(pattern), at(ms)).is_admitted);
                 windows.asked[slot] += 1;
             }
         }
