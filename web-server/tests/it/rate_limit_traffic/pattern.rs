@@ -1,5 +1,7 @@
 //! What happens in one run: traffic that changes every few seconds, and at most one kind of fault.
 
+use std::ops::Range;
+
 use shared::metrics::value;
 
 use super::chance::Chance;
@@ -50,9 +52,18 @@ pub struct Pattern {
 
 impl Pattern {
     pub fn of_seed(seed: u64) -> Self {
+        Self::with_limit(seed, 40..100)
+    }
+
+    /// With a limit so small that replicas have less than one request a second each.
+    pub fn of_small_limit(seed: u64) -> Self {
+        Self { fault: None, ..Self::with_limit(seed, 1..9) }
+    }
+
+    fn with_limit(seed: u64, limits: Range<u64>) -> Self {
         let mut chance = Chance::of_seed(seed);
         let replicas = [1, 2, 2, 4, 4, 8][chance.index(6)];
-        let limit = u32::try_from(chance.between(40, 100)).unwrap();
+        let limit = u32::try_from(chance.between(limits.start, limits.end)).unwrap();
         let faults = [None, Some(Fault::ComesAndGoes), Some(Fault::Freezes), Some(Fault::IsCutOff)];
         let fault = faults[chance.index(4)].filter(|_| replicas > 1);
         let phases = phases(&mut chance, replicas, limit);
