@@ -54,11 +54,12 @@ fn at(ms: u64) -> Duration {
 
 fn allowance(pattern: &Pattern) -> Allowance {
     let quota = (CallerKey::of_address([192, 0, 2, 1].into()), RouteClass::Buy);
-    Allowance { quota, limit: rates(pattern).limit(RouteClass::Buy) }
+    let own = Rates { per_second: pattern.limit, login_per_minute: 0 };
+    Allowance { quota, limit: own.limit(RouteClass::Buy) }
 }
 
 fn rates(pattern: &Pattern) -> Rates {
-    Rates { per_second: pattern.limit, login_per_minute: 0 }
+    Rates { per_second: pattern.limit_of_others, login_per_minute: 0 }
 }
 
 impl<'a> Fleet<'a> {

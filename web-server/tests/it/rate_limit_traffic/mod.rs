@@ -89,3 +89,12 @@ fn of_a_limit_too_small_to_be_divided_ten_seconds_have_a_request_more_for_each_r
         assert!(errors.over * limit <= most + 0.001, "seed {seed}: {errors:?} of {pattern:?}");
     }
 }
+
+#[test]
+fn a_rate_of_its_own_holds_for_a_caller_whatever_others_may_do() {
+    for seed in 0..PATTERNS / 4 {
+        let pattern = Pattern::of_own_rate(seed);
+        let (errors, _) = play(&pattern).errors();
+        assert!(errors.over <= 0.1 && errors.under <= 0.1, "seed {seed}: {errors:?} of {pattern:?}");
+    }
+}
