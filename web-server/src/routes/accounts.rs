@@ -111,11 +111,12 @@ pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Re
     responses(
         (status = 204, description = "It is not there any more"),
         (status = 401, description = "No access token, or not a good one"),
+        (status = 403, description = "An outside issuer's token: there is no account here"),
         AccountProblems,
     )
 )]
 pub(super) async fn delete_account(State(app): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
-    let claims = app.tokens.check(request.headers()).await?;
+    let claims = app.tokens.check_account(request.headers()).await?;
     let target = format!("/internal/accounts/{}/delete", claims.sub);
     let context = RequestContext::of(request.extensions(), request.headers());
     told(app.management.command(target, Bytes::new(), DEADLINE, &context).await?)?;

@@ -17,6 +17,7 @@ mod faults;
 mod guarantee;
 mod hang_ups;
 mod limits;
+mod oidc;
 mod openapi;
 mod operations;
 mod rate_limit_callers;
