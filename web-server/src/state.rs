@@ -134,9 +134,10 @@ impl App {
         if limit.has_room() { Ok(Admission { app: self, limit }) } else { Err(self.refuse(Refusal::InFlight)) }
     }
 
-    /// Finds out who asks, before anything else is decided.
-    pub async fn identify(&self, headers: &HeaderMap) -> Identified {
-        Identified(self.config.auth.asker(&self.tokens, headers).await)
+    /// Finds out who asks, before anything else is decided; nothing where nobody is asked to say it.
+    pub async fn identify(&self, headers: &HeaderMap) -> Option<Identified> {
+        let is_asked = self.config.auth != AuthMode::Off;
+        if is_asked { Some(Identified(self.config.auth.asker(&self.tokens, headers).await)) } else { None }
     }
 
     /// Who asks, as it was found out.

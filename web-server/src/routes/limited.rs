@@ -101,9 +101,11 @@ async fn allowance(app: &App, class: RouteClass, request: &mut Request) -> Optio
         request.extensions_mut().insert(SigningIn(address));
         return app.limits.allowance(address.signing_in(), class, None);
     }
-    let asker = app.identify(request.headers()).await;
-    let (caller, own) = asker.caller().unwrap_or((address, None));
-    request.extensions_mut().insert(asker);
+    let identified = app.identify(request.headers()).await;
+    let (caller, own) = identified.as_ref().and_then(Identified::caller).unwrap_or((address, None));
+    if let Some(identified) = identified {
+        request.extensions_mut().insert(identified);
+    }
     app.limits.allowance(caller, class, own)
 }
 
