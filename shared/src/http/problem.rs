@@ -72,7 +72,7 @@ pub mod kinds {
 #[derive(Clone, Debug)]
 pub struct Problem {
     kind: Kind,
-    detail: String,
+    detail: Box<str>,
     errors: Vec<FieldError>,
     members: Map<String, Value>,
     retry_after_seconds: Option<u32>,
@@ -84,7 +84,7 @@ impl Problem {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self {
             kind,
-            detail: detail.into(),
+            detail: detail.into().into(),
             errors: Vec::new(),
             members: Map::new(),
             retry_after_seconds: None,
@@ -107,7 +107,7 @@ impl Problem {
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         if !errors.is_empty() {
-            self.detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            self.detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").into();
             self.errors = errors;
         }
         self

@@ -82,7 +82,7 @@ pub(super) async fn login(State(app): State<AppState>, request: Request) -> Resu
     // Before the password is looked at, and whether or not there is such an account.
     let login = match charge_login(&app, &head, &body) {
         Ok(login) => login,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let tokens = told(app.management.command("/internal/login".to_owned(), body, DEADLINE, &context).await?)?;
     if let Some(login) = login {

@@ -76,7 +76,7 @@ pub(super) fn charge(app: &App, head: &Parts, items: usize) -> Result<(), Proble
 ///
 /// # Errors
 /// 429, whole, if nothing is left: what it says of the quota is about the account's.
-pub(super) fn charge_login(app: &App, head: &Parts, body: &[u8]) -> Result<Option<Login>, Response> {
+pub(super) fn charge_login(app: &App, head: &Parts, body: &[u8]) -> Result<Option<Login>, Box<Response>> {
     let Some(SigningIn(address)) = head.extensions.get() else { return Ok(None) };
     let login = app.limits.logins.login(*address, &email_of(body));
     let Some(allowance) = app.limits.allowance(login.account, RouteClass::Login, None) else { return Ok(None) };
@@ -89,7 +89,7 @@ pub(super) fn charge_login(app: &App, head: &Parts, body: &[u8]) -> Result<Optio
     }
     let mut response = app.limits.refuse(RouteClass::Login, verdict).into_response();
     tell(response.headers_mut(), allowance, verdict);
-    Err(response)
+    Err(Box::new(response))
 }
 
 /// Finds out who asks for what, and what it may do; nothing if that is not limited.

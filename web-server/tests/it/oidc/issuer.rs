@@ -26,12 +26,12 @@ pub const AUDIENCE: &str = "shop";
 pub struct Key {
     pub kid: String,
     pub algorithm: Algorithm,
-    key: EncodingKey,
+    secret: EncodingKey,
 }
 
 impl Key {
     pub fn new(kid: &str, algorithm: Algorithm) -> Self {
-        let key = match algorithm {
+        let secret = match algorithm {
             Algorithm::RS256 => {
                 let der: Pkcs8V1Der<'_> = KeyPair::generate(KeySize::Rsa2048).unwrap().as_der().unwrap();
                 EncodingKey::from_rsa_der(&der.as_ref()[PKCS8_HEAD..])
@@ -42,11 +42,11 @@ impl Key {
                 EncodingKey::from_ed_der(der.as_ref())
             }
         };
-        Self { kid: kid.to_owned(), algorithm, key }
+        Self { kid: kid.to_owned(), algorithm, secret }
     }
 
     pub fn published(&self) -> Value {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        let mut jwk = Jwk::from_encoding_key(&self.secret, self.algorithm).unwrap();
         jwk.common.key_id = Some(self.kid.clone());
         serde_json::to_value(jwk).unwrap()
     }
@@ -56,7 +56,7 @@ impl Key {
     }
 
     pub fn sign(&self, header: &Header, claims: &Value) -> String {
-        encode(header, claims, &self.key).unwrap()
+        encode(header, claims, &self.secret).unwrap()
     }
 
     /// A token as it should be, if its claims are.
