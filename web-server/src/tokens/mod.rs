@@ -92,7 +92,7 @@ impl Tokens {
     /// # Errors
     /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell, or what is known is too old.
     pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<AccessClaims>, Problem> {
-        let token = bearer(headers)?;
+        let token = bearer(headers).ok_or_else(|| no_token(headers))?;
         if let Some(checked) = self.checked.get(token).await {
             let counts = self.keys().await?.still_count(&checked);
             return if counts { Ok(checked.claims) } else { Err(refused()) };
@@ -191,16 +191,18 @@ fn wanted() -> Problem {
     Problem::new(kinds::UNAUTHORIZED, "a valid access token is required")
 }
 
-/// The one token of a request. Who shows none is told what is wanted, and who shows several that they are not good.
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let parse = |value| {
-        let (scheme, token) = HeaderValue::to_str(value).ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// What a caller is told who shows no good token: what is wanted, and, where one was shown at all, that it is not good.
+fn no_token(headers: &HeaderMap) -> Problem {
+    let is_token = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
     };
-    let mut tokens = headers.get_all(header::AUTHORIZATION).iter().map(parse);
-    match (tokens.next().flatten(), tokens.next()) {
-        (Some(token), None) => Ok(token),
-        (Some(_), Some(_)) => Err(refused()),
-        (None, _) => Err(wanted()),
-    }
+    if headers.get_all(header::AUTHORIZATION).iter().any(is_token) { refused() } else { wanted() }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
