@@ -65,7 +65,9 @@ impl Keys {
         let Ok(header) = decode_header(token) else { return Verdict::Bad };
         // What is signed to tell a client who somebody is (an ID token) opens nothing.
         let is_access_token = header.typ.as_deref().is_some_and(is_access_token_type);
-        if !is_access_token || header.alg != Algorithm::EdDSA {
+        // What has to be understood, and is not (RFC 7515, 4.1.11).
+        let has_demands = header.crit.is_some();
+        if !is_access_token || has_demands || header.alg != Algorithm::EdDSA {
             return Verdict::Bad;
         }
         let Some(kid) = header.kid else { return Verdict::Bad };

@@ -123,6 +123,7 @@ fn bad_tokens(issuer: &Issuer, key: &Key, rsa: &Key, stranger: &Key) -> Vec<(&'s
         ("nobody's", as_access(issuer.without("sub"))),
         ("nobody's at all", as_access(issuer.with("sub", ""))),
         ("a long subject", as_access(issuer.with("sub", "s".repeat(256)))),
+        ("a demand", key.sign(&Header { crit: Some(vec!["exp".to_owned()]), ..jwt.clone() }, &issuer.claims())),
         ("no kid", key.sign(&Header { kid: None, ..jwt }, &issuer.claims())),
         ("an unknown kid", stranger.token(&issuer.claims())),
         ("another's key", stranger.sign(&key.header(Some("at+jwt")), &issuer.claims())),

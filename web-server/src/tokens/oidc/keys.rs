@@ -38,8 +38,8 @@ impl IssuerKeys {
         let Ok(header) = decode_header(token) else { return Verdict::Bad };
         let Some(kid) = header.kid else { return Verdict::Bad };
         let Some((algorithm, key)) = self.by_kid.get(&kid) else { return Verdict::UnknownKey };
-        // Its key says how it is signed, never the token itself.
-        if header.alg != *algorithm {
+        // Its key says how it is signed, never the token itself; and what has to be understood is not (RFC 7515, 4.1.11).
+        if header.alg != *algorithm || header.crit.is_some() {
             return Verdict::Bad;
         }
         let mut validation = Validation::new(*algorithm);

@@ -53,6 +53,7 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
     vec![
         ("an ID token", sign_as(&header("JWT", KID), &claims())),
         ("no type", sign_as(&Header { typ: None, ..ours.clone() }, &claims())),
+        ("a demand", sign_as(&Header { crit: Some(vec!["exp".to_owned()]), ..ours.clone() }, &claims())),
         ("no kid", sign_as(&Header { kid: None, ..ours.clone() }, &claims())),
         ("a foreign kid", sign_as(&header("at+jwt", "foreign"), &claims())),
         ("another's signature", sign_by_other(&ours, &claims())),
