@@ -19,13 +19,14 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 13] = [
+pub const TASKS: [&str; 14] = [
     "certificate",
     "http",
     "kafka_producer",
     "kafka_sender",
     "limiter",
     "metrics",
+    "oidc_keys",
     "operations",
     "peers",
     "probes",
@@ -125,6 +126,15 @@ impl Label for Refusal {
     }
 }
 
+/// What came of asking an outside issuer for its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFetch {
+    /// It has told some.
+    Success,
+    /// It has told none, or nothing.
+    Failed,
+}
+
 impl Label for ManagementOutcome {
     const NAME: &'static str = "outcome";
     const ALL: &'static [Self] = &[Self::Success, Self::Error, Self::Timeout, Self::Unavailable, Self::Cancelled];
@@ -149,6 +159,18 @@ impl Label for HedgeWinner {
             Self::First => "first",
             Self::Hedge => "hedge",
             Self::None => "none",
+        }
+    }
+}
+
+impl Label for KeyFetch {
+    const NAME: &'static str = "outcome";
+    const ALL: &'static [Self] = &[Self::Success, Self::Failed];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
         }
     }
 }
@@ -212,6 +234,8 @@ pub struct Metrics {
     /// Changes of the certificate's files.
     pub tls_reloads: CounterBy<Reload>,
     token_revocations_age: Gauge,
+    /// Questions for an outside issuer's keys.
+    pub key_fetches: CounterBy<KeyFetch>,
 }
 
 impl Metrics {
@@ -238,6 +262,11 @@ impl Metrics {
         token_revocations_age.set(-1.0);
         Arc::new(Self {
             token_revocations_age,
+            key_fetches: CounterBy::register(
+                &registry,
+                "oidc_key_fetches_total",
+                "Questions for the keys of OIDC_ISSUER.",
+            ),
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
             limits: LimitMetrics::register(&registry),
             shedding: SheddingMetrics::register(&registry),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use shared::health::Readiness;
-use shared::http::{ByteBudget, Operations, Problem, RequestContext, WAIT_MAX};
+use shared::http::{ByteBudget, Operations, Problem, RequestContext, WAIT_MAX, kinds};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
-use crate::access::Asker;
+use crate::access::{Asker, AuthMode};
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::management_client::{ManagementClient, Route};
@@ -32,8 +32,8 @@ pub struct App {
     pub config: Config,
     /// The way to Kafka.
     pub publisher: Arc<dyn PurchasePublisher>,
-    /// How often callers may come, if that is limited.
-    pub limits: Option<Arc<Limits>>,
+    /// How often callers may come.
+    pub limits: Arc<Limits>,
     /// The way to management-api.
     pub management: Arc<ManagementClient>,
     /// Answers kept for a moment.
@@ -51,6 +51,10 @@ pub struct App {
     pub(crate) supervisor: Supervisor,
     shedding: Arc<Shedding>,
 }
+
+/// Who asks, or why that is not known: on its way from who finds out to who wants to know.
+#[derive(Clone, Debug)]
+pub struct Identified(pub Result<Asker, Problem>);
 
 /// A request that found a free place as it came.
 pub struct Admission<'a> {
@@ -157,12 +161,22 @@ impl App {
         self.refuse(reason).with_retry_after(retry_after)
     }
 
-    /// Who asks.
+    /// Finds out who asks, before anything else is decided; nothing where nobody is asked to say it.
+    pub async fn identify(&self, headers: &HeaderMap) -> Option<Identified> {
+        let is_asked = self.config.auth != AuthMode::Off;
+        if is_asked { Some(Identified(self.config.auth.asker(&self.tokens, headers).await)) } else { None }
+    }
+
+    /// Who asks, as it was found out.
     ///
     /// # Errors
     /// 401 without a good token where one is needed, 503 while nobody can tell.
-    pub async fn asker(&self, headers: &HeaderMap) -> Result<Asker, Problem> {
-        self.config.auth.asker(&self.tokens, headers).await
+    pub fn asker(&self, found: &Extensions) -> Result<Asker, Problem> {
+        match found.get::<Identified>() {
+            Some(Identified(asker)) => asker.clone(),
+            None if self.config.auth == AuthMode::Off => Ok(Asker::Anybody),
+            None => Err(Problem::new(kinds::INTERNAL, "an internal error")),
+        }
     }
 
     /// Asks, before anything is sent, whether what comes after Kafka can take purchases.

@@ -89,7 +89,7 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
-    let asker = app.asker(&parts.headers).await?;
+    let asker = app.asker(&parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;

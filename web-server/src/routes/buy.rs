@@ -134,7 +134,7 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
-    let asker = app.asker(&parts.headers).await?;
+    let asker = app.asker(&parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.buy_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;

@@ -116,7 +116,7 @@ pub async fn list_user_purchases(
     let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
     let timeout = timeout(&mut query);
     query.finish()?;
-    app.asker(&parts.headers).await?.require(&userid)?;
+    app.asker(&parts.extensions)?.require(&userid)?;
     let (target, context) = (
         format!("/users/{}/purchases?limit={limit}", escape(&userid)),
         RequestContext::of(&parts.extensions, &parts.headers),
@@ -150,7 +150,7 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
     }
     let timeout = timeout(&mut query);
     query.finish()?;
-    let asker = app.asker(&parts.headers).await?;
+    let asker = app.asker(&parts.extensions)?;
     // Who may read its own alone and names nobody reads its own.
     if let Some(userid) = userid.or_else(|| Some(asker.own_userid()?.to_string())) {
         asker.require(&userid)?;
@@ -186,7 +186,7 @@ pub async fn find_purchase(
     });
     query.finish()?;
     let purchase_id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
-    let asker = app.asker(&parts.headers).await?;
+    let asker = app.asker(&parts.extensions)?;
     let Some(purchase_id) = purchase_id else { return Err(no_such_purchase()) };
     let (target, context) =
         (format!("/purchases/{purchase_id}"), RequestContext::of(&parts.extensions, &parts.headers));
