@@ -81,8 +81,8 @@ scale-demo: build ## The shipped autoscaling, a load step and real consumers: ta
 	$(RELEASE)/scale-demo
 
 .PHONY: stack-up
-stack-up: build ## Start Kafka, PostgreSQL and two replicas of each service here (BROKERS=3 for three brokers)
-	$(RELEASE)/stack up
+stack-up: build ## Start Kafka, PostgreSQL and two replicas of each service here (BROKERS=3 for three brokers, SET="NAME=VALUE …" for more settings)
+	$(RELEASE)/stack up $(foreach setting,$(SET),--set $(setting))
 
 .PHONY: stack-down
 stack-down: ## Stop what stack-up started, and nothing else
@@ -91,6 +91,11 @@ stack-down: ## Stop what stack-up started, and nothing else
 .PHONY: stack-status
 stack-status: ## Show ports, lag and readiness of the stack
 	$(RELEASE)/stack status
+
+.PHONY: accounts
+accounts: ## Make accounts for a trial, on `make run` or `make stack-up` (N=1000)
+	$(CARGO) build --release --locked $(SERVICES)
+	N=$(or $(N),1000) $(RELEASE)/stack accounts
 
 .PHONY: stand-ins
 stand-ins: build ## Stand-ins for replicas of management-api, one well, one that hiccups, one that fails: how often each is asked

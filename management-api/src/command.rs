@@ -13,6 +13,7 @@ use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 pub use self::api_keys::KeyAction;
+use crate::accounts;
 use crate::app::{END_MARGIN, Service};
 use crate::config::Config;
 use crate::dead_letters::{self, Selection};
@@ -33,6 +34,8 @@ pub enum Command {
     ListSkipped(Box<Config>),
     /// Look after API keys.
     ApiKeys(Box<Config>, KeyAction),
+    /// Print a new key of access tokens.
+    NewSigningKey,
 }
 
 /// Records every purchase exactly once and serves it back.
@@ -60,6 +63,17 @@ enum Topic {
         #[command(subcommand)]
         action: KeyAction,
     },
+    /// What access tokens are signed with.
+    SigningKeys {
+        #[command(subcommand)]
+        action: SigningKeyAction,
+    },
+}
+
+#[derive(Subcommand)]
+enum SigningKeyAction {
+    /// Print a new one for `JWT_SIGNING_KEY`, in PEM. Nothing is kept.
+    New,
 }
 
 #[derive(Subcommand)]
@@ -113,12 +127,16 @@ struct RedriveArguments {
 pub fn parse() -> Command {
     let matches = CommandLine::command().after_help(settings_table(Config::read)).get_matches();
     let line = <CommandLine as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(Topic::SigningKeys { action: SigningKeyAction::New }) = line.topic {
+        // Who makes a key has no settings yet.
+        return Command::NewSigningKey;
+    }
     let mut settings = Settings::from_environment();
     let config = Box::new(Config::read(&mut settings));
     settings.finish_or_exit();
     config.log.start();
     match line.topic {
-        None => Command::Serve(config),
+        None | Some(Topic::SigningKeys { .. }) => Command::Serve(config),
         Some(Topic::DeadLetters { action: Action::List }) => Command::ListDeadLetters(config),
         Some(Topic::DeadLetters { action: Action::Redrive(arguments) }) => {
             Command::Redrive(config, arguments.selection())
@@ -215,6 +233,15 @@ pub fn look_after_keys(config: &Config, action: KeyAction) -> ExitCode {
         store.close().await;
         print(&done?)
     })
+}
+
+/// Prints a new key of access tokens.
+#[must_use]
+pub fn new_signing_key() -> ExitCode {
+    match print(accounts::new_signing_key().expose()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn print(text: &str) -> Result<bool, String> {

@@ -38,14 +38,21 @@ impl Config {
         let http = HttpConfig { limits: ServerLimits { half_close: false, ..http.limits }, ..http };
         let kafka = KafkaConfig::read(settings);
         let ingest = IngestConfig::read(settings);
+        let accounts = AccountsConfig::read(settings);
+        let token = settings.secret("MANAGEMENT_API_TOKEN", "bearer token of callers (secret)");
+        if accounts.keys.is_some() && token.is_none() && !http.listen_address.ip().is_loopback() {
+            let why = "is needed beside JWT_SIGNING_KEY, unless LISTEN_ADDRESS is a loopback address: \
+                whoever reaches this service could list and delete accounts";
+            settings.mistake("MANAGEMENT_API_TOKEN", why);
+        }
         Self {
             http,
             kafka,
             store: StoreConfig::read(settings, ingest.lanes),
             ingest,
             waiters: WaitersConfig::read(settings),
-            accounts: AccountsConfig::read(settings),
-            token: settings.secret("MANAGEMENT_API_TOKEN", "bearer token of callers (secret)"),
+            accounts,
+            token,
             log: LogConfig::read(settings),
         }
     }

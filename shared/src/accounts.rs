@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -17,6 +18,15 @@ pub const CLOCK_SKEW: Duration = Duration::from_mins(1);
 pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 /// The scope of administrators.
 pub const ADMIN_SCOPE: &str = "admin";
+
+/// An e-mail address or a name as it is compared: compatibility forms made one (Unicode NFKC: full-width letters, ligatures, letters
+/// with their accents apart), without case.
+#[must_use]
+pub fn comparable(text: &str) -> String {
+    // Lower case of a composed letter may be apart again, so it is composed once more.
+    let lower: String = text.nfkc().flat_map(char::to_lowercase).collect();
+    lower.nfkc().collect()
+}
 
 /// What an access token says (RFC 9068, 2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

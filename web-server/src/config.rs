@@ -9,11 +9,11 @@ use shared::telemetry::LogConfig;
 
 use crate::access::AuthMode;
 use crate::cors::CorsConfig;
-use crate::in_flight::InFlightConfig;
 use crate::limits::LimitsConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
 use crate::read_cache::ReadCacheConfig;
+use crate::shedding::SheddingConfig;
 use crate::tokens::TokensConfig;
 
 /// The largest body of `POST /buy`, inclusive.
@@ -35,7 +35,7 @@ pub struct Config {
     /// How purchases come to Kafka.
     pub publisher: PublisherConfig,
     /// How many requests are handled at once.
-    pub in_flight: InFlightConfig,
+    pub shedding: SheddingConfig,
     /// How often callers may come.
     pub limits: LimitsConfig,
     /// Where reads go.
@@ -63,7 +63,7 @@ impl Config {
             http: HttpConfig::read(settings, "0.0.0.0:8080"),
             tls: TlsConfig::read(settings),
             publisher: PublisherConfig::read(settings),
-            in_flight: InFlightConfig::read(settings),
+            shedding: SheddingConfig::read(settings),
             limits: LimitsConfig::read(settings),
             management: ManagementConfig::read(settings),
             cors: CorsConfig::read(settings),

@@ -68,8 +68,15 @@ const ASKED: [HeaderName; 9] = [
     HeaderName::from_static("x-request-id"),
 ];
 /// What a page may read.
-const ANSWERED: [HeaderName; 4] =
-    [header::ETAG, header::LOCATION, header::RETRY_AFTER, HeaderName::from_static("x-request-id")];
+const ANSWERED: [HeaderName; 7] = [
+    header::ETAG,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-request-id"),
+];
 
 /// An origin as browsers send it: no path, no user, no default port spelled out in another way.
 fn parse_origin(text: &str) -> Option<HeaderValue> {

@@ -15,9 +15,9 @@ pub mod limits;
 pub mod management_client;
 pub mod publisher;
 pub mod read_cache;
+pub mod shedding;
 
 pub mod cors;
-pub mod in_flight;
 pub mod metrics;
 
 pub use self::app::run;

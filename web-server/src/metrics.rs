@@ -1,10 +1,14 @@
 //! Every metric of web-server beyond those that both services have; labels come from the enums here.
 
+mod shedding;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::http::Reload;
 use shared::metrics::{Counter, CounterBy, Gauge, Histogram, HttpMetrics, Label, Registry, RouteSeries, value};
+
+pub use self::shedding::{SheddingMetrics, Work};
 
 const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
 const MANAGEMENT_SECONDS: &str = "management_request_duration_seconds";
@@ -15,7 +19,7 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 13] = [
+pub const TASKS: [&str; 15] = [
     "api_key_usage",
     "certificate",
     "http",
@@ -23,10 +27,12 @@ pub const TASKS: [&str; 13] = [
     "kafka_sender",
     "limiter",
     "metrics",
+    "oidc_keys",
     "operations",
     "peers",
     "probes",
     "replicas",
+    "shedding",
     "token_keys",
     "topics",
 ];
@@ -53,7 +59,7 @@ pub enum Refusal {
     InFlight,
     /// The producer's queue is full.
     QueueFull,
-    /// What comes after Kafka cannot take it.
+    /// More comes than what is behind can serve in time.
     Shedding,
     /// Kafka is not reachable.
     Broker,
@@ -121,6 +127,15 @@ impl Label for Refusal {
     }
 }
 
+/// What came of asking an outside issuer for its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFetch {
+    /// It has told some.
+    Success,
+    /// It has told none, or nothing.
+    Failed,
+}
+
 impl Label for ManagementOutcome {
     const NAME: &'static str = "outcome";
     const ALL: &'static [Self] = &[Self::Success, Self::Error, Self::Timeout, Self::Unavailable, Self::Cancelled];
@@ -149,6 +164,18 @@ impl Label for HedgeWinner {
     }
 }
 
+impl Label for KeyFetch {
+    const NAME: &'static str = "outcome";
+    const ALL: &'static [Self] = &[Self::Success, Self::Failed];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Refusal {
     /// What the refused caller is told.
     pub fn advice(self) -> &'static str {
@@ -156,7 +183,7 @@ impl Refusal {
             Self::Rate => "too many requests: come again later",
             Self::InFlight => "too many requests in flight; nothing was sent: try again",
             Self::QueueFull => "the queue to Kafka is full; nothing was sent: try again",
-            Self::Shedding => "purchases cannot be recorded now; nothing was sent: try again",
+            Self::Shedding => "more is asked for than can be served now; nothing was sent: try again",
             Self::Broker => "Kafka is not reachable; nothing was sent: try again",
             Self::Draining => "this server is ending; nothing was sent: try again",
             Self::Memory => "too much is held for callers now; nothing was sent: try again",
@@ -195,6 +222,8 @@ pub struct Metrics {
     pub http: Arc<HttpMetrics>,
     /// Of rate limits.
     pub limits: LimitMetrics,
+    /// Of load shedding.
+    pub shedding: SheddingMetrics,
     published: CounterBy<PublishOutcome>,
     publish_duration: Histogram,
     refused: CounterBy<Refusal>,
@@ -206,6 +235,8 @@ pub struct Metrics {
     /// Changes of the certificate's files.
     pub tls_reloads: CounterBy<Reload>,
     token_revocations_age: Gauge,
+    /// Questions for an outside issuer's keys.
+    pub key_fetches: CounterBy<KeyFetch>,
 }
 
 impl Metrics {
@@ -232,8 +263,14 @@ impl Metrics {
         token_revocations_age.set(-1.0);
         Arc::new(Self {
             token_revocations_age,
+            key_fetches: CounterBy::register(
+                &registry,
+                "oidc_key_fetches_total",
+                "Questions for the keys of OIDC_ISSUER.",
+            ),
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
             limits: LimitMetrics::register(&registry),
+            shedding: SheddingMetrics::register(&registry),
             published: CounterBy::register(&registry, "purchases_published_total", published),
             publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
             refused: CounterBy::register(&registry, "http_requests_refused_total", refused),

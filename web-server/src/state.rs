@@ -3,22 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{Extensions, HeaderMap};
 use shared::api_keys::{RequestClass, Scope};
 use shared::health::Readiness;
-use shared::http::{ByteBudget, Operations, Problem, WAIT_MAX};
+use shared::http::{ByteBudget, Operations, Problem, RequestContext, WAIT_MAX, kinds};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
-use crate::access::Asker;
+use crate::access::{Asker, AuthMode};
 use crate::api_keys::ApiKeys;
 use crate::config::Config;
-use crate::in_flight::{InFlightLimit, Slot};
 use crate::limits::Limits;
-use crate::management_client::ManagementClient;
-use crate::metrics::{Metrics, Refusal};
+use crate::management_client::{ManagementClient, Route};
+use crate::metrics::{Metrics, Refusal, Work};
 use crate::publisher::PurchasePublisher;
 use crate::read_cache::ReadCache;
+use crate::shedding::{Shed, Shedding, Slot};
 use crate::tokens::Tokens;
 
 /// When a refused caller may come again.
@@ -33,8 +34,8 @@ pub struct App {
     pub config: Config,
     /// The way to Kafka.
     pub publisher: Arc<dyn PurchasePublisher>,
-    /// How often callers may come, if that is limited.
-    pub limits: Option<Arc<Limits>>,
+    /// How often callers may come.
+    pub limits: Arc<Limits>,
     /// The way to management-api.
     pub management: Arc<ManagementClient>,
     /// Answers kept for a moment.
@@ -52,14 +53,17 @@ pub struct App {
     /// How far the end has come.
     pub shutdown: Shutdown,
     pub(crate) supervisor: Supervisor,
-    purchases_in_flight: InFlightLimit,
-    batches_in_flight: InFlightLimit,
+    shedding: Arc<Shedding>,
 }
+
+/// Who asks, or why that is not known: on its way from who finds out to who wants to know.
+#[derive(Clone, Debug)]
+pub struct Identified(pub Result<Asker, Problem>);
 
 /// A request that found a free place as it came.
 pub struct Admission<'a> {
     app: &'a App,
-    limit: &'a InFlightLimit,
+    work: Work,
 }
 
 impl App {
@@ -101,8 +105,12 @@ impl App {
             api_keys: ApiKeys::start(&management, &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
-            purchases_in_flight: InFlightLimit::new(config.in_flight.purchases),
-            batches_in_flight: InFlightLimit::new(config.in_flight.batches),
+            shedding: Shedding::start(
+                &config.shedding,
+                config.publisher.producer.linger,
+                Arc::clone(&metrics),
+                &supervisor,
+            ),
             config,
             publisher,
             metrics,
@@ -116,7 +124,7 @@ impl App {
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
     pub fn admit_purchase(&self) -> Result<Admission<'_>, Problem> {
-        self.admit(&self.purchases_in_flight)
+        self.admit(Work::Purchases)
     }
 
     /// Lets a batch in, or refuses it before its body is read.
@@ -124,31 +132,68 @@ impl App {
     /// # Errors
     /// 503 when too many are in flight or the service is ending.
     pub fn admit_batch(&self) -> Result<Admission<'_>, Problem> {
-        self.admit(&self.batches_in_flight)
+        self.admit(Work::Batches)
     }
 
-    fn admit<'a>(&'a self, limit: &'a InFlightLimit) -> Result<Admission<'a>, Problem> {
+    fn admit(&self, work: Work) -> Result<Admission<'_>, Problem> {
         // Only a request that comes after the listener has closed, on a connection not yet ended.
         if self.shutdown.is_stopped() {
             return Err(self.refuse(Refusal::Draining));
         }
-        if limit.has_room() { Ok(Admission { app: self, limit }) } else { Err(self.refuse(Refusal::InFlight)) }
+        self.shedding.check(work).map_err(|shed| self.shed(shed))?;
+        Ok(Admission { app: self, work })
     }
 
-    /// Who asks.
+    /// Reads `target` of management-api, as [`ManagementClient::get`] does, unless reads are to be shed. What takes its time there,
+    /// or fails, makes fewer be let in.
+    ///
+    /// # Errors
+    /// As there, and 503 when too many are in flight.
+    pub async fn read(
+        &self,
+        route: Route,
+        target: String,
+        deadline: Duration,
+        context: &RequestContext,
+    ) -> Result<Bytes, Problem> {
+        let mut slot = self.shedding.enter(Work::Reads).map_err(|shed| self.shed(shed))?;
+        let read = self.management.get(route, target, deadline, context).await;
+        slot.end_work(read.as_ref().map_or_else(|problem| problem.status().is_client_error(), |_| true));
+        read
+    }
+
+    fn shed(&self, Shed { reason, retry_after }: Shed) -> Problem {
+        self.refuse(reason).with_retry_after(retry_after)
+    }
+
+    /// Finds out who asks, before anything else is decided; nothing where nobody is asked to say it.
+    pub async fn identify(&self, headers: &HeaderMap) -> Option<Identified> {
+        let is_asked = self.config.auth != AuthMode::Off;
+        if is_asked {
+            Some(Identified(self.config.auth.asker(&self.tokens, &self.api_keys, headers).await))
+        } else {
+            None
+        }
+    }
+
+    /// Who asks, as it was found out.
     ///
     /// # Errors
     /// 401 without a good token or key where one is needed, 503 while nobody can tell.
-    pub async fn asker(&self, headers: &HeaderMap) -> Result<Asker, Problem> {
-        self.config.auth.asker(&self.tokens, &self.api_keys, headers).await
+    pub fn asker(&self, found: &Extensions) -> Result<Asker, Problem> {
+        match found.get::<Identified>() {
+            Some(Identified(asker)) => asker.clone(),
+            None if self.config.auth == AuthMode::Off => Ok(Asker::Anybody),
+            None => Err(Problem::new(kinds::INTERNAL, "an internal error")),
+        }
     }
 
     /// Who asks, if it may ask such a thing. What a key asks is counted.
     ///
     /// # Errors
     /// As [`App::asker`], and 403 for a key whose scopes say nothing of it.
-    pub async fn asker_for(&self, class: RequestClass, headers: &HeaderMap) -> Result<Asker, Problem> {
-        let asker = self.asker(headers).await?;
+    pub fn asker_for(&self, class: RequestClass, found: &Extensions) -> Result<Asker, Problem> {
+        let asker = self.asker(found)?;
         asker.require_scope(match class {
             RequestClass::Buy | RequestClass::Batch => Scope::Buy,
             RequestClass::Read => Scope::Read,
@@ -192,6 +237,6 @@ impl Admission<'_> {
     /// # Errors
     /// 503 when others have taken the last place meanwhile.
     pub fn enter(self) -> Result<Slot, Problem> {
-        self.limit.enter().ok_or_else(|| self.app.refuse(Refusal::InFlight))
+        self.app.shedding.enter(self.work).map_err(|shed| self.app.shed(shed))
     }
 }

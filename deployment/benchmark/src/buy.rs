@@ -15,7 +15,7 @@ use stack::{
     Load, LoadPlan, Result, Service, StackError,
     error::Doing,
     http,
-    load::{GUIDE_BODY, Pace, Purchases},
+    load::{Pace, Purchases},
     ports::free_port,
     process::{Lifetime, Process},
 };
@@ -24,7 +24,7 @@ use stack::{
 const ROUNDS: usize = 5;
 const SECONDS: u64 = 8;
 /// Connections are opened and code is warm before a measurement begins.
-const WARM_UP: Duration = Duration::from_secs(2);
+pub const WARM_UP: Duration = Duration::from_secs(2);
 
 const OPEN_LOOP_PER_SECOND: f64 = 5_000.0;
 /// The second open loop: so many connections, at this part of what they reach in a closed one.
@@ -84,8 +84,8 @@ fn compare(connections: usize, ours: &Rounds, theirs: &Rounds) -> Vec<Row> {
         own(what, unit, value).beside(NAME, &theirs.0.iter().map(value).collect::<Vec<_>>())
     };
     let mut rows = vec![
-        row("requests", Unit::PerSecond, |round| round.load.per_second()),
-        row("CPU of web-server a request", Unit::Micros, |round| micros_each(round.cpu, round.load.requests)),
+        row("requests", Unit::PerSecond, Round::per_second),
+        row("CPU of web-server a request", Unit::Micros, Round::cpu_micros),
         row("p50", Unit::Millis, |round| round.load.p50 / 1e3),
         row("p99", Unit::Millis, |round| round.load.p99 / 1e3),
         row("p99.9", Unit::Millis, |round| round.load.p999 / 1e3),
@@ -111,7 +111,12 @@ fn compare(connections: usize, ours: &Rounds, theirs: &Rounds) -> Vec<Row> {
 
 /// One round at a web-server.
 pub async fn web_round(world: &World, web: &Service, connections: usize) -> Result<Round> {
-    let mut plan = WrkPlan { address: web.address(), body: GUIDE_BODY, connections, time: WARM_UP };
+    let plan = WrkPlan::new(web.address(), connections, WARM_UP);
+    round(world, web, plan).await
+}
+
+/// One round at a web-server by a plan, whose time is that of the warm-up.
+pub async fn round(world: &World, web: &Service, mut plan: WrkPlan) -> Result<Round> {
     wrk::run(world.folder(), &plan).await?.all_good()?;
     plan.time = world.size.time(SECONDS);
     let (cpu, broker_cpu) = (web.cpu_time(), world.kafka.cpu_time());
@@ -128,6 +133,11 @@ impl Round {
     /// Requests a second.
     pub fn per_second(&self) -> f64 {
         self.load.per_second()
+    }
+
+    /// CPU of web-server a request, in microseconds.
+    pub fn cpu_micros(&self) -> f64 {
+        micros_each(self.cpu, self.load.requests)
     }
 }
 
@@ -150,7 +160,7 @@ impl BaselineServer {
     }
 
     async fn round(&self, world: &World, connections: usize) -> Result<Round> {
-        let mut plan = WrkPlan { address: self.address.clone(), body: GUIDE_BODY, connections, time: WARM_UP };
+        let mut plan = WrkPlan::new(self.address.clone(), connections, WARM_UP);
         wrk::run(world.folder(), &plan).await?.all_good()?;
         plan.time = world.size.time(SECONDS);
         let cpu = self.process.id().cpu_time();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header::HOST};
+use http::{Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -34,13 +34,26 @@ impl Client {
 
     /// Fetches a path, to the last byte of its body.
     pub async fn get(&mut self, path: &str) -> Result<Bytes> {
-        let failed = |why: String| StackError::Http { url: format!("http://{}{path}", self.address), why };
+        match self.ask(path).await? {
+            (StatusCode::OK, body) => Ok(body),
+            (status, _) => Err(StackError::Http {
+                method: Method::GET,
+                url: format!("http://{}{path}", self.address),
+                why: format!("answered {status}"),
+            }),
+        }
+    }
+
+    /// Fetches a path, whatever the answer is.
+    pub async fn ask(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
+        let failed =
+            |why: String| StackError::Http { method: Method::GET, url: format!("http://{}{path}", self.address), why };
         let request = Request::get(path).header(HOST, &self.address).body(Empty::new());
         let request = request.map_err(|error| failed(error.to_string()))?;
         let response = self.sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| failed(error.to_string()))?.to_bytes();
-        if status == StatusCode::OK { Ok(body) } else { Err(failed(format!("answered {status}"))) }
+        Ok((status, body))
     }
 
     /// Fetches a path again and again: median and 99th percentile in milliseconds.
@@ -66,7 +79,7 @@ pub async fn until_ok(address: &str, path: &str, begun: Instant, deadline: Durat
             _ if elapsed < deadline => tokio::time::sleep(INTERVAL).await,
             answer => {
                 let why = format!("not 200 after {deadline:?}: {answer:?}");
-                return Err(StackError::Http { url: format!("http://{address}{path}"), why });
+                return Err(StackError::Http { method: Method::GET, url: format!("http://{address}{path}"), why });
             }
         }
     }

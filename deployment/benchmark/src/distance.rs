@@ -38,7 +38,7 @@ const READY: Duration = Duration::from_mins(1);
 pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
     let (near, far, distant) = (free_port()?, free_port()?, TcpListener::bind("127.0.0.1:0").await.doing("listening")?);
     let distant_port = distant.local_addr().doing("listening")?.port();
-    let plan = plan(near, far, distant_port)?;
+    let plan = two_doors(near, far, distant_port)?;
     let mut cluster = KafkaCluster::prepare(&world.folder().join("far-broker"), plan).await?;
     cluster.start_all().await?;
     let proxy = tokio::spawn(delay(distant, far));
@@ -47,8 +47,8 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
     measured
 }
 
-/// The second door leads to the proxy: a broker tells each client to come to the door that it has come through.
-fn plan(near: u16, far: u16, distant: u16) -> Result<KafkaPlan> {
+/// A broker with two doors. The second leads to a proxy: a broker tells each client to come to the door that it has come through.
+pub fn two_doors(near: u16, far: u16, distant: u16) -> Result<KafkaPlan> {
     let mut plan = KafkaPlan::on_free_ports(1)?;
     let controller = free_port()?;
     plan.ports = vec![BrokerPorts { client: near, controller }];

@@ -12,7 +12,6 @@ use crate::{
 use stack::{
     Result, Service,
     error::StackError,
-    load::GUIDE_BODY,
     service::{Program, ServicePlan},
 };
 
@@ -36,7 +35,7 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
     let mut answered = 0;
     for _ in 0..world.size.repeats(REPEATS) {
         let time = world.size.time(SECONDS);
-        let plan = WrkPlan { address: service.address(), body: GUIDE_BODY, connections: CONNECTIONS, time };
+        let plan = WrkPlan::new(service.address(), CONNECTIONS, time);
         let load = wrk::run(world.folder(), &plan).await?.all_good()?;
         answered += load.requests;
         rate.push(load.per_second());

@@ -11,6 +11,7 @@ mod delay;
 mod distance;
 mod embedded;
 mod faults;
+mod front_door;
 mod hedging;
 mod machine;
 mod memory;
@@ -21,9 +22,11 @@ mod report;
 mod row;
 mod scale_out;
 mod scaling;
+mod shedding;
 mod snapshot;
 mod spread;
 mod startup;
+mod thin_line;
 mod world;
 mod wrk;
 
@@ -60,6 +63,8 @@ pub enum Section {
     Buy,
     /// /buy, open loop at 5,000 a second
     OpenLoop,
+    /// /buy with a token, and with a rate, beside neither
+    FrontDoor,
     /// /buy with a broker that is far away
     Distance,
     /// web-server's memory over millions of requests
@@ -74,6 +79,8 @@ pub enum Section {
     Reads,
     /// reads over replicas that are slow or dead
     Hedging,
+    /// more than can be served
+    Shedding,
     /// from exec to live and to ready
     Startup,
     /// everything in one process
@@ -122,7 +129,7 @@ pub async fn run(options: &Options) -> Result<bool> {
         Section::value_variants().iter().copied().filter(|section| options.wants(*section)).collect();
     let begun = Instant::now();
     let mut report = Report::begin(options.quick);
-    let mut world = World::start(Size { quick: options.quick }).await?;
+    let mut world = World::begin(Size { quick: options.quick }).await?;
     for section in sections {
         let started = Instant::now();
         eprintln!("bench: {section:?} …");
@@ -157,6 +164,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
     match section {
         Section::Buy => buy::closed_loop(world).await,
         Section::OpenLoop => buy::open_loop(world).await,
+        Section::FrontDoor => front_door::measure(world).await,
         Section::Distance => distance::measure(world).await,
         Section::Memory => memory::measure(world).await,
         Section::Record => record::measure(world).await,
@@ -164,6 +172,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Delay => delay::measure(world).await,
         Section::Reads => reads::measure(world).await,
         Section::Hedging => hedging::measure(world).await,
+        Section::Shedding => shedding::measure(world).await,
         Section::Startup => startup::measure(world).await,
         Section::Embedded => embedded::measure(world).await,
         Section::Scaling => scaling::measure(world).await,

@@ -7,7 +7,7 @@ use crate::{
     world::{World, peak_rss_bytes},
     wrk::{self, WrkPlan},
 };
-use stack::{Result, load::GUIDE_BODY};
+use stack::Result;
 
 const REQUESTS: u64 = 3_600_000;
 const SLICE_SECONDS: u64 = 10;
@@ -22,7 +22,7 @@ pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
     let mut rss = Vec::new();
     while answered < requests {
         let time = world.size.time(SLICE_SECONDS);
-        let plan = WrkPlan { address: web.address(), body: GUIDE_BODY, connections: 64, time };
+        let plan = WrkPlan::new(web.address(), 64, time);
         answered += wrk::run(world.folder(), &plan).await?.all_good()?.requests;
         rss.push(mebibytes(web.rss_bytes()));
     }

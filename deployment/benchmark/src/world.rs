@@ -37,7 +37,7 @@ impl World {
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub async fn start(size: Size) -> Result<Self> {
+    pub async fn begin(size: Size) -> Result<Self> {
         let folder = RunFolder::new("bench")?;
         let kafka = KafkaCluster::start(&folder.subfolder("kafka")?, 1).await?;
         let postgres = Postgres::start(&folder.subfolder("postgres")?).await?;
@@ -87,7 +87,7 @@ impl World {
     /// # Errors
     /// When it does not become ready.
     pub async fn web_server(&self, topic: &str, management: Option<&Service>) -> Result<Service> {
-        self.start_ready(self.web_server_plan(topic, management)?).await
+        self.start(self.web_server_plan(topic, management)?).await
     }
 
     /// Starts a management-api on a database that is made when there is none, and waits until it is ready.
@@ -96,7 +96,7 @@ impl World {
     /// When it does not become ready.
     pub async fn management_api(&self, topic: &str, database: &str) -> Result<Service> {
         self.postgres.create_database(database).await?;
-        self.start_ready(self.management_api_plan(topic, database)?).await
+        self.start(self.management_api_plan(topic, database)?).await
     }
 
     /// An empty database with management-api's tables: it makes them itself, and is stopped again.
@@ -128,7 +128,11 @@ impl World {
         Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
     }
 
-    async fn start_ready(&self, plan: ServicePlan) -> Result<Service> {
+    /// Starts a service and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start(&self, plan: ServicePlan) -> Result<Service> {
         let mut service = Service::start(self.folder(), plan)?;
         service.wait_ready(READY_DEADLINE).await?;
         Ok(service)

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use stack::{
     error::{Doing, Result, StackError},
+    load::GUIDE_BODY,
     process::{Lifetime, Process},
 };
 
@@ -32,12 +33,14 @@ end
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to send, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WrkPlan {
     /// `HOST:PORT`.
     pub address: String,
     /// The body of every `POST /buy`.
-    pub body: &'static str,
+    pub body: String,
+    /// The access token of all requests, if they have one.
+    pub token: Option<String>,
     /// Connections, each with one request at a time.
     pub connections: usize,
     /// For how long.
@@ -60,6 +63,18 @@ pub struct WrkReport {
     pub bad_status: u64,
     /// Connections refused or cut, and answers that did not come.
     pub broken: u64,
+}
+
+impl WrkPlan {
+    /// The guide's purchase, by whoever.
+    pub fn new(address: String, connections: usize, time: Duration) -> Self {
+        Self { address, body: GUIDE_BODY.to_owned(), token: None, connections, time }
+    }
+
+    fn script(&self) -> String {
+        let token = self.token.iter().map(|token| format!("wrk.headers[\"Authorization\"] = \"Bearer {token}\"\n"));
+        format!("{SCRIPT}wrk.body = [[{}]]\n{}", self.body, token.collect::<String>())
+    }
 }
 
 impl WrkReport {
@@ -88,7 +103,7 @@ pub async fn run(folder: &Path, plan: &WrkPlan) -> Result<WrkReport> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let script = folder.join(format!("wrk-{number}.lua"));
-    fs::write(&script, format!("{SCRIPT}wrk.body = [[{}]]\n", plan.body)).doing("writing wrk's script")?;
+    fs::write(&script, plan.script()).doing("writing wrk's script")?;
     let mut command = Command::new(program()?);
     // It refuses more threads than connections.
     let threads = plan.connections.min(2).to_string();

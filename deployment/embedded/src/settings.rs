@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use shared::config::{BadSettings, SettingRow, Settings};
 
 /// Settings that the embedded mode fixes, because it brings the parts itself.
-const FIXED: [&str; 23] = [
+const FIXED: [&str; 22] = [
     "LISTEN_ADDRESS",
     "OPERATIONS_LISTEN_ADDRESS",
     "DATABASE_URL",
@@ -24,7 +24,6 @@ const FIXED: [&str; 23] = [
     "KAFKA_SSL_CERTIFICATE_FILE",
     "KAFKA_SSL_KEY_FILE",
     "KAFKA_SSL_KEY_PASSWORD",
-    "MANAGEMENT_API_TOKEN",
     "RECORD_LANES",
     "KAFKA_GROUP_PROTOCOL",
     "KAFKA_SESSION_TIMEOUT_MS",
@@ -104,6 +103,11 @@ impl ServiceConfigs {
             management: management_api::config::Config::read(&mut management_settings),
         };
         let mut mistakes = Vec::new();
+        if !config.management_address.ip().is_loopback() && configs.management.token.is_none() {
+            // There are always accounts here.
+            let why = "MANAGEMENT_API_TOKEN: is needed unless MANAGEMENT_LISTEN_ADDRESS is a loopback address";
+            mistakes.push(why.to_owned());
+        }
         for settings in [web_settings, management_settings] {
             if let Err(BadSettings(found)) = settings.finish() {
                 mistakes.extend(found.into_iter().filter(|mistake| !mistakes.contains(mistake)).collect::<Vec<_>>());

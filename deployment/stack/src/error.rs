@@ -50,8 +50,10 @@ pub enum StackError {
         source: io::Error,
     },
     /// An HTTP exchange failed before an answer was complete.
-    #[error("GET {url}: {why}")]
+    #[error("{method} {url}: {why}")]
     Http {
+        /// What was asked.
+        method: http::Method,
         /// The whole address.
         url: String,
         /// How it failed.

@@ -2,6 +2,7 @@
 //!
 //! Three users: the `stack` program (`make stack-up`), the fault tests, and the benchmark, a crate of its own.
 
+pub mod accounts;
 pub mod error;
 pub mod folder;
 pub mod http;

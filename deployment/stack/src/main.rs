@@ -1,4 +1,4 @@
-//! `stack up`, `stack down`, `stack status`, and stand-ins for replicas: real Kafka, PostgreSQL and both services on this machine.
+//! `stack up`, `stack down`, `stack status`, accounts for a trial and stand-ins for replicas: real Kafka, PostgreSQL and both services on this machine.
 
 use std::{
     io::{self, Write as _},
@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     process::{Command, ExitCode},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, Parser, Subcommand};
 use stack::{
     Postgres, Result, RunFolder,
+    accounts::{Populated, Population, populate},
     error::Doing,
     local::{self, Options},
     stand_ins::{Pace, StandIn},
@@ -53,6 +54,11 @@ enum Action {
     StandIns {
         #[command(flatten)]
         cast: Cast,
+    },
+    /// Make accounts for a trial; those that are there already stay
+    Accounts {
+        #[command(flatten)]
+        population: Population,
     },
     /// Run a command with `TEST_DATABASE_URL` naming a PostgreSQL of its own, and end as it ends
     WithPostgres {
@@ -118,6 +124,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
             Ok(all_ready)
         }
         Action::StandIns { cast } => stand_in(&cast).await,
+        Action::Accounts { population } => make_accounts(&population).await,
         Action::WithPostgres { command } => with_postgres(&command).await,
     }
 }
@@ -146,6 +153,14 @@ async fn with_postgres(command: &[String]) -> Result<bool> {
     let mut command = Command::new(program);
     command.args(arguments).env("TEST_DATABASE_URL", postgres.database_url());
     Ok(command.status().doing(format!("running {program}"))?.success())
+}
+
+async fn make_accounts(population: &Population) -> Result<bool> {
+    let began = Instant::now();
+    let Populated { made, found } = populate(population).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    show(&format!("{made} accounts made in {seconds:.1} s, {found} were there: buyer-1@example.com and so on\n"));
+    Ok(true)
 }
 
 async fn stand_in(cast: &Cast) -> Result<bool> {

@@ -15,9 +15,12 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
 use crate::{Result, error::Doing};
+
+/// How many a busy one answers at once.
+const AT_ONCE: usize = 4;
 
 /// How a stand-in answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum Pace {
     Well,
     /// The same, but in 300 ms for one call in twenty.
     Hiccups,
+    /// In 10 ms, four at once: 400 a second at most. More wait for their turn.
+    Busy,
     /// In a second.
     Slow,
     /// At once, with 503.
@@ -52,7 +57,8 @@ impl StandIn {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.doing(format!("listening at port {port}"))?;
         let address = listener.local_addr().doing("listening")?;
         let asked = Arc::new(AtomicU64::new(0));
-        let router = Router::new().fallback(answer).with_state((pace, Arc::clone(&asked)));
+        let router =
+            Router::new().fallback(answer).with_state((pace, Arc::new(Semaphore::new(AT_ONCE)), Arc::clone(&asked)));
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
@@ -71,7 +77,7 @@ impl Drop for StandIn {
     }
 }
 
-async fn answer(State((pace, asked)): State<(Pace, Arc<AtomicU64>)>) -> Response {
+async fn answer(State((pace, turns, asked)): State<(Pace, Arc<Semaphore>, Arc<AtomicU64>)>) -> Response {
     let number = asked.fetch_add(1, Ordering::Relaxed);
     let time = match pace {
         Pace::Failing => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -79,8 +85,10 @@ async fn answer(State((pace, asked)): State<(Pace, Arc<AtomicU64>)>) -> Response
         Pace::Hiccups if number % 20 == 7 => Duration::from_millis(300),
         // The same in every run, and no two in a row alike.
         Pace::Well | Pace::Hiccups => Duration::from_micros(2_000 + number * 787 % 3_000),
+        Pace::Busy => Duration::from_millis(10),
         Pace::Slow => Duration::from_secs(1),
     };
+    let _turn = if pace == Pace::Busy { turns.acquire().await.ok() } else { None };
     tokio::time::sleep(time).await;
     ([(CONTENT_TYPE, "application/json")], r#"{"purchases":[],"next_cursor":null}"#).into_response()
 }

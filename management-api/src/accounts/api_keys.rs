@@ -12,7 +12,7 @@ use shared::event::{Timestamp, check_name};
 use uuid::Uuid;
 
 use super::audit::{self, Event};
-use super::{Clock, after, before};
+use super::Clock;
 use crate::store::{Creation, NewKey, Rotation, Store, StoreError, UsageQuery, WhichKey};
 
 /// How long a change of a key is told: as long as anybody takes it for what it was, who asks anew as often as tokens end.
@@ -99,7 +99,7 @@ impl ApiKeys {
             secret_start: secret.start().to_owned(),
             created_at: now,
             expires_at: wish.expires_at,
-            forgets_before: before(now, CHANGES_TOLD),
+            forgets_before: now.before(CHANGES_TOLD),
         };
         match self.store.create_key(&key).await? {
             Creation::Kept => {}
@@ -132,7 +132,7 @@ impl ApiKeys {
     /// When there is no such key, or the database does not answer.
     pub async fn rotate(&self, which: WhichKey, overlap: Duration, request_id: &str) -> Result<SecretAnswer, KeyError> {
         let (now, secret) = (self.clock.now(), ApiKeySecret::random());
-        let old_ends_at = after(now, overlap);
+        let old_ends_at = now.after(overlap);
         let rotation = Rotation {
             which,
             secret_hash: secret.hash(),
@@ -161,7 +161,7 @@ impl ApiKeys {
     /// # Errors
     /// When the database does not answer.
     pub async fn changed(&self) -> Result<Vec<ChangedKey>, StoreError> {
-        self.store.list_changed_keys(before(self.clock.now(), CHANGES_TOLD)).await
+        self.store.list_changed_keys(self.clock.now().before(CHANGES_TOLD)).await
     }
 
     /// Adds what was counted elsewhere, once however often it is said.
@@ -170,7 +170,7 @@ impl ApiKeys {
     /// When the database does not answer.
     pub async fn add_usage(&self, flush: &UsageFlush) -> Result<(), KeyError> {
         let now = self.clock.now();
-        self.store.add_usage(flush, now, before(now, FLUSHES_KEPT)).await?;
+        self.store.add_usage(flush, now, now.before(FLUSHES_KEPT)).await?;
         Ok(())
     }
 

@@ -14,7 +14,6 @@ mod signing_keys;
 use std::sync::Arc;
 
 use shared::accounts::{AccountPage, AccountRow, TokenKeys};
-use shared::event::Timestamp;
 use uuid::Uuid;
 
 pub use self::api_keys::{ApiKeys, KeyError, KeyWish, parse_key_name};
@@ -190,16 +189,4 @@ impl Accounts {
         let keys = self.sessions.token_keys().await?;
         Ok(TokenKeys { changed_keys: self.api_keys.changed().await?, ..keys })
     }
-}
-
-/// So long before `now`.
-fn before(now: Timestamp, time: std::time::Duration) -> Timestamp {
-    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.millis().saturating_sub(millis)).unwrap_or(now)
-}
-
-/// So long after `now`.
-fn after(now: Timestamp, time: std::time::Duration) -> Timestamp {
-    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.millis().saturating_add(millis)).unwrap_or(now)
 }

@@ -4,7 +4,7 @@
 //! accents apart), without case, and for usernames without what nobody sees. Letters of different scripts that look alike (a
 //! Cyrillic `а` and a Latin one) stay different.
 
-use unicode_normalization::UnicodeNormalization;
+use shared::accounts::comparable;
 
 /// The most characters of an address (RFC 5321, 4.5.3.1.3, less the brackets).
 const EMAIL_LENGTH_MAX: usize = 254;
@@ -95,12 +95,6 @@ impl Username {
         }
         Ok(Self { text: text.to_owned(), key })
     }
-}
-
-/// Lower case of a composed letter may be apart again, so it is composed once more.
-fn comparable(text: &str) -> String {
-    let lower: String = text.nfkc().flat_map(char::to_lowercase).collect();
-    lower.nfkc().collect()
 }
 
 fn is_invisible(letter: char) -> bool {

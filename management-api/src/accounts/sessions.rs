@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::audit::{self, Event};
 use super::refresh_tokens::{RefreshToken, random_key};
-use super::{AccountError, Clock, SigningKeys, after, before};
+use super::{AccountError, Clock, SigningKeys};
 use crate::store::{Account, NewSession, Revocation, Session, SpentToken, Standing, Store, StoreError};
 
 /// How long a session lasts without being used.
@@ -19,6 +19,8 @@ const IDLE_MAX: Duration = Duration::from_hours(30 * 24);
 const AGE_MAX: Duration = Duration::from_hours(90 * 24);
 /// How long a spent token has its successor again: for a lost answer, or two tabs at one moment.
 const GRACE: Duration = Duration::from_secs(30);
+/// When nothing is known of a spent token any more, which then is as one that was never there.
+const FORGETS_SPENT_AFTER: Duration = Duration::from_secs(90);
 /// How often a token is looked at while others spend it. The second look finds it spent.
 const LOOKS_MAX: u32 = 3;
 /// What has asked for access tokens (claim `client_id`).
@@ -78,11 +80,11 @@ impl Sessions {
             // Before the look: whatever is revoked after it is revoked after the token was signed.
             let now = self.clock.now();
             let found =
-                self.store.find_session(token.session_id, &token.hash()).await.map_err(AccountError::NotRead)?;
+                self.store.find_session(token.session_id, &token.hash(), now).await.map_err(AccountError::NotRead)?;
             let session = found.filter(|session| now < session.ends_at).ok_or(AccountError::Refused)?;
             let goes_on = match session.standing {
                 Standing::Current => self.spend(&token, &session, now).await?,
-                Standing::Spent(spent_at) if now <= after(spent_at, GRACE) => true,
+                Standing::Spent(ago) if ago <= GRACE => true,
                 Standing::Spent(_) | Standing::Unknown => {
                     self.store.revoke_session(token.session_id, revocation(now)).await?;
                     audit::tell(Event::RefreshReuse, Some(session.account_id), request_id);
@@ -107,7 +109,7 @@ impl Sessions {
             successor: token.successor(&session.successor_key).hash(),
             spent_at: now,
             ends_at: end(session.began_at, now),
-            forgets_before: before(now, GRACE + CLOCK_SKEW),
+            forgets_after: FORGETS_SPENT_AFTER,
         };
         self.store.spend_token(&spent).await
     }
@@ -140,11 +142,11 @@ impl Sessions {
 
 /// When a session is over that is used now.
 fn end(began_at: Timestamp, now: Timestamp) -> Timestamp {
-    after(now, IDLE_MAX).min(after(began_at, AGE_MAX))
+    now.after(IDLE_MAX).min(began_at.after(AGE_MAX))
 }
 
 /// A revocation now. It matters until the last token before it is over for everybody: those who check tokens let their clocks
 /// differ, and those who sign them have such, too.
 pub(super) fn revocation(now: Timestamp) -> Revocation {
-    Revocation { at: now, forgets_before: before(now, ACCESS_TOKEN_LIFETIME + 2 * CLOCK_SKEW) }
+    Revocation { at: now, forgets_before: now.before(ACCESS_TOKEN_LIFETIME + 2 * CLOCK_SKEW) }
 }

@@ -1,5 +1,7 @@
 //! What sessions need of a database.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use shared::config::Secret;
 use shared::event::Timestamp;
@@ -21,8 +23,14 @@ pub trait SessionKeeping: Send + Sync + 'static {
     /// Begins a session, and forgets those of the account that are over. Gives whether the account is there.
     async fn begin_session(&self, session: &NewSession) -> Result<bool, StoreError>;
 
-    /// A session that has not ended, and what is known in it of a token.
-    async fn find_session(&self, session_id: Uuid, token: &TokenHash) -> Result<Option<Session>, StoreError>;
+    /// A session that has not ended, and what is known in it of a token. How long ago it was spent is told by the clock that all
+    /// replicas share: PostgreSQL's own; SQLite, which serves one process, is told what time it is.
+    async fn find_session(
+        &self,
+        session_id: Uuid,
+        token: &TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<Session>, StoreError>;
 
     /// Puts a token's successor in its place. Gives whether it was the current one: of all who spend it, one does.
     async fn spend_token(&self, spent: &SpentToken) -> Result<bool, StoreError>;
@@ -84,8 +92,8 @@ pub struct Session {
 pub enum Standing {
     /// It is the one that may be spent.
     Current,
-    /// It was spent then.
-    Spent(Timestamp),
+    /// It was spent so long ago.
+    Spent(Duration),
     /// It was spent so long ago that nothing is known of it, or never was one.
     Unknown,
 }
@@ -103,6 +111,6 @@ pub struct SpentToken {
     pub spent_at: Timestamp,
     /// When the session is over, unless it is used before.
     pub ends_at: Timestamp,
-    /// Tokens that were spent before then are forgotten.
-    pub forgets_before: Timestamp,
+    /// Tokens that were spent longer ago are forgotten.
+    pub forgets_after: Duration,
 }

@@ -128,6 +128,7 @@ impl Drop for Api {
 pub fn config(kafka: &Kafka, folder: &tempfile::TempDir, more: &[(&str, &str)]) -> Config {
     let database = format!("sqlite:{}", folder.path().join("purchases.db").display());
     let mut settings = Settings::from_pairs([
+        ("LISTEN_ADDRESS", "127.0.0.1:0"),
         ("KAFKA_BOOTSTRAP_SERVERS", kafka.config.bootstrap_servers.as_str()),
         ("KAFKA_CREATE_TOPICS", "false"),
         ("KAFKA_FETCH_WAIT_MS", "10"),

@@ -58,7 +58,8 @@ impl ByteBudget {
     }
 
     /// As `new`, shown nowhere.
-    pub(super) fn unseen(max_bytes: usize) -> Self {
+    #[must_use]
+    pub fn unseen(max_bytes: usize) -> Self {
         Self::with(max_bytes, Gauge::noop(), Counter::noop())
     }
 

@@ -8,6 +8,11 @@ use utoipa::ToSchema;
 
 use crate::event::FieldError;
 
+/// What a 401 asks for (RFC 6750, 3: the scheme is never alone).
+const CHALLENGE: &str = r#"Bearer realm="purchase""#;
+/// The same to who has shown something else.
+const INVALID_TOKEN: &str = r#"Bearer realm="purchase", error="invalid_token""#;
+
 /// A kind of problem: its stable name, status and title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -67,16 +72,24 @@ pub mod kinds {
 #[derive(Clone, Debug)]
 pub struct Problem {
     kind: Kind,
-    detail: String,
+    detail: Box<str>,
     errors: Vec<FieldError>,
     members: Map<String, Value>,
     retry_after_seconds: Option<u32>,
+    has_invalid_token: bool,
 }
 
 impl Problem {
     /// A problem; `detail` says what the caller should do and never shows internals.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), members: Map::new(), retry_after_seconds: None }
+        Self {
+            kind,
+            detail: detail.into().into(),
+            errors: Vec::new(),
+            members: Map::new(),
+            retry_after_seconds: None,
+            has_invalid_token: false,
+        }
     }
 
     /// 400 with every bad field at once.
@@ -94,7 +107,7 @@ impl Problem {
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         if !errors.is_empty() {
-            self.detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            self.detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").into();
             self.errors = errors;
         }
         self
@@ -104,6 +117,13 @@ impl Problem {
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Says of a 401 that a token was shown, and was not good (RFC 6750, 3.1).
+    #[must_use]
+    pub fn with_invalid_token(mut self) -> Self {
+        self.has_invalid_token = true;
         self
     }
 
@@ -154,7 +174,8 @@ impl Problem {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if self.kind == kinds::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let challenge = if self.has_invalid_token { INVALID_TOKEN } else { CHALLENGE };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

@@ -21,6 +21,8 @@ use crate::shutdown::Shutdown;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// What is made ready at most for a socket that has no room: one record.
+const SEND_BUFFER_BYTES: usize = 16 * 1024;
 
 /// Where the certificate chain and its key are, both PEM.
 #[derive(Clone, Debug)]
@@ -162,6 +164,8 @@ impl Certificate {
 
     /// Agrees with a caller on how to go on in secret.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.current.load_full()).accept(stream).await
+        let mut stream = TlsAcceptor::from(self.current.load_full()).accept(stream).await?;
+        stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_BYTES));
+        Ok(stream)
     }
 }

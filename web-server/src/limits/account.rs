@@ -5,10 +5,13 @@ use uuid::Uuid;
 use super::Moment;
 use super::report::Told;
 
-/// How much of a limit that nobody could use is made up for later, in seconds of it.
-const MADE_UP_SECONDS: f32 = 0.5;
-/// How soon: the limit that is divided changes by what is over or missing in so many seconds.
-const WITHIN_SECONDS: f32 = 1.0;
+/// How much of a limit that nobody could use is made up for later, in windows of it. Of what was let in over it as much is, or as
+/// much as replicas let in that each have less than a request to give, and let one in.
+const MADE_UP: f32 = 0.5;
+/// How soon: the limit that is divided changes by what is over or missing in so many windows.
+const WITHIN: f32 = 1.0;
+/// There is always something to divide.
+const LEAST: f32 = 1e-3;
 /// What a replica's demand counts at most, in limits: past it the division is fair enough, and a peer that lies leaves some.
 const DEMAND_MAX: f32 = 10.0;
 
@@ -16,6 +19,8 @@ const DEMAND_MAX: f32 = 10.0;
 /// moment later from what was let in, and is made up for.
 #[derive(Clone, Debug)]
 pub struct Account {
+    /// What its caller may do a window, as far as is known here.
+    pub limit: f32,
     /// What could have been let in and was not; less than nothing for the opposite.
     balance: f32,
     settled: Moment,
@@ -26,14 +31,14 @@ pub struct Account {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     instance: Uuid,
-    per_second: f32,
+    per_window: f32,
     admitted: u32,
 }
 
 /// What there is to divide, and among whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// What can be let in now, in requests a second.
+    /// What can be let in now, in requests a window.
     pub limit: f32,
     /// What this replica is asked for.
     pub own: f32,
@@ -44,15 +49,14 @@ pub struct Asked {
 impl Account {
     /// Nobody has told anything so far.
     #[must_use]
-    pub fn new(now: Moment) -> Self {
-        Self { balance: 0.0, settled: now, entries: Vec::new() }
+    pub fn new(limit: f32, now: Moment) -> Self {
+        Self { limit, balance: 0.0, settled: now, entries: Vec::new() }
     }
 
     /// A replica tells what it is asked for, and how much it has let in since it knows the caller.
-    pub fn tell(&mut self, instance: Uuid, told: &Told, limit: f32) {
-        // What is not a number is nothing, and what is too much is cut.
-        let per_second = told.per_second.max(0.0).min(limit * DEMAND_MAX);
-        let new = Entry { instance, per_second, admitted: told.admitted };
+    pub fn tell(&mut self, instance: Uuid, told: &Told) {
+        // What is not a number is nothing.
+        let new = Entry { instance, per_window: told.per_window.max(0.0), admitted: told.admitted };
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.instance == instance) else {
             // What it has let in by now may be long ago.
             return self.entries.push(new);
@@ -68,7 +72,7 @@ impl Account {
     /// A replica tells nothing of this caller any more.
     pub fn hush(&mut self, instance: Uuid) {
         let entries = self.entries.iter_mut().filter(|entry| entry.instance == instance);
-        entries.for_each(|entry| entry.per_second = 0.0);
+        entries.for_each(|entry| entry.per_window = 0.0);
     }
 
     /// A replica is there no more.
@@ -79,19 +83,22 @@ impl Account {
     /// Whether anybody is asked for anything.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        self.entries.iter().any(|entry| entry.per_second > 0.0)
+        self.entries.iter().any(|entry| entry.per_window > 0.0)
     }
 
     /// What there is to divide now. If not all replicas were heard a moment ago, nobody knows what they have let in, and it is the
     /// limit itself.
-    pub fn settle(&mut self, own: Uuid, limit: f32, is_all_heard: bool, now: Moment) -> Asked {
-        let passed = now.seconds_since(self.settled).max(0.0);
+    pub fn settle(&mut self, own: Uuid, replicas: f32, is_all_heard: bool, now: Moment) -> Asked {
+        let (limit, passed) = (self.limit, now.windows_since(self.settled).max(0.0));
         self.settled = now;
-        let most = limit * MADE_UP_SECONDS;
-        self.balance = if is_all_heard { (self.balance + limit * passed).clamp(-most, most) } else { 0.0 };
-        let all = self.entries.iter().map(|entry| entry.per_second).sum();
-        let own = self.entries.iter().find(|entry| entry.instance == own).map_or(0.0, |entry| entry.per_second);
-        Asked { limit: limit + self.balance / WITHIN_SECONDS, own, all }
+        let most = limit * MADE_UP;
+        self.balance =
+            if is_all_heard { (self.balance + limit * passed).clamp(-most.max(replicas), most) } else { 0.0 };
+        // What is too much is cut.
+        let asked = |entry: &Entry| entry.per_window.min(limit * DEMAND_MAX);
+        let all = self.entries.iter().map(asked).sum();
+        let own = self.entries.iter().find(|entry| entry.instance == own).map_or(0.0, asked);
+        Asked { limit: (limit + self.balance / WITHIN).max(LEAST), own, all }
     }
 }
 
@@ -108,16 +115,16 @@ mod tests {
         Moment::at(Duration::from_millis(ms))
     }
 
-    fn told(per_second: f32, admitted: u32) -> Told {
-        Told { caller: CallerKey::of_address([192, 0, 2, 1].into()), class: RouteClass::Buy, per_second, admitted }
+    fn told(per_window: f32, admitted: u32) -> Told {
+        Told { caller: CallerKey::of_address([192, 0, 2, 1].into()), class: RouteClass::Buy, per_window, admitted }
     }
 
     /// What can be let in after `ms`, if so many of 100 a second were.
     fn limit_after(ms: u64, admitted: u32) -> f32 {
-        let mut account = Account::new(at(0));
-        account.tell(ONE, &told(100.0, 7), 100.0);
-        account.tell(ONE, &told(100.0, 7 + admitted), 100.0);
-        account.settle(ONE, 100.0, true, at(ms)).limit
+        let mut account = Account::new(100.0, at(0));
+        account.tell(ONE, &told(100.0, 7));
+        account.tell(ONE, &told(100.0, 7 + admitted));
+        account.settle(ONE, 1.0, true, at(ms)).limit
     }
 
     #[test]
@@ -132,18 +139,18 @@ mod tests {
 
     #[test]
     fn who_is_not_heard_is_not_taken_for_one_that_lets_nobody_in() {
-        let mut account = Account::new(at(0));
-        account.tell(ONE, &told(100.0, 7), 100.0);
-        assert!((account.settle(ONE, 100.0, false, at(900)).limit - 100.0).abs() < 0.1);
-        assert!((account.settle(ONE, 100.0, true, at(1_000)).limit - 110.0).abs() < 0.1);
+        let mut account = Account::new(100.0, at(0));
+        account.tell(ONE, &told(100.0, 7));
+        assert!((account.settle(ONE, 1.0, false, at(900)).limit - 100.0).abs() < 0.1);
+        assert!((account.settle(ONE, 1.0, true, at(1_000)).limit - 110.0).abs() < 0.1);
     }
 
     #[test]
     fn a_count_that_begins_anew_is_no_debt() {
-        let mut account = Account::new(at(0));
-        account.tell(ONE, &told(100.0, 1_000_000), 100.0);
-        account.tell(ONE, &told(100.0, 5), 100.0);
-        assert!((account.settle(ONE, 100.0, true, at(100)).limit - 105.0).abs() < 0.1);
+        let mut account = Account::new(100.0, at(0));
+        account.tell(ONE, &told(100.0, 1_000_000));
+        account.tell(ONE, &told(100.0, 5));
+        assert!((account.settle(ONE, 1.0, true, at(100)).limit - 105.0).abs() < 0.1);
         assert!(account.is_asked());
         account.hush(ONE);
         assert!(!account.is_asked());

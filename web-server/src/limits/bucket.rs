@@ -2,33 +2,38 @@
 
 use super::Moment;
 
-/// How long a caller stays away to have a whole second's quota at once.
-const PAUSE_SECONDS: f32 = 1.0;
-/// How much of the quota is saved up for a caller who stays.
-const SAVED_SECONDS: f32 = 0.5;
+/// For how many windows a caller stays away to have a whole window's quota at once.
+const PAUSE: f32 = 1.0;
+/// How many windows' quota is saved up for a caller who stays.
+const SAVED: f32 = 0.5;
 /// What rounding may take from a request's price.
 const ROUNDING: f32 = 1e-3;
+/// For how many windows debts are remembered of a caller who stays away.
+const DEBT_WINDOWS_MAX: f32 = 600.0;
 
 /// A token bucket whose rate may change with every look at it.
 ///
-/// Who comes after a pause has a second's quota at once, and nothing is added in that second. Then quota comes evenly, and half
-/// a second's of it can be saved up. So a second's burst is possible, and yet ten seconds have at most ten and a half seconds'
-/// quota: a plain bucket that holds a second's would let in eleven. A rate that changes within the first second changes what is
+/// Who comes after a pause has a window's quota at once, and nothing is added in that window. Then quota comes evenly, and half
+/// a window's of it can be saved up. So a window's burst is possible, and yet ten windows have at most ten and a half windows'
+/// quota: a plain bucket that holds a window's would let in eleven. A rate that changes within the first window changes what is
 /// left of it, as if it had always been the new one.
+///
+/// Rates are requests a window.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
-    /// What is left; in the first second, what has been spent, as less than nothing.
+    /// What is left; in the first window, what has been spent, as less than nothing.
     level: f32,
-    /// Until when quota is added up; in the first second, its end.
+    /// Until when quota is added up; in the first window, its end.
     filled: Moment,
-    is_first_second: bool,
+    /// The rate at the last look; with its sign turned while the first window is running, which saves every caller some bytes.
+    rate: f32,
 }
 
 impl Bucket {
     /// Of a caller who has stayed away.
     #[must_use]
     pub fn rested(now: Moment) -> Self {
-        Self { level: f32::INFINITY, filled: now.second_before(), is_first_second: false }
+        Self { level: f32::INFINITY, filled: now.window_before(), rate: 0.0 }
     }
 
     /// Takes the price of a request, if there is so much.
@@ -44,23 +49,32 @@ impl Bucket {
     /// What is left at this rate; less than nothing if there are debts.
     pub fn left(&mut self, rate: f32, now: Moment) -> f32 {
         self.fill(rate, now);
-        if self.is_first_second { of_a_second(rate) + self.level } else { self.level }
+        self.left_at(rate)
     }
 
-    /// Seconds until a request of price 1 can be paid at this rate.
-    pub fn wait_seconds(&mut self, rate: f32, now: Moment) -> f32 {
+    /// Windows until a request of price 1 can be paid at this rate.
+    pub fn wait(&mut self, rate: f32, now: Moment) -> f32 {
         let missing = 1.0 - self.left(rate, now);
         if missing <= 0.0 {
             return 0.0;
         }
-        let begun = if self.is_first_second { begun(rate) } else { 0.0 };
-        self.filled.seconds_since(now).max(0.0) + (missing - begun).max(0.0) / rate.max(f32::MIN_POSITIVE)
+        let begun = if self.is_first_window() { begun(rate) } else { 0.0 };
+        self.filled.windows_since(now).max(0.0) + (missing - begun).max(0.0) / rate.max(f32::MIN_POSITIVE)
     }
 
-    /// What is owed at most.
+    /// How many windows it takes at most, at the rate of the last look, until nothing is owed any more.
     #[must_use]
-    pub fn debts(&self) -> f32 {
-        (-self.level).max(0.0)
+    pub fn debt_windows(&self) -> f32 {
+        let rate = self.rate.abs();
+        ((-self.left_at(rate)).max(0.0) / rate.max(f32::MIN_POSITIVE)).min(DEBT_WINDOWS_MAX)
+    }
+
+    fn is_first_window(&self) -> bool {
+        self.rate.is_sign_negative()
+    }
+
+    fn left_at(&self, rate: f32) -> f32 {
+        if self.is_first_window() { of_a_window(rate) + self.level } else { self.level }
     }
 
     fn spend(&mut self, price: f32, needed: f32, rate: f32, now: Moment) -> bool {
@@ -72,28 +86,29 @@ impl Bucket {
     }
 
     fn fill(&mut self, rate: f32, now: Moment) {
-        let passed = now.seconds_since(self.filled);
-        if self.is_first_second {
+        let passed = now.windows_since(self.filled);
+        if self.is_first_window() {
             if passed < 0.0 {
+                self.rate = -rate;
                 return;
             }
-            self.level += of_a_second(rate) + begun(rate);
+            self.level += of_a_window(rate) + begun(rate);
         }
         // Less than one request would be nothing, however long the caller waits.
-        let full = (rate * SAVED_SECONDS).max(1.0);
+        let full = (rate * SAVED).max(1.0);
         self.level = (self.level.min(full) + passed * rate).min(full);
-        (self.filled, self.is_first_second) = (now, false);
-        if passed >= PAUSE_SECONDS && self.level >= full {
-            *self = Self { level: 0.0, filled: now.next_second(), is_first_second: true };
+        (self.filled, self.rate) = (now, rate);
+        if passed >= PAUSE && self.level >= full {
+            *self = Self { level: 0.0, filled: now.next_window(), rate: -rate };
         }
     }
 }
 
-fn of_a_second(rate: f32) -> f32 {
+fn of_a_window(rate: f32) -> f32 {
     rate.max(1.0)
 }
 
-/// With what the next second begins, or who keeps to the rate would be one request behind for ever.
+/// With what the next window begins, or who keeps to the rate would be one request behind for ever.
 fn begun(rate: f32) -> f32 {
     rate.min(1.0)
 }
@@ -114,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_s_quota_can_be_had_at_once_and_ten_seconds_have_little_more_than_theirs() {
+    fn a_window_s_quota_can_be_had_at_once_and_ten_windows_have_little_more_than_theirs() {
         let mut bucket = Bucket::rested(at(0));
         assert_eq!((0..200).filter(|_| bucket.take(1.0, 100.0, at(0))).count(), 100);
         assert_eq!(admitted(&mut bucket, 100.0, 0, 1_000), 0);
@@ -131,7 +146,7 @@ mod tests {
             let (mut bucket, mut next) = (Bucket::rested(at(0)), 0.0);
             for ms in 0..30_000_u16 {
                 if f32::from(ms) >= next {
-                    assert!(bucket.take(1.0, rate, at(ms.into())), "{rate} a second, after {ms} ms");
+                    assert!(bucket.take(1.0, rate, at(ms.into())), "{rate} a window, after {ms} ms");
                     next += 1001.0 / rate;
                 }
             }
@@ -139,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_changes_in_the_first_second_counts_for_all_of_it() {
+    fn a_rate_that_changes_in_the_first_window_counts_for_all_of_it() {
         let mut bucket = Bucket::rested(at(0));
         assert_eq!(admitted(&mut bucket, 10.0, 0, 200), 10);
         assert_eq!(admitted(&mut bucket, 100.0, 200, 1_000), 90);
@@ -152,16 +167,26 @@ mod tests {
     fn debts_are_paid_before_anything_else_and_nobody_else_may_make_more() {
         let mut bucket = Bucket::rested(at(0));
         assert!(bucket.take(1.0, 100.0, at(0)) && bucket.borrow(499.0, 100.0, at(0)));
-        assert!(!bucket.borrow(1.0, 100.0, at(4_900)), "400 are owed, and nothing is paid in the first second");
-        assert!((5.0..15.0).contains(&bucket.debts()), "{bucket:?}");
-        assert!(bucket.wait_seconds(100.0, at(4_900)) < 0.2);
+        assert!(!bucket.borrow(1.0, 100.0, at(4_900)), "400 are owed, and nothing is paid in the first window");
+        assert!((0.05..0.15).contains(&bucket.debt_windows()), "{bucket:?}");
+        assert!(bucket.wait(100.0, at(4_900)) < 0.2);
         assert!(bucket.take(1.0, 100.0, at(5_100)));
+    }
+
+    #[test]
+    fn what_is_spent_of_the_first_window_s_quota_is_no_debt() {
+        let mut bucket = Bucket::rested(at(0));
+        assert_eq!(admitted(&mut bucket, 100.0, 0, 900), 100);
+        assert!(bucket.debt_windows() < 1e-6, "{bucket:?}");
+        assert!(Bucket::rested(at(0)).debt_windows() < 1e-6);
+        assert!(bucket.borrow(0.0, 100.0, at(900)) && !bucket.borrow(1.0, 50.0, at(900)));
+        assert!((0.9..1.1).contains(&bucket.debt_windows()), "at half the rate it is one");
     }
 
     #[test]
     fn the_smallest_share_lets_a_first_request_in() {
         let mut bucket = Bucket::rested(at(0));
         assert!(bucket.take(1.0, 0.001, at(0)) && !bucket.take(1.0, 0.001, at(5_000)));
-        assert!(bucket.wait_seconds(0.001, at(5_000)) > 900.0);
+        assert!(bucket.wait(0.001, at(5_000)) > 900.0);
     }
 }

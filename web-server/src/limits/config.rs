@@ -4,13 +4,13 @@ use std::fmt;
 
 use shared::config::{Secret, Settings};
 
-use super::TrustedProxies;
+use super::{Rates, TrustedProxies};
 
 /// How often callers may come, and how replicas find each other.
 #[derive(Clone, Debug)]
 pub struct LimitsConfig {
-    /// Requests a second of one caller in each class, at all replicas together; 0 for no limit.
-    pub per_second: u32,
+    /// What one caller may do, at all replicas together.
+    pub rates: Rates,
     /// About how many callers are known at most.
     pub callers_max: usize,
     /// Whose `X-Forwarded-For` is believed.
@@ -39,16 +39,24 @@ impl LimitsConfig {
             0..=1_000_000,
             "requests a second of one caller, buying and reading each, at all replicas together; 0 for no limit",
         );
+        let login_per_minute = settings.number(
+            "RATE_LIMIT_LOGIN_PER_MINUTE",
+            10,
+            0..=100_000,
+            "logins a minute, from one address and to one account each, at all replicas together; 0 for no limit",
+        );
         let callers_max = settings.size(
             "RATE_LIMIT_CALLERS_MAX",
             1_000_000,
             1_000..=100_000_000,
-            "callers that are told apart, about; 96 bytes each",
+            "callers that are told apart, about; 96 bytes each at most",
         );
         let (peers, peer_token) = read_peers(settings);
         let trusted_proxies = read_trusted_proxies(settings);
-        let per_second = u32::try_from(per_second).unwrap_or(u32::MAX);
-        Self { per_second, callers_max, trusted_proxies, peers, peer_token }
+        let [per_second, login_per_minute] =
+            [per_second, login_per_minute].map(|rate| u32::try_from(rate).unwrap_or(0));
+        let rates = Rates { per_second, login_per_minute };
+        Self { rates, callers_max, trusted_proxies, peers, peer_token }
     }
 }
 

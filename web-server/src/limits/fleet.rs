@@ -1,45 +1,49 @@
 //! Who the other replicas are, what they have told, and what follows for this one.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::rates::Rates;
 use super::report::{Report, Told};
-use super::table::Quota;
-use super::{Account, Moment, Shares};
+use super::shares::count;
+use super::table::{Allowance, Quota};
+use super::{Account, Shares};
 
 /// A replica that has told nothing for so long has nothing of the limit any more.
-const SILENT_AFTER_SECONDS: f32 = 1.5;
+const SILENT_AFTER: Duration = Duration::from_millis(1_500);
 /// Replicas that were all heard within so long know of each other what they let in. Longer than the silence of one that has nothing
 /// to tell.
-const HEARD_WITHIN_SECONDS: f32 = 0.6;
+const HEARD_WITHIN: Duration = Duration::from_millis(600);
 /// The most replicas that are listened to.
 const PEERS_MAX: usize = 64;
 
 /// All replicas as this one sees them. It knows no clock and no network: both are told to it.
 pub struct Fleet {
     instance: Uuid,
-    limit: f32,
+    /// What callers may do of whom nothing else is known.
+    rates: Rates,
     peers: HashMap<Uuid, Peer>,
     accounts: HashMap<Quota, Account>,
     /// How many others there should be.
     expected: usize,
     /// When another one, or at least its machine, was last heard.
-    contact: Option<Moment>,
+    contact: Option<Duration>,
 }
 
 #[derive(Clone, Copy)]
 struct Peer {
     sequence: u64,
-    heard: Moment,
+    heard: Duration,
 }
 
 impl Fleet {
     /// Of a replica that knows no other.
     #[must_use]
-    pub fn new(instance: Uuid, limit: f32) -> Self {
+    pub fn new(instance: Uuid, rates: Rates) -> Self {
         let (peers, accounts) = (HashMap::new(), HashMap::new());
-        Self { instance, limit, peers, accounts, expected: 0, contact: None }
+        Self { instance, rates, peers, accounts, expected: 0, contact: None }
     }
 
     /// So many other replicas should be there.
@@ -52,14 +56,19 @@ impl Fleet {
         self.expected = self.expected.saturating_sub(1);
     }
 
-    /// What this replica tells the others from now on.
-    pub fn tell(&mut self, demands: &[Told], now: Moment) {
+    /// What this replica tells the others from now on, and what the callers may do that it watches.
+    pub fn tell(&mut self, demands: &[Told], watched: &[Allowance], now: Duration) {
         self.note(self.instance, demands, now);
+        for Allowance { quota, limit } in watched {
+            if let Some(account) = self.accounts.get_mut(quota) {
+                account.limit = *limit;
+            }
+        }
         self.accounts.retain(|_, account| account.is_asked());
     }
 
     /// Takes note of what another replica tells; of its own voice, and of what is older than what it knows, nothing.
-    pub fn hear(&mut self, report: &Report, now: Moment) {
+    pub fn hear(&mut self, report: &Report, now: Duration) {
         let known = self.peers.get(&report.instance);
         let is_old = known.is_some_and(|peer| peer.sequence > report.sequence);
         let is_too_many = known.is_none() && self.peers.len() >= PEERS_MAX;
@@ -72,43 +81,44 @@ impl Fleet {
     }
 
     /// Another replica's machine was reached, though the replica itself says nothing: the network is not what is wrong.
-    pub fn reach(&mut self, now: Moment) {
+    pub fn reach(&mut self, now: Duration) {
         self.contact = Some(now);
     }
 
     /// A replica has ended: where it was, nobody listens.
-    pub fn lose(&mut self, instance: Uuid, now: Moment) {
+    pub fn lose(&mut self, instance: Uuid, now: Duration) {
         self.reach(now);
         self.forget(instance);
     }
 
     /// Whether nothing at all is heard of others that should be there.
     #[must_use]
-    pub fn is_cut_off(&self, now: Moment) -> bool {
-        let silent = |contact| now.seconds_since(contact) > SILENT_AFTER_SECONDS;
+    pub fn is_cut_off(&self, now: Duration) -> bool {
+        let silent = |contact| now.saturating_sub(contact) > SILENT_AFTER;
         self.expected > 0 && self.contact.is_none_or(silent)
     }
 
     /// How the limits are divided now. Nothing, when this replica is cut off: the others may be well, and have taken what they
     /// need, so it goes on with what it had.
-    pub fn divide(&mut self, now: Moment) -> Option<Shares> {
+    pub fn divide(&mut self, now: Duration) -> Option<Shares> {
         if self.contact.is_none() {
-            return Some(Shares::even(self.limit, 1 + self.expected));
+            return Some(Shares::even(1 + self.expected));
         }
         if self.is_cut_off(now) {
             return None;
         }
-        let is_silent = |peer: &Peer| now.seconds_since(peer.heard) > SILENT_AFTER_SECONDS;
+        let is_silent = |peer: &Peer| now.saturating_sub(peer.heard) > SILENT_AFTER;
         let gone: Vec<_> =
             self.peers.iter().filter(|(_, peer)| is_silent(peer)).map(|(instance, _)| *instance).collect();
         for instance in gone {
             self.forget(instance);
         }
-        let is_all_heard = self.peers.values().all(|peer| now.seconds_since(peer.heard) <= HEARD_WITHIN_SECONDS);
-        let (instance, limit) = (self.instance, self.limit);
-        let accounts = self.accounts.iter_mut();
-        let asked = accounts.map(|(quota, account)| (*quota, account.settle(instance, limit, is_all_heard, now)));
-        Some(Shares::divide(limit, 1 + self.peers.len(), asked))
+        let is_all_heard = self.peers.values().all(|peer| now.saturating_sub(peer.heard) <= HEARD_WITHIN);
+        let (instance, replicas) = (self.instance, 1 + self.peers.len());
+        let asked = self.accounts.iter_mut().map(|(quota, account)| {
+            (*quota, account.settle(instance, count(replicas), is_all_heard, quota.1.moment(now)))
+        });
+        Some(Shares::divide(replicas, asked))
     }
 
     /// Whom anybody talks about.
@@ -118,17 +128,17 @@ impl Fleet {
 
     /// How many others are heard, and how many are not that should be.
     #[must_use]
-    pub fn peers(&self, now: Moment) -> (usize, usize) {
-        let is_heard = |peer: &&Peer| now.seconds_since(peer.heard) <= SILENT_AFTER_SECONDS;
+    pub fn peers(&self, now: Duration) -> (usize, usize) {
+        let is_heard = |peer: &&Peer| now.saturating_sub(peer.heard) <= SILENT_AFTER;
         let heard = self.peers.values().filter(is_heard).count();
         (heard, self.expected.saturating_sub(heard))
     }
 
-    fn note(&mut self, instance: Uuid, demands: &[Told], now: Moment) {
+    fn note(&mut self, instance: Uuid, demands: &[Told], now: Duration) {
         self.accounts.values_mut().for_each(|account| account.hush(instance));
         for told in demands {
-            let account = self.accounts.entry(told.quota()).or_insert_with(|| Account::new(now));
-            account.tell(instance, told, self.limit);
+            let new = || Account::new(self.rates.limit(told.class), told.class.moment(now));
+            self.accounts.entry(told.quota()).or_insert_with(new).tell(instance, told);
         }
     }
 
@@ -140,13 +150,11 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::limits::{CallerKey, RouteClass};
 
-    fn at(ms: u64) -> Moment {
-        Moment::at(Duration::from_millis(ms))
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
     }
 
     fn quota() -> Quota {
@@ -154,23 +162,23 @@ mod tests {
     }
 
     /// What a replica tells that has let in half of the limit ever since.
-    fn report(instance: u128, ms: u32, per_second: f32) -> Report {
+    fn report(instance: u128, ms: u32, per_window: f32) -> Report {
         let (caller, class) = quota();
-        let told = Told { caller, class, per_second, admitted: ms / 20 };
+        let told = Told { caller, class, per_window, admitted: ms / 20 };
         Report { instance: Uuid::from_u128(instance), sequence: ms.into(), demands: vec![told] }
     }
 
     /// Replica 1 of two, whose caller asks 100 a second here.
     fn fleet() -> Fleet {
-        let mut fleet = Fleet::new(Uuid::from_u128(1), 100.0);
+        let mut fleet = Fleet::new(Uuid::from_u128(1), Rates { per_second: 100, login_per_minute: 0 });
         fleet.expect(1);
         fleet
     }
 
     /// The share after `ms`, if the replica has let in what the other one does not.
     fn share(fleet: &mut Fleet, ms: u32) -> Option<f32> {
-        fleet.tell(&report(1, ms, 100.0).demands, at(ms.into()));
-        fleet.divide(at(ms.into())).map(|shares| shares.of(quota()).round())
+        fleet.tell(&report(1, ms, 100.0).demands, &[], at(ms.into()));
+        fleet.divide(at(ms.into())).map(|shares| shares.of(Allowance { quota: quota(), limit: 100.0 }).round())
     }
 
     #[test]

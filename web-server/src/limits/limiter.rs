@@ -4,13 +4,14 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use super::report::{CALLERS_MAX, Report, Told};
-use super::table::{Quota, Table};
-use super::{Bucket, Fleet, Moment, Shares};
+use super::table::{Allowance, Lane, Table};
+use super::{Fleet, Moment, Rates, Shares};
 
 /// What is asked for so seldom is not worth telling.
 const TOLD_FROM: f32 = 0.05;
@@ -39,63 +40,61 @@ pub struct Verdict {
 }
 
 impl Limiter {
-    /// Of a replica that knows no other: so many requests a second for each of about so many callers in each class.
+    /// Of a replica that knows no other, for about so many callers.
     #[must_use]
-    pub fn new(instance: Uuid, per_second: u32, callers_max: usize) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "settings allow no more than a million")]
-        let limit = per_second as f32;
+    pub fn new(instance: Uuid, rates: Rates, callers_max: usize) -> Self {
         Self {
             instance,
             table: Table::new(callers_max),
-            fleet: Mutex::new(Fleet::new(instance, limit)),
-            shares: ArcSwap::from_pointee(Shares::even(limit, 1)),
+            fleet: Mutex::new(Fleet::new(instance, rates)),
+            shares: ArcSwap::from_pointee(Shares::even(1)),
             turns: AtomicU64::new(0),
         }
     }
 
     /// A request has come.
-    pub fn ask(&self, quota: Quota, now: Moment) -> Verdict {
-        self.decide(quota, 1, now, |bucket, share| bucket.take(1.0, share, now))
+    pub fn ask(&self, allowance: Allowance, now: Duration) -> Verdict {
+        self.decide(allowance, 1, now, |lane, share, now| lane.bucket.take(1.0, share, now))
     }
 
     /// A request that was let in turns out to bring more than one: so many more. They are let in too if there are no debts, and
     /// may become one.
-    pub fn charge(&self, quota: Quota, more: u16, now: Moment) -> Verdict {
-        self.decide(quota, more, now, |bucket, share| bucket.borrow(more.into(), share, now))
+    pub fn charge(&self, allowance: Allowance, more: u16, now: Duration) -> Verdict {
+        self.decide(allowance, more, now, |lane, share, now| lane.bucket.borrow(more.into(), share, now))
     }
 
     /// What is left of a quota.
-    pub fn look(&self, quota: Quota, now: Moment) -> Verdict {
-        self.decide(quota, 0, now, |_, _| true)
+    pub fn look(&self, allowance: Allowance, now: Duration) -> Verdict {
+        self.decide(allowance, 0, now, |_, _, _| true)
     }
 
     /// Work that is done several times a second: what callers ask for now is what the others will be told and what this replica
     /// itself goes by, until the next time.
-    pub fn turn(&self, now: Moment) -> Report {
+    pub fn turn(&self, now: Duration) -> Report {
         let sequence = self.turns.fetch_add(1, Ordering::Relaxed);
         self.table.forget(usize::try_from(sequence).unwrap_or(0), now);
-        let watched = self.table.watched(now, self.shares.load().watch_from() / 2.0);
+        let watched = self.table.watched(now, &self.shares.load());
         let mut fleet = self.fleet();
-        let quotas: HashSet<_> = watched.into_iter().chain(fleet.talked_about()).collect();
+        let quotas: HashSet<_> = watched.iter().map(|watched| watched.quota).chain(fleet.talked_about()).collect();
         let told = |(caller, class)| {
-            let (per_second, admitted) = self.table.seen((caller, class), now)?;
-            Some(Told { caller, class, per_second, admitted }).filter(|told| told.per_second >= TOLD_FROM)
+            let (per_window, admitted) = self.table.seen((caller, class), now)?;
+            Some(Told { caller, class, per_window, admitted }).filter(|told| told.per_window >= TOLD_FROM)
         };
         let mut demands: Vec<_> = quotas.into_iter().filter_map(told).collect();
-        demands.sort_unstable_by(|one, other| other.per_second.total_cmp(&one.per_second));
+        demands.sort_unstable_by(|one, other| other.per_window.total_cmp(&one.per_window));
         demands.truncate(CALLERS_MAX);
-        fleet.tell(&demands, now);
+        fleet.tell(&demands, &watched, now);
         self.divide(&mut fleet, now);
         Report { instance: self.instance, sequence, demands }
     }
 
     /// Another replica, or one that says that it is, has told something.
-    pub fn hear(&self, report: &Report, now: Moment) {
+    pub fn hear(&self, report: &Report, now: Duration) {
         self.learn(now, |fleet| fleet.hear(report, now));
     }
 
     /// Something else has become known of the others.
-    pub fn learn(&self, now: Moment, news: impl FnOnce(&mut Fleet)) {
+    pub fn learn(&self, now: Duration, news: impl FnOnce(&mut Fleet)) {
         let mut fleet = self.fleet();
         news(&mut fleet);
         self.divide(&mut fleet, now);
@@ -115,21 +114,27 @@ impl Limiter {
 
     /// How many other replicas are heard, and how many are not that should be.
     #[must_use]
-    pub fn peers(&self, now: Moment) -> (usize, usize) {
+    pub fn peers(&self, now: Duration) -> (usize, usize) {
         self.fleet().peers(now)
     }
 
-    fn decide(&self, quota: Quota, asked: u16, now: Moment, act: impl FnOnce(&mut Bucket, f32) -> bool) -> Verdict {
+    fn decide(
+        &self,
+        allowance: Allowance,
+        asked: u16,
+        now: Duration,
+        act: impl FnOnce(&mut Lane, f32, Moment) -> bool,
+    ) -> Verdict {
         let shares = self.shares.load();
-        let share = shares.of(quota);
-        self.table.visit(quota, now, shares.watch_from(), |lane| {
+        let (share, window_seconds) = (shares.of(allowance), allowance.quota.1.window_seconds());
+        self.table.visit(allowance, now, &shares, |lane, now| {
             lane.demand.add(asked.into(), now);
-            let is_admitted = act(&mut lane.bucket, share);
+            let is_admitted = act(lane, share, now);
             if is_admitted {
                 lane.admitted = lane.admitted.wrapping_add(asked.into());
             }
             let remaining = whole(lane.bucket.left(share, now) + ROUNDING);
-            let wait_seconds = whole(lane.bucket.wait_seconds(share, now).ceil()).max(1);
+            let wait_seconds = whole((lane.bucket.wait(share, now) * f32::from(window_seconds)).ceil()).max(1);
             Verdict { is_admitted, remaining, wait_seconds }
         })
     }
@@ -138,7 +143,7 @@ impl Limiter {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn divide(&self, fleet: &mut Fleet, now: Moment) {
+    fn divide(&self, fleet: &mut Fleet, now: Duration) {
         if let Some(shares) = fleet.divide(now) {
             self.shares.store(shares.into());
         }

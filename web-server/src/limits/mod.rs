@@ -10,9 +10,11 @@ mod conversation;
 mod demand;
 mod fleet;
 mod limiter;
+mod logins;
 mod moment;
 mod peers;
 mod proxies;
+mod rates;
 pub mod report;
 mod shares;
 pub mod table;
@@ -39,12 +41,14 @@ pub use self::conversation::PATH as PEER_PATH;
 pub use self::demand::Demand;
 pub use self::fleet::Fleet;
 pub use self::limiter::{Limiter, Verdict};
+pub use self::logins::{Login, Logins};
 pub use self::moment::Moment;
 use self::peers::{Peers, Speech};
 pub use self::proxies::TrustedProxies;
+pub use self::rates::Rates;
 use self::report::Report;
 pub use self::shares::Shares;
-use self::table::Quota;
+use self::table::Allowance;
 use crate::metrics::{Metrics, Refusal};
 
 /// How often what callers ask for is worked in, and told.
@@ -52,8 +56,9 @@ const TURN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The rate limits of one web-server.
 pub struct Limits {
-    /// Requests a second of each caller in each class.
-    pub per_second: u32,
+    /// Who signs in to what.
+    pub logins: Logins,
+    rates: Rates,
     limiter: Limiter,
     trusted_proxies: TrustedProxies,
     peers: Option<Peers>,
@@ -64,15 +69,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of the settings, if there are any. What callers ask for is worked in, and told to the other replicas, until the
-    /// service stops.
-    pub fn start(config: &LimitsConfig, metrics: Arc<Metrics>, supervisor: &Supervisor) -> Option<Arc<Self>> {
-        if config.per_second == 0 {
-            return None;
-        }
+    /// The limits of the settings. What callers ask for is worked in, and told to the other replicas, until the service stops.
+    pub fn start(config: &LimitsConfig, metrics: Arc<Metrics>, supervisor: &Supervisor) -> Arc<Self> {
         let limits = Arc::new(Self {
-            per_second: config.per_second,
-            limiter: Limiter::new(Uuid::new_v4(), config.per_second, config.callers_max),
+            logins: Logins::new(config),
+            rates: config.rates,
+            limiter: Limiter::new(Uuid::new_v4(), config.rates, config.callers_max),
             trusted_proxies: config.trusted_proxies.clone(),
             peers: Peers::new(config),
             metrics,
@@ -90,33 +92,40 @@ impl Limits {
                 supervisor.restart("peers", move || peers::keep_talking(Arc::clone(&talking), ending.clone())),
             );
         }
-        Some(limits)
+        limits
     }
 
-    /// Who a request comes from.
+    /// The address that a request comes from.
     #[must_use]
-    pub fn caller(&self, caller: Caller, headers: &HeaderMap) -> CallerKey {
+    pub fn address(&self, caller: Caller, headers: &HeaderMap) -> CallerKey {
         // Without a connection there is only one caller: what calls the router itself.
         let connection = caller.address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
         CallerKey::of_address(self.trusted_proxies.caller(connection, headers))
     }
 
+    /// What a caller may do in a class, by a rate of its own if it has one; nothing if that is not limited.
+    #[must_use]
+    pub fn allowance(&self, caller: CallerKey, class: RouteClass, own: Option<u32>) -> Option<Allowance> {
+        let requests = own.unwrap_or_else(|| self.rates.of(class));
+        (requests > 0).then(|| Allowance { quota: (caller, class), limit: rates::limit(requests) })
+    }
+
     /// A request has come.
     #[must_use]
-    pub fn ask(&self, quota: Quota) -> Verdict {
-        self.limiter.ask(quota, self.now())
+    pub fn ask(&self, allowance: Allowance) -> Verdict {
+        self.limiter.ask(allowance, self.now())
     }
 
     /// A request that was let in brings so much more than one.
     #[must_use]
-    pub fn charge(&self, quota: Quota, more: u16) -> Verdict {
-        self.limiter.charge(quota, more, self.now())
+    pub fn charge(&self, allowance: Allowance, more: u16) -> Verdict {
+        self.limiter.charge(allowance, more, self.now())
     }
 
     /// What is left of a quota.
     #[must_use]
-    pub fn look(&self, quota: Quota) -> Verdict {
-        self.limiter.look(quota, self.now())
+    pub fn look(&self, allowance: Allowance) -> Verdict {
+        self.limiter.look(allowance, self.now())
     }
 
     /// Whether replicas tell each other anything.
@@ -146,8 +155,8 @@ impl Limits {
         self.metrics.refused(Refusal::Rate);
     }
 
-    fn now(&self) -> Moment {
-        Moment::at(self.beginning.elapsed())
+    fn now(&self) -> Duration {
+        self.beginning.elapsed()
     }
 
     async fn keep_turning(self: Arc<Self>, shutdown: Shutdown) {

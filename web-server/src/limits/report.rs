@@ -29,8 +29,8 @@ pub struct Told {
     pub caller: CallerKey,
     /// For what.
     pub class: RouteClass,
-    /// Requests a second, refused or not.
-    pub per_second: f32,
+    /// Requests a window, refused or not.
+    pub per_window: f32,
     /// How many were let in, in all; it may begin anew.
     pub admitted: u32,
 }
@@ -45,7 +45,15 @@ impl Report {
             return Err("the report is too large");
         }
         let report: Self = serde_json::from_slice(json).map_err(|_| "this is no report")?;
-        if report.demands.len() > CALLERS_MAX { Err("the report has too many callers") } else { Ok(report) }
+        if report.demands.len() > CALLERS_MAX {
+            return Err("the report has too many callers");
+        }
+        let is_of_class = |told: &Told| told.caller.is_signing_in() == told.class.is_signing_in();
+        if report.demands.iter().all(is_of_class) {
+            Ok(report)
+        } else {
+            Err("a caller of the report has no such class")
+        }
     }
 
     /// As it is sent.
@@ -70,8 +78,8 @@ mod tests {
     use super::*;
 
     fn report(callers: usize) -> Report {
-        let caller = CallerKey::of_address(std::net::Ipv6Addr::from_bits(u128::MAX).into());
-        let told = Told { caller, class: RouteClass::Read, per_second: 1_234.5, admitted: u32::MAX };
+        let caller = CallerKey::of_address(std::net::Ipv6Addr::from_bits(u128::MAX).into()).signing_in();
+        let told = Told { caller, class: RouteClass::Refresh, per_window: 1_234.5, admitted: u32::MAX };
         Report { instance: Uuid::from_u128(u128::MAX), sequence: u64::MAX, demands: vec![told; callers] }
     }
 
@@ -80,6 +88,9 @@ mod tests {
         let longest = report(CALLERS_MAX);
         assert_eq!(Report::parse(&longest.json()), Ok(longest));
         assert!(Report::parse(&report(CALLERS_MAX + 1).json()).is_err());
+        let mut mixed = report(1);
+        mixed.demands[0].class = RouteClass::Buy;
+        assert!(Report::parse(&mixed.json()).is_err(), "nobody buys as it signs in");
         let padded = [report(1).json(), vec![b' '; BYTES_MAX]].concat();
         assert!(Report::parse(&padded).is_err());
     }

@@ -1,12 +1,13 @@
 //! What is known of every caller, in a table that never grows past its limit.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::class::{CLASSES, RouteClass};
-use super::{Bucket, CallerKey, Demand, Moment};
+use super::class::{LANES, RouteClass, moment_of};
+use super::{Bucket, CallerKey, Demand, Moment, Shares};
 
 /// Parts of the table, each with a lock of its own.
 const SHARDS: usize = 64;
@@ -14,14 +15,23 @@ const SHARDS: usize = 64;
 const WAYS: usize = 8;
 /// Places for three callers: so full it is at most, so that few find all of theirs taken.
 const PLACES_FOR_THREE: usize = 4;
-/// Whoever has asked for nothing for so long is forgotten: it would be treated as if it were new. Who has debts, a second later
-/// for each request that is owed.
-const FORGOTTEN_AFTER_SECONDS: f32 = 10.0;
+/// Whoever has asked for nothing for so many windows is forgotten: it would be treated as if it were new. Who has debts, when they
+/// would be paid.
+const FORGOTTEN_AFTER: f32 = 10.0;
 /// Callers who are watched because they ask for much.
 const WATCHED_MAX: usize = 8192;
 
 /// A caller in a class.
 pub type Quota = (CallerKey, RouteClass);
+
+/// What a caller may do in a class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowance {
+    /// Who, and what.
+    pub quota: Quota,
+    /// How many requests a window, at all replicas together.
+    pub limit: f32,
+}
 
 /// What a caller may still do, and what it asks for, in one class.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +47,15 @@ pub struct Lane {
 #[derive(Clone, Copy)]
 struct Slot {
     caller: CallerKey,
-    lanes: [Lane; CLASSES],
+    lanes: [Lane; LANES],
 }
 
-/// All callers. 72 bytes each; it grows with them, up to its limit, and then forgets who has been away longest.
+/// All callers. 72 bytes each, and free places for a third more: 96 at most. It grows with them, up to its limit, and then forgets who
+/// has been away longest.
 pub struct Table {
     shards: Box<[Mutex<Shard>]>,
-    watched: Mutex<HashSet<Quota>>,
+    /// Who is watched, and its limit.
+    watched: Mutex<HashMap<Quota, f32>>,
     hasher: RandomState,
     sets_max: usize,
 }
@@ -63,40 +75,54 @@ impl Table {
         Self { shards, watched: Mutex::default(), hasher: RandomState::new(), sets_max }
     }
 
-    /// Looks at a caller, who is known from now on. One who then asks for `watch_from` a second is watched.
-    pub fn visit<T>(&self, quota: Quota, now: Moment, watch_from: f32, look: impl FnOnce(&mut Lane) -> T) -> T {
-        let (mut shard, place) = self.shard_of(quota.0);
-        let lane = &mut shard.enter(quota.0, place, self, now).lanes[quota.1.index()];
-        let (seen, demand) = (look(lane), lane.demand.per_second(now));
+    /// Looks at a caller, who is known from now on. One who then asks for so much that others should know is watched.
+    pub fn visit<T>(
+        &self,
+        allowance: Allowance,
+        now: Duration,
+        shares: &Shares,
+        look: impl FnOnce(&mut Lane, Moment) -> T,
+    ) -> T {
+        let (caller, class) = allowance.quota;
+        let now_here = class.moment(now);
+        let (mut shard, place) = self.shard_of(caller);
+        let lane = &mut shard.enter(caller, place, self, now).lanes[class.lane()];
+        let (seen, demand) = (look(lane, now_here), lane.demand.per_window(now_here));
         drop(shard);
-        if demand >= watch_from {
+        if demand > 0.0 && demand >= shares.watch_from(allowance) {
             let mut watched = lock(&self.watched);
-            if watched.len() < WATCHED_MAX {
-                watched.insert(quota);
+            if watched.len() < WATCHED_MAX || watched.contains_key(&allowance.quota) {
+                watched.insert(allowance.quota, allowance.limit);
             }
         }
         seen
     }
 
-    /// What a caller asks for a second, and how much was let in, if it is known.
+    /// What a caller asks for a window, and how much was let in, if it is known.
     #[must_use]
-    pub fn seen(&self, quota: Quota, now: Moment) -> Option<(f32, u32)> {
-        let (mut shard, place) = self.shard_of(quota.0);
-        let lane = &mut shard.find(quota.0, place)?.lanes[quota.1.index()];
-        Some((lane.demand.per_second(now), lane.admitted))
+    pub fn seen(&self, (caller, class): Quota, now: Duration) -> Option<(f32, u32)> {
+        let (mut shard, place) = self.shard_of(caller);
+        let lane = &mut shard.find(caller, place)?.lanes[class.lane()];
+        Some((lane.demand.per_window(class.moment(now)), lane.admitted))
     }
 
-    /// The watched callers; whoever asks for less than `watch_from` is watched no more.
+    /// The watched callers; whoever asks for little is watched no more.
     #[must_use]
-    pub fn watched(&self, now: Moment, watch_from: f32) -> Vec<Quota> {
-        let mut watched: Vec<_> = lock(&self.watched).iter().copied().collect();
-        let asks_for_little = |quota| self.seen(quota, now).is_none_or(|(demand, _)| demand < watch_from);
-        watched.retain(|quota| !asks_for_little(*quota) || !lock(&self.watched).remove(quota));
-        watched
+    pub fn watched(&self, now: Duration, shares: &Shares) -> Vec<Allowance> {
+        let watched = lock(&self.watched).clone();
+        let (much, little): (Vec<_>, Vec<_>) =
+            watched.into_iter().map(|(quota, limit)| Allowance { quota, limit }).partition(|allowance| {
+                let until = shares.watch_until(allowance.limit);
+                self.seen(allowance.quota, now).is_some_and(|(demand, _)| demand >= until)
+            });
+        for Allowance { quota, .. } in little {
+            lock(&self.watched).remove(&quota);
+        }
+        much
     }
 
     /// Forgets who has been away, in one shard after the other.
-    pub fn forget(&self, turn: usize, now: Moment) {
+    pub fn forget(&self, turn: usize, now: Duration) {
         lock(&self.shards[turn % SHARDS]).forget(now);
     }
 
@@ -137,15 +163,16 @@ impl Shard {
         Some((set, self.sets.get(set)?.iter().position(is_it)?))
     }
 
-    fn enter(&mut self, caller: CallerKey, place: u64, table: &Table, now: Moment) -> &mut Slot {
+    fn enter(&mut self, caller: CallerKey, place: u64, table: &Table, now: Duration) -> &mut Slot {
         let (set, way) = self.position(caller, place).unwrap_or_else(|| {
             if self.is_crowded(place) && self.sets.len() < table.sets_max {
                 self.grow(table);
             }
             self.make_room(place, now)
         });
+        let now = moment_of(caller, now);
         let lane = Lane { bucket: Bucket::rested(now), demand: Demand::none(now), admitted: 0 };
-        self.sets[set][way].get_or_insert(Slot { caller, lanes: [lane; CLASSES] })
+        self.sets[set][way].get_or_insert(Slot { caller, lanes: [lane; LANES] })
     }
 
     /// Whether somebody would have to be forgotten for one caller more, though the shard is not nearly empty.
@@ -155,9 +182,9 @@ impl Shard {
     }
 
     /// A free place, or that of who has been away longest, for one caller more.
-    fn make_room(&mut self, place: u64, now: Moment) -> (usize, usize) {
+    fn make_room(&mut self, place: u64, now: Duration) -> (usize, usize) {
         let set = set_of(place, self.sets.len());
-        let idle = |slot: &Option<Slot>| slot.as_ref().map_or(f32::INFINITY, |slot| slot.idle_seconds(now));
+        let idle = |slot: &Option<Slot>| slot.as_ref().map_or(f32::INFINITY, |slot| slot.idle_windows(now));
         let places = self.sets[set].iter().map(idle).enumerate();
         let way = places.max_by(|(_, one), (_, other)| one.total_cmp(other)).map_or(0, |(way, _)| way);
         if self.sets[set][way].take().is_none() {
@@ -173,12 +200,12 @@ impl Shard {
         let before = std::mem::replace(&mut self.sets, larger);
         self.callers = 0;
         for slot in before.into_iter().flatten().flatten() {
-            let (set, way) = self.make_room(table.hasher.hash_one(slot.caller) << 6, Moment::default());
+            let (set, way) = self.make_room(table.hasher.hash_one(slot.caller) << 6, Duration::ZERO);
             self.sets[set][way] = Some(slot);
         }
     }
 
-    fn forget(&mut self, now: Moment) {
+    fn forget(&mut self, now: Duration) {
         for place in self.sets.iter_mut().flatten() {
             if place.is_some_and(|slot| slot.is_forgettable(now)) {
                 *place = None;
@@ -195,27 +222,34 @@ fn set_of(place: u64, sets: usize) -> usize {
 }
 
 impl Slot {
-    fn idle_seconds(&self, now: Moment) -> f32 {
-        self.lanes.iter().map(|lane| lane.demand.idle_seconds(now)).fold(f32::INFINITY, f32::min)
+    fn idle_windows(&self, now: Duration) -> f32 {
+        let now = moment_of(self.caller, now);
+        self.lanes.iter().map(|lane| lane.demand.idle_windows(now)).fold(f32::INFINITY, f32::min)
     }
 
-    fn is_forgettable(&self, now: Moment) -> bool {
-        let debts = self.lanes.iter().map(|lane| lane.bucket.debts()).fold(0.0, f32::max);
-        self.idle_seconds(now) > FORGOTTEN_AFTER_SECONDS + debts
+    fn is_forgettable(&self, now: Duration) -> bool {
+        let debts = self.lanes.iter().map(|lane| lane.bucket.debt_windows()).fold(0.0, f32::max);
+        self.idle_windows(now) > FORGOTTEN_AFTER + debts
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
-
     use super::*;
+    use std::net::Ipv4Addr;
 
     const MIB: usize = 1024 * 1024;
 
-    fn at(ms: u64) -> Moment {
-        Moment::at(Duration::from_millis(ms))
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn shares() -> Shares {
+        Shares::even(1)
+    }
+
+    fn allowance(number: u32) -> Allowance {
+        Allowance { quota: quota(number), limit: 4.0 }
     }
 
     fn quota(number: u32) -> Quota {
@@ -223,8 +257,8 @@ mod tests {
     }
 
     /// Whether the caller is let in, at one request a second.
-    fn ask(table: &Table, number: u32, now: Moment) -> bool {
-        table.visit(quota(number), now, 2.0, |lane| {
+    fn ask(table: &Table, number: u32, now: Duration) -> bool {
+        table.visit(allowance(number), now, &shares(), |lane, now| {
             lane.demand.add(1.0, now);
             lane.bucket.take(1.0, 1.0, now)
         })
@@ -253,7 +287,7 @@ mod tests {
         // A few have lost their places to others, by chance.
         let remembered = (0..100).filter(|number| !ask(&table, *number, at(500))).count();
         assert!(remembered > 80, "{remembered} of 100: the table has grown since");
-        assert!(table.visit(quota(200), at(500), 2.0, |lane| lane.bucket.borrow(100.0, 1.0, at(500))));
+        assert!(table.visit(allowance(200), at(500), &shares(), |lane, now| lane.bucket.borrow(100.0, 1.0, now)));
         (0..SHARDS).for_each(|turn| table.forget(turn, at(9_000)));
         assert!(table.callers() > 38_900, "{}", table.callers());
         (0..SHARDS).for_each(|turn| table.forget(turn, at(12_000)));
@@ -268,10 +302,10 @@ mod tests {
         (0..20).for_each(|_| {
             ask(&table, 1, at(0));
         });
-        let watched = table.watched(at(0), 2.0);
-        assert_eq!(watched, [quota(1)]);
+        let watched = table.watched(at(0), &shares());
+        assert_eq!(watched, [allowance(1)]);
         assert!(matches!(table.seen(quota(1), at(0)), Some((demand, 0)) if demand > 10.0));
-        assert!(table.watched(at(5_000), 2.0).is_empty());
-        assert!(table.watched(at(0), 2.0).is_empty(), "and not looked at again before it comes back");
+        assert!(table.watched(at(9_000), &shares()).is_empty());
+        assert!(table.watched(at(0), &shares()).is_empty(), "and not looked at again before it comes back");
     }
 }

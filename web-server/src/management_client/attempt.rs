@@ -88,6 +88,8 @@ pub struct Way {
     pub connections: Connections,
     /// What callers may make the service hold.
     pub budget: ByteBudget,
+    /// What the service's own questions may.
+    pub own_budget: ByteBudget,
     /// The bearer token, if the replicas want one.
     pub token: Option<HeaderValue>,
 }
@@ -111,7 +113,8 @@ async fn exchange(way: &Way, request: Request<Full<Bytes>>, kind: CallKind) -> R
     }
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     // Counted as it comes: it is held for a caller, who may be slow to take it.
-    let body = collect(response.into_body(), ANSWER_BYTES_MAX, 1, &way.budget).await.map_err(|error| match error {
+    let budget = if kind == CallKind::Own { &way.own_budget } else { &way.budget };
+    let body = collect(response.into_body(), ANSWER_BYTES_MAX, 1, budget).await.map_err(|error| match error {
         NotCollected::NoRoom => Failure::NoRoom,
         NotCollected::TooLarge | NotCollected::Broken => Failure::Broken,
     })?;

@@ -8,11 +8,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::ManagementConfig;
 use super::attempt::Failure;
 
+/// How many questions of its own a service asks at once.
+const OWN_MAX: usize = 16;
+
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
     /// Reads what is recorded.
     Read,
+    /// Asks what the service itself must know. Never in the way of callers, nor they in its.
+    Own,
     /// Waits for a purchase that somebody asks about; it may never come.
     ReaderWait,
     /// Waits for purchases that were just published, for their buyer.
@@ -36,7 +41,7 @@ pub enum Verdict {
 
 impl CallKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Read, Self::ReaderWait, Self::BuyerWait, Self::Command, Self::Stream];
+    pub const ALL: [Self; 6] = [Self::Read, Self::Own, Self::ReaderWait, Self::BuyerWait, Self::Command, Self::Stream];
 
     /// What the status of an answer means.
     pub fn judge(self, status: StatusCode) -> Verdict {
@@ -69,6 +74,7 @@ impl CallKind {
 /// How many calls of each kind may be under way: none takes the place of another kind's.
 pub struct Budgets {
     reads: Semaphore,
+    own: Semaphore,
     commands: Semaphore,
     streams: Semaphore,
     buyers: Semaphore,
@@ -84,6 +90,7 @@ impl Budgets {
         let [reads, commands, streams] = [(); 3].map(|()| Semaphore::new(config.in_flight_max));
         Self {
             reads,
+            own: Semaphore::new(OWN_MAX),
             commands,
             streams,
             buyers: Semaphore::new(config.waiting_buyers_max),
@@ -104,6 +111,7 @@ impl Budgets {
     fn of(&self, kind: CallKind) -> &Semaphore {
         match kind {
             CallKind::Read => &self.reads,
+            CallKind::Own => &self.own,
             CallKind::ReaderWait => &self.readers,
             CallKind::BuyerWait => &self.buyers,
             CallKind::Command => &self.commands,
@@ -116,10 +124,10 @@ impl Budgets {
 mod tests {
     use super::*;
 
-    use CallKind::{BuyerWait, Command, Read, ReaderWait, Stream};
+    use CallKind::{BuyerWait, Command, Own, Read, ReaderWait, Stream};
     use Verdict::{FailOver, Failed, Settled};
 
-    const READS: [CallKind; 4] = [Read, ReaderWait, BuyerWait, Stream];
+    const READS: [CallKind; 5] = [Read, Own, ReaderWait, BuyerWait, Stream];
 
     #[test]
     fn each_status_means_one_thing_for_each_kind() {

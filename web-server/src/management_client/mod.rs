@@ -49,6 +49,8 @@ use crate::metrics::Metrics;
 const IDLE_CONNECTIONS: (usize, Duration) = (64, Duration::from_secs(20));
 /// What a connection reads ahead of an answer: every call may have one of its own.
 const READ_BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// What answers to the service's own questions may take in memory.
+const OWN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a replica may take to say that the wait is over.
 const WAIT_MARGIN: Duration = Duration::from_secs(1);
 /// When a caller may come again.
@@ -88,7 +90,9 @@ impl ManagementClient {
         // What was resolved is kept beside the task.
         let keep_resolving = move || Arc::clone(&resolving).keep_resolving(shutdown.clone());
         tokio::spawn(supervisor.restart("replicas", keep_resolving));
-        let way = Arc::new(Way { connections: connections(), budget, token: config.token.as_ref().and_then(bearer) });
+        let token = config.token.as_ref().and_then(bearer);
+        let own_budget = ByteBudget::unseen(OWN_BYTES_MAX);
+        let way = Arc::new(Way { connections: connections(), budget, own_budget, token });
         let prober = Prober { replicas: Arc::clone(&replicas), way: Arc::clone(&way), metrics: Arc::clone(&metrics) };
         let (prober, shutdown) = (Arc::new(prober), supervisor.shutdown().clone());
         tokio::spawn(supervisor.restart("probes", move || Arc::clone(&prober).keep_probing(shutdown.clone())));
@@ -108,6 +112,16 @@ impl ManagementClient {
         context: &RequestContext,
     ) -> Result<Bytes, Problem> {
         let call = Call { kind: CallKind::Read, route: Some(route), ..Call::get(target, context) };
+        self.call(&call, deadline).await?.into_json()
+    }
+
+    /// Reads what the service itself must know, as [`ManagementClient::get`]; callers take nothing of what this needs.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ask(&self, target: String, deadline: Duration) -> Result<Bytes, Problem> {
+        let context = RequestContext::own();
+        let call = Call { kind: CallKind::Own, route: Some(Route::Other), ..Call::get(target, &context) };
         self.call(&call, deadline).await?.into_json()
     }
 
@@ -205,7 +219,7 @@ impl ManagementClient {
     /// Who waits is no work for a replica, however many wait there: they are spread evenly.
     fn balancing_of(&self, kind: CallKind) -> Balancing {
         match kind {
-            CallKind::Read | CallKind::Command => self.balancing,
+            CallKind::Read | CallKind::Own | CallKind::Command => self.balancing,
             CallKind::ReaderWait | CallKind::BuyerWait | CallKind::Stream => Balancing::RoundRobin,
         }
     }

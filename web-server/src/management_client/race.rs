@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use super::ManagementClient;
 use super::answer::Answer;
 use super::attempt::{Call, Failure, attempt};
+use super::calls::CallKind;
 use super::replica::Replica;
 use super::trial::{Ending, Trial};
 use crate::metrics::HedgeWinner;
@@ -131,7 +132,7 @@ impl<'a> Race<'a> {
         }
         // Without another replica nothing is taken from what other calls may need.
         let Some(replica) = self.next_replica() else { return false };
-        if !self.client.hedging.may_try_again(Instant::now()) {
+        if self.call.kind != CallKind::Own && !self.client.hedging.may_try_again(Instant::now()) {
             return false;
         }
         self.begin(replica);
@@ -154,7 +155,7 @@ impl<'a> Race<'a> {
     fn next_replica(&self) -> Option<Arc<Replica>> {
         // One that is left out is better than none, but no good for being quicker than another.
         let at_worst = self.running.is_empty();
-        self.client.replicas.choose(self.client.balancing_of(self.call.kind), &self.tried, at_worst)
+        self.client.replicas.choose(self.call.kind, self.client.balancing_of(self.call.kind), &self.tried, at_worst)
     }
 
     /// Once nobody is left, those who could not be connected to are tried again.

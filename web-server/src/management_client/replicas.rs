@@ -5,20 +5,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use shared::shutdown::Shutdown;
 
 use super::ReplicaUrl;
 use super::balancing::Balancing;
+use super::calls::CallKind;
 use super::replica::{Replica, Standing};
 
 /// How often names are resolved anew; a new replica gets its first request that much later at most.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(2);
 
+/// What a name server may take.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// All replicas known now.
 pub struct Replicas {
     urls: Vec<ReplicaUrl>,
     known: Mutex<Arc<[Arc<Replica>]>>,
-    turn: AtomicUsize,
+    /// How many calls of each kind there were: one kind's turns are not another's.
+    turns: [AtomicUsize; CallKind::ALL.len()],
 }
 
 impl Replicas {
@@ -30,7 +36,7 @@ impl Replicas {
             Some(Arc::new(Replica::new(url, address, Duration::ZERO, now)))
         };
         let known: Vec<_> = urls.iter().filter_map(literal).collect();
-        Self { urls, known: Mutex::new(known.into()), turn: AtomicUsize::new(0) }
+        Self { urls, known: Mutex::new(known.into()), turns: Default::default() }
     }
 
     /// Those known now.
@@ -39,12 +45,18 @@ impl Replicas {
     }
 
     /// One that is in use and not among `tried`. When `at_worst`, and there is no such, one that is left out.
-    pub fn choose(&self, strategy: Balancing, tried: &[Arc<Replica>], at_worst: bool) -> Option<Arc<Replica>> {
+    pub fn choose(
+        &self,
+        kind: CallKind,
+        strategy: Balancing,
+        tried: &[Arc<Replica>],
+        at_worst: bool,
+    ) -> Option<Arc<Replica>> {
         let known = self.known();
         let untried = known.iter().filter(|replica| !tried.iter().any(|tried| Arc::ptr_eq(tried, replica)));
         let (in_use, ejected): (Vec<_>, Vec<_>) = untried.partition(|replica| !replica.is_ejected());
         let candidates = if in_use.is_empty() && at_worst { ejected } else { in_use };
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turns[kind as usize].fetch_add(1, Ordering::Relaxed);
         strategy.choose(&candidates, turn, Instant::now()).cloned()
     }
 
@@ -85,10 +97,10 @@ impl Replicas {
     async fn resolve(&self) -> std::io::Result<()> {
         let before = self.known();
         let (mut found, mut failure) = (Vec::new(), Ok(()));
-        for url in &self.urls {
-            match tokio::net::lookup_host((url.host.as_str(), url.port)).await {
-                Ok(addresses) => {
-                    let mut addresses: Vec<_> = addresses.collect();
+        let looked_up = join_all(self.urls.iter().map(addresses)).await;
+        for (url, addresses) in self.urls.iter().zip(looked_up) {
+            match addresses {
+                Ok(mut addresses) => {
                     // A name server may turn its list with each answer; that is no change.
                     addresses.sort_unstable();
                     addresses.dedup();
@@ -110,6 +122,12 @@ impl Replicas {
     fn lock(&self) -> MutexGuard<'_, Arc<[Arc<Replica>]>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The addresses of one name.
+async fn addresses(url: &ReplicaUrl) -> std::io::Result<Vec<SocketAddr>> {
+    let looked_up = tokio::net::lookup_host((url.host.as_str(), url.port));
+    Ok(tokio::time::timeout(RESOLVE_TIMEOUT, looked_up).await??.collect())
 }
 
 /// The replica at `address`: one that is known with all that is known of it, or a new one that is taken to be as quick as the
@@ -162,7 +180,7 @@ mod tests {
     fn each_attempt_goes_to_another_replica() {
         let replicas = replicas(&[1, 2, 3]);
         let mut tried = Vec::new();
-        while let Some(replica) = replicas.choose(Balancing::LeastLoaded, &tried, false) {
+        while let Some(replica) = replicas.choose(CallKind::Read, Balancing::LeastLoaded, &tried, false) {
             tried.push(replica);
         }
         let mut ports: Vec<_> = tried.iter().map(|replica| replica.address.port()).collect();
@@ -178,8 +196,12 @@ mod tests {
         }
         let in_use: Vec<_> = replicas.known().iter().filter(|replica| !replica.is_ejected()).cloned().collect();
         assert_eq!(in_use.len(), 3);
-        assert!(replicas.choose(Balancing::Random, &in_use, false).is_none());
-        assert!(replicas.choose(Balancing::Random, &in_use, true).is_some_and(|replica| replica.is_ejected()));
+        assert!(replicas.choose(CallKind::Read, Balancing::Random, &in_use, false).is_none());
+        assert!(
+            replicas
+                .choose(CallKind::Read, Balancing::Random, &in_use, true)
+                .is_some_and(|replica| replica.is_ejected())
+        );
         let alone = self::replicas(&[1]);
         alone.note(&alone.known()[0], Standing::Unreachable, None);
         assert!(!alone.known()[0].is_ejected());

@@ -81,27 +81,38 @@ impl ReadCache {
         }
     }
 
-    /// The answer to `read`: what was kept of it, or that of a call which is under way or begins now.
+    /// The answer to `read`: what was kept of it, or that of a call which is under way or begins now, and is told how long it
+    /// may take.
     ///
     /// # Errors
     /// As the call.
-    pub async fn get<F>(&self, read: UserRead, call: impl Fn() -> F) -> Result<Bytes, Problem>
+    pub async fn get<F>(&self, read: UserRead, call: impl Fn(Duration) -> F) -> Result<Bytes, Problem>
     where
         F: Future<Output = Result<Bytes, Problem>>,
     {
         let begun = Instant::now();
         if !self.is_on() || self.buyers.contains(&read.userid, begun) {
-            return call().await;
+            return call(read.timeout).await;
         }
+        let kept = self.ask(&read, read.timeout, &call).await?;
+        if begun.saturating_duration_since(kept.asked_at) <= self.age_max {
+            return Ok(kept.body);
+        }
+        // That call had begun long before this one: what it has read is too old for this caller, and for all who joined it since.
+        let left = read.timeout.saturating_sub(begun.elapsed());
+        self.ask(&read, left, &call).await.map(|kept| kept.body)
+    }
+
+    async fn ask<F>(&self, read: &UserRead, time: Duration, call: impl Fn(Duration) -> F) -> Result<Kept, Problem>
+    where
+        F: Future<Output = Result<Bytes, Problem>>,
+    {
         let ask = async {
             let asked_at = Instant::now();
-            let body = call().await?;
+            let body = call(time).await?;
             let body = if body.len() < SMALL_BYTES { Bytes::copy_from_slice(&body) } else { body };
             Ok::<_, Problem>(Kept { body, asked_at })
         };
-        let kept = self.answers.try_get_with(read, ask).await.map_err(|problem: Arc<Problem>| (*problem).clone())?;
-        // A call that takes long, and had begun long before this one: what it reads is too old for this caller.
-        let is_too_old = begun.saturating_duration_since(kept.asked_at) > self.age_max;
-        if is_too_old { call().await } else { Ok(kept.body) }
+        self.answers.try_get_with_by_ref(read, ask).await.map_err(|problem: Arc<Problem>| (*problem).clone())
     }
 }

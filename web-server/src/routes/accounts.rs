@@ -5,11 +5,13 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use shared::accounts::{AccountAnswer, LoginBody, NewAccountBody, RefreshBody, TokensAnswer};
 use shared::http::{Problem, RequestContext, kinds, read_json_body};
 use utoipa::IntoResponses;
 
+use super::limited::charge_login;
 use crate::management_client::Answer;
 use crate::state::{App, AppState};
 use crate::tokens::not_set_up;
@@ -35,6 +37,9 @@ pub(super) enum BodyProblems {
     /// The body is not `application/json`.
     #[response(status = 415)]
     NotJson,
+    /// More than the address or the account may a minute (`Retry-After`, `RateLimit`): nothing was done.
+    #[response(status = 429)]
+    TooMany,
 }
 
 /// What can go wrong behind it.
@@ -73,7 +78,17 @@ pub(super) async fn create_account(State(app): State<AppState>, request: Request
     )
 )]
 pub(super) async fn login(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    send(&app, "/internal/login", request).await.map(json)
+    let (head, context, body) = read(&app, request).await?;
+    // Before the password is looked at, and whether or not there is such an account.
+    let login = match charge_login(&app, &head, &body) {
+        Ok(login) => login,
+        Err(refused) => return Ok(*refused),
+    };
+    let tokens = told(app.management.command("/internal/login".to_owned(), body, DEADLINE, &context).await?)?;
+    if let Some(login) = login {
+        app.limits.logins.remember(login).await;
+    }
+    Ok(json(tokens))
 }
 
 /// Goes on with a session. The token is spent; the same again has the same answer for 30 s, for who has lost it. Used later, it
@@ -96,11 +111,12 @@ pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Re
     responses(
         (status = 204, description = "It is not there any more"),
         (status = 401, description = "No access token, or not a good one"),
+        (status = 403, description = "An outside issuer's token: there is no account here"),
         AccountProblems,
     )
 )]
 pub(super) async fn delete_account(State(app): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
-    let claims = app.tokens.check(request.headers()).await?;
+    let claims = app.tokens.check_account(request.headers()).await?;
     let target = format!("/internal/accounts/{}/delete", claims.sub);
     let context = RequestContext::of(request.extensions(), request.headers());
     told(app.management.command(target, Bytes::new(), DEADLINE, &context).await?)?;
@@ -110,12 +126,18 @@ pub(super) async fn delete_account(State(app): State<AppState>, request: Request
 
 /// Passes a body on as it came: what is wrong with it, management-api says.
 async fn send(app: &App, target: &str, request: Request) -> Result<Bytes, Problem> {
-    let context = RequestContext::of(request.extensions(), request.headers());
-    let (parts, body) = request.into_parts();
-    let body = read_json_body(&parts.headers, body, app.config.account_body(), &app.budget).await?;
+    let (_, context, body) = read(app, request).await?;
     told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
 }
 
+async fn read(app: &App, request: Request) -> Result<(Parts, RequestContext, Bytes), Problem> {
+    let context = RequestContext::of(request.extensions(), request.headers());
+    let (head, body) = request.into_parts();
+    let body = read_json_body(&head.headers, body, app.config.account_body(), &app.budget).await?;
+    Ok((head, context, body))
+}
+
+/// What management-api has told us, as it is told to our caller.
 fn told(answer: Answer) -> Result<Bytes, Problem> {
     told_or(answer, || Problem::new(kinds::UNAUTHORIZED, "not the credentials of an account here"))
 }

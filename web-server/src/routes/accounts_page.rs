@@ -64,7 +64,7 @@ pub(super) async fn accounts_page(State(app): State<AppState>, request: Request)
     }
     query.finish()?;
     let context = RequestContext::of(request.extensions(), request.headers());
-    let found = app.management.get(Route::Other, target, DEADLINE, &context).await;
+    let found = app.read(Route::Other, target, DEADLINE, &context).await;
     let found =
         found.map_err(|problem| if problem.status() == StatusCode::NOT_FOUND { not_set_up() } else { problem })?;
     let page: AccountPage = serde_json::from_slice(&found).map_err(|error| {

@@ -87,6 +87,7 @@ pub(super) async fn list_keys(State(app): State<AppState>, request: Request) -> 
     responses(
         (status = 200, description = "It counts from now on", body = SecretAnswer),
         (status = 401, description = "No access token, or not a good one"),
+        (status = 403, description = "An outside issuer's token: there is no account here"),
         (status = 404, description = "No such key of this account, or it counts no more"),
         BodyProblems, AccountProblems,
     )
@@ -109,6 +110,7 @@ pub(super) async fn rotate_key(
     responses(
         (status = 204, description = "It counts no more"),
         (status = 401, description = "No access token, or not a good one"),
+        (status = 403, description = "An outside issuer's token: there is no account here"),
         (status = 404, description = "No such key of this account"),
         AccountProblems,
     )
@@ -127,7 +129,7 @@ pub(super) async fn revoke_key(
 
 /// Who asks, by its access token, and whose keys its `account_id` names.
 pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Asked, Problem> {
-    let claims = app.tokens.check(headers).await?;
+    let claims = app.tokens.check_account(headers).await?;
     let (mut query, is_admin) = (Query::new(uri), claims.is_admin());
     let named = query.text("account_id").and_then(|text| {
         let id = Uuid::try_parse(&text);
@@ -156,7 +158,7 @@ async fn target_of(
     headers: &HeaderMap,
     what: &str,
 ) -> Result<String, Problem> {
-    let claims = app.tokens.check(headers).await?;
+    let claims = app.tokens.check_account(headers).await?;
     let Path(key_id) = key_id.map_err(|_| no_such_key())?;
     let owner = if claims.is_admin() { String::new() } else { format!("?account_id={}", claims.sub) };
     Ok(format!("/internal/api-keys/{key_id}/{what}{owner}"))

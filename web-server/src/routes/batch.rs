@@ -24,8 +24,8 @@ use super::intake::{Intake, Taken, Wait};
 use super::limited::charge;
 use super::recent_purchase;
 use crate::access::Asker;
-use crate::in_flight::Slot;
 use crate::publisher::{NotPublished, Publishing, Receipt};
+use crate::shedding::Slot;
 use crate::state::AppState;
 
 /// The most that is told of an item that was sent.
@@ -90,7 +90,7 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
-    let asker = app.asker_for(RequestClass::Batch, &parts.headers).await?;
+    let asker = app.asker_for(RequestClass::Batch, &parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;
@@ -102,12 +102,18 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     // A caller who reads nothing makes the service hold the answer: nothing is sent that cannot be told.
     let room = app.budget.reserve_answer(answer_bytes_max(&purchases, intake.context.request_id()))?;
     // All are handed to the producer before the first delivery report is awaited.
-    let (published, slot) = slot.hold(join_all(send_all(&intake, &purchases, asker.key_id())).boxed()).await;
+    let sent = join_all(send_all(&intake, &purchases, asker.key_id()));
+    let (published, slot) = slot.hold(sent.boxed(), |published| is_served(published)).await;
     let purchases = confirm_all(&intake, purchases, published);
     let taken = settle_all(&intake, purchases, wait, slot).await;
     let mut response = answer(&taken, intake.context.request_id(), room);
     recent_purchase::mark(&app, response.headers_mut());
     Ok(response)
+}
+
+/// Kafka has taken what there was to take, if not all of it.
+fn is_served(published: &[Result<Receipt, NotPublished>]) -> bool {
+    published.is_empty() || published.iter().any(Result::is_ok)
 }
 
 /// The purchases, or what is wrong with them, in their order.

@@ -135,7 +135,7 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
-    let asker = app.asker_for(RequestClass::Buy, &parts.headers).await?;
+    let asker = app.asker_for(RequestClass::Buy, &parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.buy_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
@@ -144,7 +144,7 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     app.check_admission()?;
     let wait = intake.reserve_wait(1)?;
     let json = purchase_json(&purchase);
-    let (published, slot) = slot.hold(intake.send(&purchase, &json, asker.key_id())).await;
+    let (published, slot) = slot.hold(intake.send(&purchase, &json, asker.key_id()), Result::is_ok).await;
     let receipt = published.map_err(|error| intake.not_published(purchase.purchase_id, &error))?;
     let stored = intake.recorded(&[purchase.purchase_id], wait, slot).await;
     let stored = stored.into_iter().find(|stored| stored.purchase_id == purchase.purchase_id);

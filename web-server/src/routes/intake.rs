@@ -9,10 +9,10 @@ use shared::http::{Problem, RequestContext, kinds, parse_wait};
 use uuid::Uuid;
 
 use super::input::idempotency_key;
-use crate::in_flight::Slot;
 use crate::management_client::calls::Place;
 use crate::metrics::Refusal;
 use crate::publisher::{NotPublished, Publishing, PurchaseRecord};
+use crate::shedding::Slot;
 use crate::state::App;
 
 /// When a caller whose purchase failed may try again.
@@ -137,6 +137,8 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// 422 when the id stands for other content; 504 when only a stored purchase may be confirmed and it is not.
     pub fn settle(&self, purchase: &Purchase, stored: Option<Purchase>) -> Result<Taken, Problem> {
+        // Once more: sending and waiting may have taken longer than a buyer is remembered.
+        self.app.read_cache.buys(&purchase.userid);
         match stored {
             Some(stored) if stored.same_content(purchase) => Ok(Taken::Recorded(stored)),
             Some(_) => Err(Problem::new(

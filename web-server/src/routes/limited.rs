@@ -1,55 +1,62 @@
-//! Rate limits around the routes: refused requests, and what callers are told of their quota
+//! Rate limits around the routes: who asks, refused requests, and what callers are told of their quota
 //! (draft-ietf-httpapi-ratelimit-headers-11).
-
-use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
+use serde::Deserialize;
 use shared::http::{Caller, Problem, RequestContext, kinds};
 
-use crate::limits::table::Quota;
-use crate::limits::{Limits, RouteClass, Verdict};
+use crate::access::Asker;
+use crate::limits::table::Allowance;
+use crate::limits::{CallerKey, Limits, Login, RouteClass, Verdict};
 use crate::metrics::Refusal;
-use crate::state::App;
+use crate::state::{App, AppState, Identified};
 
 /// The path whose requests bring more than one thing.
 const BATCH: &str = "/buy/batch";
-/// The paths that callers' rates are for.
-const CLASSES: [(&str, RouteClass); 5] = [
+/// The paths that callers' rates are for, by the method that brings something.
+const CLASSES: [(&str, RouteClass); 8] = [
     ("/buy", RouteClass::Buy),
     (BATCH, RouteClass::Buy),
     ("/getAllUserBuys/{userid}", RouteClass::Read),
     ("/purchases", RouteClass::Read),
     ("/purchases/{purchase_id}", RouteClass::Read),
+    ("/account", RouteClass::Login),
+    ("/login", RouteClass::Login),
+    ("/refresh", RouteClass::Refresh),
 ];
 
 /// Whose quota a request has been taken from, for who finds out that it costs more.
 #[derive(Clone, Copy)]
-struct Charged(Quota);
+struct Charged(Allowance);
 
-/// Lets a request in if its caller's quota allows it, before anything of its body is read, and tells the caller what is left.
-pub(super) async fn limit(State(limits): State<Arc<Limits>>, mut request: Request, next: Next) -> Response {
+/// The address that wants to sign in.
+#[derive(Clone, Copy)]
+struct SigningIn(CallerKey);
+
+/// Finds out who asks, and lets the request in if its caller's quota allows it, before anything of its body is read; tells the caller
+/// what is left. Who asks with credentials that are not good is the address it asks from.
+pub(super) async fn limit(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let Some(class) = class_of(&request) else { return next.run(request).await };
-    let context = request.extensions().get::<RequestContext>();
-    let caller = context.map_or_else(Caller::default, |context| context.caller);
-    let quota = (limits.caller(caller, request.headers()), class);
-    let mut verdict = limits.ask(quota);
+    let limits = &app.limits;
+    let Some(allowance) = allowance(&app, class, &mut request).await else { return next.run(request).await };
+    let mut verdict = limits.ask(allowance);
     let mut response = if verdict.is_admitted {
-        request.extensions_mut().insert(Charged(quota));
+        request.extensions_mut().insert(Charged(allowance));
         let is_batch = is_batch(&request);
         let response = next.run(request).await;
         if is_batch {
             // What it cost is known by now.
-            verdict = limits.look(quota);
+            verdict = limits.look(allowance);
         }
         response
     } else {
         limits.refuse(class, verdict).into_response()
     };
-    tell(response.headers_mut(), limits.per_second, class, verdict);
+    tell(response.headers_mut(), allowance, verdict);
     response
 }
 
@@ -58,17 +65,64 @@ pub(super) async fn limit(State(limits): State<Arc<Limits>>, mut request: Reques
 /// # Errors
 /// 429 if the caller has debts.
 pub(super) fn charge(app: &App, head: &Parts, items: usize) -> Result<(), Problem> {
-    let (Some(limits), Some(Charged(quota))) = (&app.limits, head.extensions.get()) else { return Ok(()) };
+    let Some(Charged(allowance)) = head.extensions.get() else { return Ok(()) };
     let more = u16::try_from(items.saturating_sub(1)).unwrap_or(u16::MAX);
-    let verdict = limits.charge(*quota, more);
-    if verdict.is_admitted { Ok(()) } else { Err(limits.refuse(quota.1, verdict)) }
+    let verdict = app.limits.charge(*allowance, more);
+    if verdict.is_admitted { Ok(()) } else { Err(app.limits.refuse(allowance.quota.1, verdict)) }
+}
+
+/// Takes a login from the quota of the account it is for, whether or not there is one, unless it was signed in to from there: then
+/// the address's own quota is all it needs.
+///
+/// # Errors
+/// 429, whole, if nothing is left: what it says of the quota is about the account's.
+pub(super) fn charge_login(app: &App, head: &Parts, body: &[u8]) -> Result<Option<Login>, Box<Response>> {
+    let Some(SigningIn(address)) = head.extensions.get() else { return Ok(None) };
+    let login = app.limits.logins.login(*address, &email_of(body));
+    let Some(allowance) = app.limits.allowance(login.account, RouteClass::Login, None) else { return Ok(None) };
+    if app.limits.logins.is_known(login) {
+        return Ok(Some(login));
+    }
+    let verdict = app.limits.ask(allowance);
+    if verdict.is_admitted {
+        return Ok(Some(login));
+    }
+    let mut response = app.limits.refuse(RouteClass::Login, verdict).into_response();
+    tell(response.headers_mut(), allowance, verdict);
+    Err(Box::new(response))
+}
+
+/// Finds out who asks for what, and what it may do; nothing if that is not limited.
+async fn allowance(app: &App, class: RouteClass, request: &mut Request) -> Option<Allowance> {
+    let context = request.extensions().get::<RequestContext>();
+    let caller = context.map_or_else(Caller::default, |context| context.caller);
+    let address = app.limits.address(caller, request.headers());
+    if class.is_signing_in() {
+        request.extensions_mut().insert(SigningIn(address));
+        return app.limits.allowance(address.signing_in(), class, None);
+    }
+    let identified = app.identify(request.headers()).await;
+    let (caller, own) = identified.as_ref().and_then(Identified::caller).unwrap_or((address, None));
+    if let Some(identified) = identified {
+        request.extensions_mut().insert(identified);
+    }
+    app.limits.allowance(caller, class, own)
+}
+
+/// The e-mail address of a login. All in which none is found count together: management-api refuses them.
+fn email_of(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Login {
+        email: String,
+    }
+    serde_json::from_slice::<Login>(body).map_or_else(|_| String::new(), |login| login.email)
 }
 
 fn class_of(request: &Request) -> Option<RouteClass> {
     let path = request.extensions().get::<MatchedPath>()?.as_str();
     let (_, class) = CLASSES.into_iter().find(|(known, _)| *known == path)?;
     let is_served = match class {
-        RouteClass::Buy => request.method() == Method::POST,
+        RouteClass::Buy | RouteClass::Login | RouteClass::Refresh => request.method() == Method::POST,
         RouteClass::Read => [Method::GET, Method::HEAD].contains(request.method()),
     };
     is_served.then_some(class)
@@ -76,6 +130,17 @@ fn class_of(request: &Request) -> Option<RouteClass> {
 
 fn is_batch(request: &Request) -> bool {
     request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == BATCH)
+}
+
+impl Identified {
+    /// Whose quota its requests are taken from, and its own rate a second if it has one; nothing of who has not said who it is.
+    fn caller(&self) -> Option<(CallerKey, Option<u32>)> {
+        match self.0.as_ref().ok()? {
+            Asker::Anybody => None,
+            Asker::Account(claims) => Some((CallerKey::of_account(claims.sub), None)),
+            Asker::Key(key) => Some((CallerKey::of_api_key(key.key_id), key.rate_per_second)),
+        }
+    }
 }
 
 impl Limits {
@@ -88,15 +153,15 @@ impl Limits {
     }
 }
 
-/// What is left, and when there is more: a policy for each class, named like it.
-fn tell(headers: &mut HeaderMap, per_second: u32, class: RouteClass, verdict: Verdict) {
+/// What is left, and when there is more: a policy for each class, named like it. What was told before stays.
+fn tell(headers: &mut HeaderMap, Allowance { quota: (_, class), limit }: Allowance, verdict: Verdict) {
     let Verdict { remaining, wait_seconds, .. } = verdict;
-    let name = class.text();
-    let policy = HeaderValue::try_from(format!("\"{name}\";q={per_second};w=1"));
+    let (name, window) = (class.text(), class.window_seconds());
+    let policy = HeaderValue::try_from(format!("\"{name}\";q={limit};w={window}"));
     let state = HeaderValue::try_from(format!("\"{name}\";r={remaining};t={wait_seconds}"));
     if let (Ok(policy), Ok(state)) = (policy, state) {
-        headers.insert("ratelimit-policy", policy);
-        headers.insert("ratelimit", state);
+        headers.entry("ratelimit-policy").or_insert(policy);
+        headers.entry("ratelimit").or_insert(state);
     }
 }
 
@@ -105,12 +170,9 @@ mod tests {
     use super::*;
     use crate::routes::routes;
 
-    /// Passwords are hashed few at a time whoever asks, and what needs a token is for who has signed in.
-    const OPEN: [&str; 10] = [
+    /// What always needs a token or a key is for who has signed in.
+    const OPEN: [&str; 7] = [
         "/openapi.json",
-        "/account",
-        "/login",
-        "/refresh",
         "/accounts_page",
         "/api-keys",
         "/api-keys/{key_id}/rotate",

@@ -70,10 +70,8 @@ pub fn router(app: AppState, observer: Observer) -> Router {
         .into_router()
         .merge(app.operations.paths())
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found);
-    if let Some(limits) = &app.limits {
-        router = router.layer(from_fn_with_state(Arc::clone(limits), limited::limit));
-    }
+        .fallback(not_found)
+        .layer(from_fn_with_state(Arc::clone(&app), limited::limit));
     if let Some(cors) = app.config.cors.layer() {
         router = router.layer(cors);
     }
@@ -83,5 +81,5 @@ pub fn router(app: AppState, observer: Observer) -> Router {
 
 /// What other web-servers ask, on the port for operations if there is one: nothing that counts as a request.
 pub fn peer_paths(app: &App) -> Router {
-    app.limits.as_ref().filter(|limits| limits.has_peers()).map_or_else(Router::new, demand::paths)
+    if app.limits.has_peers() { demand::paths(&app.limits) } else { Router::new() }
 }

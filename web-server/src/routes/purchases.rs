@@ -117,14 +117,14 @@ pub async fn list_user_purchases(
     let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
     let timeout = timeout(&mut query);
     query.finish()?;
-    app.asker_for(RequestClass::Read, &parts.headers).await?.require(&userid)?;
+    app.asker_for(RequestClass::Read, &parts.extensions)?.require(&userid)?;
     let (target, context) = (
         format!("/users/{}/purchases?limit={limit}", escape(&userid)),
         RequestContext::of(&parts.extensions, &parts.headers),
     );
-    let call = || app.management.get(Route::UserPurchases, target.clone(), timeout, &context);
+    let call = |time| app.read(Route::UserPurchases, target.clone(), time, &context);
     let body = if wants_fresh(&parts.headers) {
-        call().await?
+        call(timeout).await?
     } else {
         app.read_cache.get(UserRead { userid, limit, timeout }, call).await?
     };
@@ -151,16 +151,14 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
     }
     let timeout = timeout(&mut query);
     query.finish()?;
-    let asker = app.asker_for(RequestClass::Read, &parts.headers).await?;
+    let asker = app.asker_for(RequestClass::Read, &parts.extensions)?;
     // Who may read its own alone and names nobody reads its own.
     if let Some(userid) = userid.or_else(|| Some(asker.own_userid()?.to_string())) {
         asker.require(&userid)?;
         target = format!("{target}&userid={}", escape(&userid));
     }
-    let body = app
-        .management
-        .get(Route::Purchases, target, timeout, &RequestContext::of(&parts.extensions, &parts.headers))
-        .await?;
+    let context = RequestContext::of(&parts.extensions, &parts.headers);
+    let body = app.read(Route::Purchases, target, timeout, &context).await?;
     Ok(answer(&parts.headers, body, Keep::AndAsk))
 }
 
@@ -189,14 +187,14 @@ pub async fn find_purchase(
     });
     query.finish()?;
     let purchase_id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
-    let asker = app.asker_for(RequestClass::Read, &parts.headers).await?;
+    let asker = app.asker_for(RequestClass::Read, &parts.extensions)?;
     let Some(purchase_id) = purchase_id else { return Err(no_such_purchase()) };
     let (target, context) =
         (format!("/purchases/{purchase_id}"), RequestContext::of(&parts.extensions, &parts.headers));
     // Over the share of those who wait, a reader is told what there is now.
     let wait = wait.filter(|wait| !wait.is_zero()).and_then(|wait| Some((wait, app.management.reader_place()?)));
     let body = match wait {
-        None => app.management.get(Route::Purchase, target, timeout, &context).await?,
+        None => app.read(Route::Purchase, target, timeout, &context).await?,
         Some((wait, place)) => tokio::select! {
             found = app.management.get_waiting(target, wait, place, &context) => found?,
             () = app.shutdown.stopped() => return Err(app.refuse(Refusal::Draining)),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use shared::config::{Settings, TokenConfig};
 
+use super::oidc::OidcConfig;
+
 /// Which access tokens count, and on whose word.
 #[derive(Clone, Debug)]
 pub struct TokensConfig {
@@ -11,6 +13,8 @@ pub struct TokensConfig {
     pub names: TokenConfig,
     /// How old what is known of revoked ones may get.
     pub age_max: Duration,
+    /// Whose count besides ours.
+    pub oidc: Option<OidcConfig>,
 }
 
 impl TokensConfig {
@@ -25,6 +29,7 @@ impl TokensConfig {
                 5_000..=86_400_000,
                 "how old what is known of revoked tokens and API keys may get, ms; then none is taken",
             ),
+            oidc: OidcConfig::read(settings),
         }
     }
 }

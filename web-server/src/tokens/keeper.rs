@@ -6,22 +6,23 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use shared::accounts::TokenKeys;
 use shared::config::TokenConfig;
-use shared::http::RequestContext;
 use shared::shutdown::Shutdown;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use super::Known;
 use super::keys::Keys;
-use crate::management_client::{ManagementClient, Route};
+use crate::management_client::ManagementClient;
 use crate::metrics::Metrics;
 
 /// The pause between two looks, beside the shortest one. With the time that an answer may take, what is revoked counts no more within five seconds.
 const INTERVAL: Duration = Duration::from_millis(1_900);
+/// The pause after a look that failed, so that one may, and five seconds are still kept.
+const INTERVAL_AFTER_FAILURE: Duration = Duration::from_millis(400);
 /// How often at most.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long an answer may take.
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Keeps what is known up to date; what was known stays while nobody answers.
 pub(super) struct Keeper {
@@ -73,7 +74,7 @@ impl Keeper {
             // However many want news.
             sleep(PAUSE).await;
             tokio::select! {
-                () = sleep(INTERVAL) => {}
+                () = sleep(if failing { INTERVAL_AFTER_FAILURE } else { INTERVAL }) => {}
                 () = self.look.notified() => {}
                 () = shutdown.stopped() => return,
             }
@@ -85,9 +86,8 @@ impl Keeper {
     }
 
     async fn ask(&self) -> Result<(), String> {
-        let (now, context) = (Instant::now(), RequestContext::own());
-        let told = match self.management.get(Route::Other, "/internal/token-keys".to_owned(), DEADLINE, &context).await
-        {
+        let now = Instant::now();
+        let told = match self.management.ask("/internal/token-keys".to_owned(), DEADLINE).await {
             Ok(json) => {
                 let told: TokenKeys = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
                 Known::Keys(Arc::new(Keys::new(told, &self.names, now)))

@@ -21,13 +21,18 @@ pub(super) struct Keys {
     validation: Validation,
 }
 
+/// Whether a token of this type is an access token (RFC 9068, 2.1).
+pub(super) fn is_access_token_type(typ: &str) -> bool {
+    typ.eq_ignore_ascii_case(ACCESS_TOKEN_TYPE) || typ.eq_ignore_ascii_case("application/at+jwt")
+}
+
 /// A token whose signature is good.
 #[derive(Clone)]
 pub(super) struct Checked {
     /// What it says.
     pub(super) claims: Arc<AccessClaims>,
     /// Whose signature it is.
-    kid: Arc<str>,
+    pub(super) kid: Arc<str>,
 }
 
 /// What a token is.
@@ -69,10 +74,10 @@ impl Keys {
     pub(super) fn judge(&self, token: &str) -> Verdict {
         let Ok(header) = decode_header(token) else { return Verdict::Bad };
         // What is signed to tell a client who somebody is (an ID token) opens nothing.
-        let is_access_token = header.typ.as_deref().is_some_and(|typ| {
-            typ.eq_ignore_ascii_case(ACCESS_TOKEN_TYPE) || typ.eq_ignore_ascii_case("application/at+jwt")
-        });
-        if !is_access_token || header.alg != Algorithm::EdDSA {
+        let is_access_token = header.typ.as_deref().is_some_and(is_access_token_type);
+        // What has to be understood, and is not (RFC 7515, 4.1.11).
+        let has_demands = header.crit.is_some();
+        if !is_access_token || has_demands || header.alg != Algorithm::EdDSA {
             return Verdict::Bad;
         }
         let Some(kid) = header.kid else { return Verdict::Bad };

@@ -3,11 +3,12 @@
 mod config;
 mod keeper;
 mod keys;
+mod oidc;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use moka::future::Cache;
 use shared::accounts::{ACCESS_TOKEN_LIFETIME, AccessClaims};
 use shared::api_keys::KnownKey;
@@ -19,6 +20,8 @@ use tokio::time::timeout;
 pub use self::config::TokensConfig;
 use self::keeper::Keeper;
 use self::keys::{Checked, Keys, Verdict};
+use self::oidc::Issuer;
+pub use self::oidc::OidcConfig;
 use crate::management_client::ManagementClient;
 use crate::metrics::Metrics;
 
@@ -42,6 +45,8 @@ pub struct Tokens {
     looked_for_key: Mutex<Option<Instant>>,
     /// Tokens that were good, so that each signature is checked once. What may change is looked at every time.
     checked: Cache<Arc<str>, Checked>,
+    issuer: String,
+    outside: Option<Arc<Issuer>>,
 }
 
 /// What management-api has said last.
@@ -66,16 +71,21 @@ impl Tokens {
         let (sender, known) = watch::channel(Known::Nothing);
         let look = Arc::new(Notify::new());
         let shutdown = supervisor.shutdown().clone();
+        let start_outside = |oidc: &OidcConfig| Issuer::start(oidc.clone(), Arc::clone(&metrics), supervisor);
+        let outside = config.oidc.as_ref().map(start_outside);
         let keeper = Arc::new(Keeper::new(config.names.clone(), management, metrics, sender, Arc::clone(&look)));
         // What is known stays with the keeper, also when its task starts anew.
         tokio::spawn(supervisor.restart("token_keys", move || Arc::clone(&keeper).run(shutdown.clone())));
-        let weight = |token: &Arc<str>, _: &Checked| u32::try_from(token.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
-        let checked = Cache::builder()
-            .weigher(weight)
-            .max_capacity(CHECKED_BYTES_MAX)
-            .time_to_live(ACCESS_TOKEN_LIFETIME)
-            .build();
-        Self { known, look, looked_for_key: Mutex::default(), checked, age_max: config.age_max }
+        let issuer = config.names.issuer.clone();
+        Self {
+            known,
+            look,
+            looked_for_key: Mutex::default(),
+            checked: cache(),
+            age_max: config.age_max,
+            issuer,
+            outside,
+        }
     }
 
     /// Who asks, by the access token of its request.
@@ -83,10 +93,13 @@ impl Tokens {
     /// # Errors
     /// 401 for any other than a good one, whatever is wrong with it; 503 while nobody can tell, or what is known is too old.
     pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<AccessClaims>, Problem> {
-        let token = bearer(headers).ok_or_else(refused)?;
+        let token = bearer(headers).ok_or_else(|| no_token(headers))?;
         if let Some(checked) = self.checked.get(token).await {
             let counts = self.keys().await?.still_count(&checked);
             return if counts { Ok(checked.claims) } else { Err(refused()) };
+        }
+        if let Some(outside) = self.outside.as_ref().filter(|outside| outside.is_named_in(token)) {
+            return outside.check(token).await;
         }
         let mut verdict = self.keys().await?.judge(token);
         if matches!(verdict, Verdict::UnknownKey) && self.may_look_for_key() {
@@ -111,6 +124,16 @@ impl Tokens {
         if self.check(headers).await?.is_admin() { Ok(()) } else { Err(Problem::new(kinds::FORBIDDEN, advice)) }
     }
 
+    /// As [`Tokens::check`], for who has an account here.
+    ///
+    /// # Errors
+    /// As there, and 403 for who is an outside issuer's.
+    pub async fn check_account(&self, headers: &HeaderMap) -> Result<Arc<AccessClaims>, Problem> {
+        let claims = self.check(headers).await?;
+        let is_ours = claims.iss == self.issuer;
+        if is_ours { Ok(claims) } else { Err(Problem::new(kinds::FORBIDDEN, "this account is kept by its issuer")) }
+    }
+
     /// Whether a key is still as it is known: it has not changed since, and its account is there.
     ///
     /// # Errors
@@ -131,10 +154,7 @@ impl Tokens {
         match &*self.known.borrow() {
             Known::Keys(keys) if keys.asked_at.elapsed() <= self.age_max => Ok(Arc::clone(keys)),
             Known::NotSetUp => Err(not_set_up()),
-            Known::Keys(_) | Known::Nothing => Err(Problem::unavailable(
-                "access tokens and API keys cannot be checked now: try again",
-                RETRY_AFTER_SECONDS,
-            )),
+            Known::Keys(_) | Known::Nothing => Err(cannot_tell()),
         }
     }
 
@@ -161,9 +181,32 @@ pub fn not_set_up() -> Problem {
     Problem::unavailable("accounts are not set up", RETRY_AFTER_SECONDS)
 }
 
+fn cannot_tell() -> Problem {
+    Problem::unavailable("access tokens and API keys cannot be checked now: try again", RETRY_AFTER_SECONDS)
+}
+
+/// Tokens that were good.
+fn cache() -> Cache<Arc<str>, Checked> {
+    let weight = |token: &Arc<str>, _: &Checked| u32::try_from(token.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+    Cache::builder().weigher(weight).max_capacity(CHECKED_BYTES_MAX).time_to_live(ACCESS_TOKEN_LIFETIME).build()
+}
+
 /// The same for everything that is wrong: whoever tries learns nothing from it.
 fn refused() -> Problem {
+    wanted().with_invalid_token()
+}
+
+fn wanted() -> Problem {
     Problem::new(kinds::UNAUTHORIZED, "a valid access token is required")
+}
+
+/// What a caller is told who shows no good token: what is wanted, and, where one was shown at all, that it is not good.
+fn no_token(headers: &HeaderMap) -> Problem {
+    let is_token = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+    };
+    if headers.get_all(header::AUTHORIZATION).iter().any(is_token) { refused() } else { wanted() }
 }
 
 /// What is presented as a bearer token (RFC 6750), if it is one thing.

@@ -33,7 +33,7 @@ async fn what_callers_send_and_are_told_is_passed_on() {
 
 #[tokio::test]
 async fn refusals_are_told_in_words_for_callers() {
-    let server = Server::start().await;
+    let server = Server::with(&[("RATE_LIMIT_LOGIN_PER_MINUTE", "0")], |_| {}).await;
     let refusals = [
         (403, 401, "unauthorized"),
         (401, 503, "unavailable"),

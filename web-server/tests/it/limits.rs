@@ -179,7 +179,13 @@ async fn only_pages_of_known_origins_may_call() {
     let preflight = ask(&server, "OPTIONS", ORIGIN).await;
     assert_eq!((preflight.status, allowed(&preflight)), (200, [ORIGIN.to_owned(), "true".to_owned()]));
     assert!(preflight.header("access-control-allow-headers").contains("idempotency-key"));
-    assert_eq!(allowed(&ask(&server, "GET", "http://localhost:3000").await)[0], "http://localhost:3000");
+    let answer = ask(&server, "GET", "http://localhost:3000").await;
+    assert_eq!(allowed(&answer)[0], "http://localhost:3000");
+    let readable: Vec<_> = answer.header("access-control-expose-headers").split(',').map(str::trim).collect();
+    for name in ["ratelimit", "ratelimit-policy", "retry-after", "x-request-id", "etag", "location", "www-authenticate"]
+    {
+        assert!(readable.contains(&name), "{name} of {readable:?}");
+    }
     for foreign in ["https://evil.example", "https://shop.example.evil", "null", "http://shop.example"] {
         assert_eq!(allowed(&ask(&server, "OPTIONS", foreign).await)[0], "", "{foreign}");
     }

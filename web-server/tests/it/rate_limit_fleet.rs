@@ -108,9 +108,9 @@ fn report(number: usize, demands: &str) -> String {
 }
 
 /// What it says that the caller of these tests asks for.
-fn demand(per_second: &str) -> String {
+fn demand(per_window: &str) -> String {
     let caller = serde_json::to_string(&CallerKey::of_address([127, 0, 0, 1].into())).unwrap();
-    format!(r#"{{"caller":{caller},"class":"buy","per_second":{per_second},"admitted":0}}"#)
+    format!(r#"{{"caller":{caller},"class":"buy","per_window":{per_window},"admitted":0}}"#)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::harness::{FakeAnswer, Server};
+use crate::harness::{FakeAnswer, Server, eventually};
 
 const PATH: &str = "/getAllUserBuys/loadtest";
 const KEPT_MS: u64 = 400;
@@ -74,6 +74,21 @@ async fn an_answer_is_never_older_than_the_setting_says() {
         kept += 1;
     }
     assert!(kept > 0 && calls(&server) == 2);
+}
+
+#[tokio::test]
+async fn who_join_a_call_that_is_too_old_for_them_share_the_next_one() {
+    let server = server(50).await;
+    server.management.answers(|_| FakeAnswer { delay: Duration::from_millis(600), ..FakeAnswer::ok("{}") });
+    let first = server.client.get(PATH);
+    let others = async {
+        eventually("the first is asked", async || calls(&server) == 1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        join_all((0..100).map(|_| server.client.get(PATH))).await
+    };
+    let (first, others) = tokio::join!(first, others);
+    assert!(first.status == 200 && others.iter().all(|answer| answer.status == 200));
+    assert_eq!(calls(&server), 2);
 }
 
 #[tokio::test]

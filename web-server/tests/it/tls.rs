@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use shared::config::Settings;
@@ -41,9 +42,14 @@ fn swap(folder: &Path, to: &str) {
 }
 
 async fn server(folder: &Path) -> Server {
+    server_with_room(folder, "65536").await
+}
+
+async fn server_with_room(folder: &Path, kib: &str) -> Server {
     let [certificate, key] = mount(folder);
+    let settings = [("TLS_CERT_FILE", &*certificate), ("TLS_KEY_FILE", &*key), ("HTTP_MEMORY_MAX_KIB", kib)];
     // Its readiness would be asked over plain HTTP, which this server does not speak.
-    Server::unready(&[("TLS_CERT_FILE", &certificate), ("TLS_KEY_FILE", &key)], |_| {}).await
+    Server::unready(&settings, |_| {}).await
 }
 
 /// A connection of who trusts this certificate alone.
@@ -74,11 +80,21 @@ async fn ask(connection: &mut TlsStream<TcpStream>) -> String {
 
 /// Whether a line stands in `/metrics`.
 async fn shows(server: &Server, trusted: &CertificateDer<'static>, line: &str) -> bool {
+    metrics(server, trusted).await.lines().any(|shown| shown == line)
+}
+
+/// The bytes that callers make it hold.
+async fn held(server: &Server, trusted: &CertificateDer<'static>) -> f64 {
+    let metrics = metrics(server, trusted).await;
+    metrics.lines().find_map(|line| line.strip_prefix("http_memory_bytes ")).unwrap().parse().unwrap()
+}
+
+async fn metrics(server: &Server, trusted: &CertificateDer<'static>) -> String {
     let mut connection = connect(server, trusted).await.unwrap();
     connection.write_all(b"GET /metrics HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await.unwrap();
-    answer.lines().any(|shown| shown == line)
+    answer
 }
 
 #[tokio::test]
@@ -160,6 +176,51 @@ async fn who_speaks_plain_http_or_nothing_gets_no_answer_and_holds_nobody_up() {
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     assert!(ask(&mut connect(&server, &certificate).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn connections_at_rest_hold_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    swap(folder.path(), "one");
+    let server = server_with_room(folder.path(), "2048").await;
+    let mut kept = Vec::new();
+    for _ in 0..12 {
+        for _ in 0..5 {
+            let mut connection = connect(&server, &certificate).await.unwrap();
+            assert!(ask(&mut connection).await.starts_with("HTTP/1.1 200"));
+            kept.push(connection);
+        }
+        // The one that asks is in use.
+        let at_rest = f64::from(u32::try_from(kept.len()).unwrap()) * 20e3 + 100e3;
+        eventually("their buffers are given up", async || held(&server, &certificate).await < at_rest).await;
+    }
+    for connection in kept.iter_mut().take(5) {
+        assert!(ask(connection).await.starts_with("HTTP/1.1 200"), "it was closed for another");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_stands_still_makes_room_and_holds_up_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    swap(folder.path(), "one");
+    let server = server_with_room(folder.path(), "1024").await;
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(server.client.address).await.unwrap();
+        let _ = stream.write_all(&[22, 3, 1]).await;
+        silent.push(stream);
+    }
+    eventually("others make room", async || {
+        let Ok(mut connection) = connect(&server, &certificate).await else { return false };
+        connection.write_all(READ).await.is_ok() && connection.read(&mut [0; 1024]).await.is_ok_and(|length| length > 0)
+    })
+    .await;
+    let began = Instant::now();
+    server.shutdown.stop();
+    server.ended().await.expect("no request was left");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -164,3 +164,13 @@ async fn with_tokens_asked_for_an_account_buys_and_reads_as_itself() {
     }
     assert_eq!(program.with_token(Method::GET, "/getAllUserBuys/somebody", &token).await.status, 403);
 }
+
+#[test]
+fn accounts_are_for_nobody_who_reaches_the_port_without_a_token() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = [("DATA_DIR", data.path().to_str().unwrap()), ("MANAGEMENT_LISTEN_ADDRESS", "0.0.0.0:0")];
+    let ended = Command::new(env!("CARGO_BIN_EXE_embedded")).env_clear().envs(settings).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(78), "{told}");
+    assert!(told.contains("MANAGEMENT_API_TOKEN: is needed"), "{told}");
+}

@@ -128,6 +128,8 @@ fn the_chart_refuses_values_that_cannot_work() {
         ("managementApi.autoscaling.maxReplicas=20", "partitions"),
         ("managementApi.autoscaling.maxReplicas=4", "partitions"),
         ("webServer.settings.OPERATIONS_LISTEN_ADDRESS=0.0.0.0:8080", "webServer.settings.OPERATIONS_LISTEN_ADDRESS"),
+        ("secrets.accounts=account-credentials", "secrets.accounts needs secrets.managementApi"),
+        ("webServer.settings.RATE_LIMIT_PEERS=web:9090", "webServer.settings.RATE_LIMIT_PEERS"),
         ("no.such.value=1", "additional properties 'no' not allowed"),
     ] {
         let said = chart_with(&["--set", argument]).expect_err(argument);

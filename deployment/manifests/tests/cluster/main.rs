@@ -2,6 +2,7 @@
 
 mod autoscalers;
 mod chart;
+mod demand;
 mod guide;
 mod keda;
 mod network;

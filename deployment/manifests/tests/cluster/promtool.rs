@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stack::install;
 
 /// Runs promtool and returns what it said; fails when promtool does.
-fn promtool(arguments: &[&str], files: &[String]) -> String {
+pub fn promtool(arguments: &[&str], files: &[String]) -> String {
     let programs = install::prometheus().unwrap_or_else(|error| panic!("{error}"));
     let mut command = Command::new(programs.join("promtool"));
     let output = command.args(arguments).args(files).current_dir(root()).output().expect("promtool starts");

@@ -7,7 +7,14 @@ use serde_json::Value;
 use crate::workloads::{POD, containers, in_every_overlay, workloads};
 
 /// Secrets are made by hand or by the script beside PostgreSQL: none is in these files. AUTOSCALING.md names them.
-const SECRETS: [&str; 4] = ["account-credentials", "kafka-credentials", "management-api-token", "postgres-credentials"];
+const SECRETS: [&str; 6] = [
+    "account-credentials",
+    "kafka-credentials",
+    "management-api-token",
+    "postgres-credentials",
+    "web-server-peer-token",
+    "web-server-tls",
+];
 
 /// Where a kind of object says which pods it means.
 fn pod_selector(object: &Object) -> Option<(&'static str, &Value)> {

@@ -3,8 +3,9 @@
 use management_api::accounts::new_signing_key;
 use manifests::findings::Findings;
 use manifests::object::{Object, texts};
-use manifests::render::find;
+use manifests::render::{find, overlay};
 use manifests::services::{SERVICES, read, unknown};
+use rcgen::generate_simple_self_signed;
 use shared::config::Settings;
 use stack::RunFolder;
 
@@ -32,6 +33,7 @@ fn every_service_accepts_its_environment() {
     in_every_overlay(|name, objects| {
         let folder = RunFolder::new("settings").expect("a folder");
         let signing_key = new_signing_key();
+        let certificate = generate_simple_self_signed(["shop.test".to_owned()]).expect("a certificate");
         for service in SERVICES {
             let deployment = find(objects, "Deployment", service);
             let mut pairs = environment(objects, deployment);
@@ -39,6 +41,8 @@ fn every_service_accepts_its_environment() {
                 let stand_in = match key.as_str() {
                     "DATABASE_URL_FILE" => "postgres://purchase:secret@localhost:5432/purchases",
                     "JWT_SIGNING_KEY_FILE" => signing_key.expose(),
+                    "TLS_CERT_FILE" => &certificate.cert.pem(),
+                    "TLS_KEY_FILE" => &certificate.signing_key.serialize_pem(),
                     "ADMIN_EMAIL" | "ADMIN_PASSWORD" => {
                         *value = "root@example.com".to_owned();
                         continue;
@@ -84,6 +88,34 @@ fn both_services_agree_on_kafka() {
         findings.check(service.text(headless) == "None", service, headless, expected);
         findings.assert_none();
     });
+}
+
+#[test]
+fn the_front_door_is_shut_in_production() {
+    let objects = overlay("production");
+    let mut findings = Findings::default();
+    let [web, api] = SERVICES.map(|service| environment(&objects, find(&objects, "Deployment", service)));
+    for (name, value, why) in [
+        ("AUTH", "jwt", "accounts buy and read as themselves"),
+        ("RATE_LIMIT_PER_SECOND", "100", "a caller's, of all replicas together"),
+    ] {
+        check_setting(&objects, SERVICES[0], name, (value, why), &mut findings);
+    }
+    let (peers, headless) = (find(&objects, "Service", "customer-web-server-peers"), "/spec/clusterIP");
+    let address = format!("{}.purchase-system.svc.cluster.local:9090", peers.name());
+    check_setting(&objects, SERVICES[0], "RATE_LIMIT_PEERS", (&address, "its own replicas"), &mut findings);
+    findings.check(peers.text(headless) == "None", peers, headless, "None, so that each replica sees every other");
+    let service = find(&objects, "Service", SERVICES[0]);
+    let policy = "/spec/externalTrafficPolicy";
+    findings.check(service.text(policy) == "Local", service, policy, "Local, or every caller has a node's address");
+    for name in ["TLS_CERT_FILE", "TLS_KEY_FILE", "RATE_LIMIT_PEER_TOKEN_FILE", "MANAGEMENT_API_TOKEN_FILE"] {
+        findings.check(web.contains_key(name), find(&objects, "Deployment", SERVICES[0]), name, "set");
+    }
+    for name in ["JWT_SIGNING_KEY_FILE", "MANAGEMENT_API_TOKEN_FILE"] {
+        findings.check(api.contains_key(name), find(&objects, "Deployment", SERVICES[1]), name, "set");
+    }
+    findings.check(!web.contains_key("JWT_SIGNING_KEY_FILE"), service, "environment", "nothing that could sign tokens");
+    findings.assert_none();
 }
 
 #[test]

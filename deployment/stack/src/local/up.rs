@@ -16,7 +16,7 @@ use crate::{
     ports,
     postgres::{Postgres, PostgresPlan},
     process::{Lifetime, ProcessId},
-    service::{Program, Service, ServicePlan},
+    service::{Program, Service, ServicePlan, make_signing_key},
 };
 
 /// How long a service may take to be ready once Kafka and PostgreSQL are.
@@ -120,10 +120,16 @@ impl Stack {
 
     fn start_services(&mut self, database_url: &str) -> Result<Vec<Service>> {
         let options = self.options.clone();
+        let signing_key = self.folder.path().join("jwt-signing-key.pem");
+        make_signing_key(&signing_key)?;
         let kafka = ("KAFKA_BOOTSTRAP_SERVERS".to_owned(), options.bootstrap_servers());
         let mut services = Vec::new();
         for (number, port) in (1..).zip(&options.management_api_ports) {
-            let settings = [kafka.clone(), ("DATABASE_URL".to_owned(), database_url.to_owned())];
+            let settings = [
+                kafka.clone(),
+                ("DATABASE_URL".to_owned(), database_url.to_owned()),
+                ("JWT_SIGNING_KEY_FILE".to_owned(), signing_key.display().to_string()),
+            ];
             let address = (Ipv4Addr::LOCALHOST, *port).into();
             services.push(self.start_service(Kind::ManagementApi, number, address, &settings)?);
         }

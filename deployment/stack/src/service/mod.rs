@@ -1,6 +1,7 @@
 //! One running replica of one of our own programs.
 
 mod plan;
+mod signing_key;
 
 use std::{
     path::{Path, PathBuf},
@@ -11,6 +12,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 pub use plan::{Program, ServicePlan};
+pub use signing_key::make_signing_key;
 
 use crate::{
     error::{Doing, Result, StackError},

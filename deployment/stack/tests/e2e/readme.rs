@@ -9,10 +9,11 @@ use stack::RunFolder;
 use crate::pipeline::Embedded;
 
 /// Targets of the Makefile that .ci/run does not call, and what runs the same command.
-const TARGETS_RUN_ELSEWHERE: [(&str, &str); 8] = [
+const TARGETS_RUN_ELSEWHERE: [(&str, &str); 9] = [
     ("run", "every test of tests/e2e starts the same binary"),
     ("bench", "starts what tests/stack starts, and takes too long for CI"),
     ("scale-demo", "tests/stack/scale_out.rs runs the same consumers, and keda/simulator's tests the arithmetic"),
+    ("accounts", "tests/stack/local.rs"),
     ("stand-ins", "the stand-ins have tests of their own, and the benchmark reads from them"),
     ("stack-up", "tests/stack/local.rs"),
     ("stack-status", "tests/stack/local.rs"),

@@ -50,6 +50,10 @@ impl Local {
         said
     }
 
+    fn management(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[4].1[0])
+    }
+
     fn web(&self) -> u16 {
         self.ports[3].1[0]
     }
@@ -74,6 +78,9 @@ async fn the_development_stack_comes_up_keeps_its_data_and_goes_down() {
     }
     assert!(table.contains("lag"), "{table}");
     let answer = buy(stack.web()).await;
+    let populate = ["accounts", "--count", "5", "--address", &stack.management()];
+    let made = [stack.succeed(&populate), stack.succeed(&populate)];
+    assert!(made[0].starts_with("5 accounts made") && made[1].starts_with("0 accounts made"), "{made:?}");
     let again = stack.succeed(&["up"]);
     assert!(!again.contains("started "), "what runs is left alone: {again}");
 

@@ -1,5 +1,7 @@
 //! Sessions in PostgreSQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared::config::Secret;
@@ -25,7 +27,8 @@ const BEGIN: &str = "
     SELECT $1, account_id, $3, $4, $5, $5, $6 FROM owner";
 
 const FIND: &str = "
-    SELECT account_id, username, is_admin, successor_key, began_at, ends_at, current_token = $2, spent_at
+    SELECT account_id, username, is_admin, successor_key, began_at, ends_at, current_token = $2,
+        extract(epoch FROM clock_timestamp() - spent_at)::float8
     FROM sessions JOIN accounts USING (account_id)
     LEFT JOIN spent_tokens ON spent_tokens.session_id = sessions.session_id AND token_hash = $2
     WHERE sessions.session_id = $1";
@@ -36,9 +39,9 @@ const SPEND: &str = "
         UPDATE sessions SET current_token = $3, last_used_at = $4, ends_at = $5
         WHERE session_id = $1 AND current_token = $2 RETURNING session_id
     ), forgotten AS (
-        DELETE FROM spent_tokens WHERE session_id = $1 AND spent_at < $6
+        DELETE FROM spent_tokens WHERE session_id = $1 AND spent_at < clock_timestamp() - make_interval(secs => $6)
     )
-    INSERT INTO spent_tokens (session_id, token_hash, spent_at) SELECT session_id, $2, $4 FROM moved";
+    INSERT INTO spent_tokens (session_id, token_hash, spent_at) SELECT session_id, $2, clock_timestamp() FROM moved";
 
 /// What others are forgetting at the moment is left to them.
 const REVOKE: &str = "
@@ -70,7 +73,12 @@ impl SessionKeeping for PostgresStore {
         Ok(session.judge(begun)?.rows_affected() == 1)
     }
 
-    async fn find_session(&self, session_id: Uuid, token: &TokenHash) -> Result<Option<Session>, StoreError> {
+    async fn find_session(
+        &self,
+        session_id: Uuid,
+        token: &TokenHash,
+        _: Timestamp,
+    ) -> Result<Option<Session>, StoreError> {
         let mut session = session::acquire(&self.reading).await?;
         let query = sqlx::query_as(FIND).bind(session_id).bind(token.as_slice());
         let found = answer(query.fetch_optional(&mut *session)).await;
@@ -85,7 +93,7 @@ impl SessionKeeping for PostgresStore {
             .bind(spent.successor.as_slice())
             .bind(spent.spent_at.datetime())
             .bind(spent.ends_at.datetime())
-            .bind(spent.forgets_before.datetime());
+            .bind(spent.forgets_after.as_secs_f64());
         let mut session = session::acquire(&self.reading).await?;
         let moved = answer(query.execute(&mut *session)).await;
         Ok(session.judge(moved)?.rows_affected() == 1)
@@ -126,7 +134,7 @@ struct StoredSession(Session);
 impl<'r> FromRow<'r, PgRow> for StoredSession {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let time = |column: usize| row.try_get::<DateTime<Utc>, _>(column).map(Timestamp::new);
-        let spent_at: Option<DateTime<Utc>> = row.try_get(7)?;
+        let spent_since: Option<f64> = row.try_get(7)?;
         Ok(Self(Session {
             account_id: row.try_get(0)?,
             username: row.try_get(1)?,
@@ -134,9 +142,10 @@ impl<'r> FromRow<'r, PgRow> for StoredSession {
             successor_key: Secret::new(row.try_get(3)?),
             began_at: time(4)?,
             ends_at: time(5)?,
-            standing: match spent_at.map(Timestamp::new) {
+            standing: match spent_since {
                 _ if row.try_get(6)? => Standing::Current,
-                Some(spent_at) => Standing::Spent(spent_at),
+                // A clock that was put back makes it no older.
+                Some(seconds) => Standing::Spent(Duration::try_from_secs_f64(seconds).unwrap_or_default()),
                 None => Standing::Unknown,
             },
         }))

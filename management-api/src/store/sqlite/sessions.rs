@@ -53,10 +53,15 @@ impl SessionKeeping for SqliteStore {
         judge(writer, begun)
     }
 
-    async fn find_session(&self, session_id: Uuid, token: &TokenHash) -> Result<Option<Session>, StoreError> {
+    async fn find_session(
+        &self,
+        session_id: Uuid,
+        token: &TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<Session>, StoreError> {
         let query = sqlx::query(FIND).bind(session_id.to_string()).bind(token.as_slice());
         let row = query.fetch_optional(&self.reading).await?;
-        row.map(|row| session(&row)).transpose()
+        row.map(|row| session(&row, now)).transpose()
     }
 
     async fn spend_token(&self, spent: &SpentToken) -> Result<bool, StoreError> {
@@ -106,7 +111,8 @@ async fn spend(connection: &mut SqliteConnection, spent: &SpentToken) -> Result<
         .bind(spent.ends_at.to_string());
     let moved = query.execute(&mut *transaction).await?.rows_affected() == 1;
     if moved {
-        let query = sqlx::query(FORGET_SPENT).bind(&session_id).bind(spent.forgets_before.to_string());
+        let forgets_before = spent.spent_at.before(spent.forgets_after);
+        let query = sqlx::query(FORGET_SPENT).bind(&session_id).bind(forgets_before.to_string());
         query.execute(&mut *transaction).await?;
         let query = sqlx::query(REMEMBER_SPENT).bind(&session_id).bind(spent.token.as_slice()).bind(&spent_at);
         query.execute(&mut *transaction).await?;
@@ -139,7 +145,7 @@ pub(super) async fn revoke(
 }
 
 /// By position.
-fn session(row: &SqliteRow) -> Result<Session, StoreError> {
+fn session(row: &SqliteRow, now: Timestamp) -> Result<Session, StoreError> {
     let time = |column: usize| parse_time(row.try_get(column)?);
     let key: Vec<u8> = row.try_get(3)?;
     let spent_at: Option<&str> = row.try_get(7)?;
@@ -152,7 +158,7 @@ fn session(row: &SqliteRow) -> Result<Session, StoreError> {
         ends_at: time(5)?,
         standing: match spent_at.map(parse_time).transpose()? {
             _ if row.try_get(6)? => Standing::Current,
-            Some(spent_at) => Standing::Spent(spent_at),
+            Some(spent_at) => Standing::Spent(now.since(spent_at)),
             None => Standing::Unknown,
         },
     })

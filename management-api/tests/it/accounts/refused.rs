@@ -126,4 +126,10 @@ fn bad_settings_are_told_and_not_repeated() {
         assert_eq!(mistakes(&[alone]).unwrap_err().len(), 1);
     }
     assert_eq!(mistakes(&[("ADMIN_EMAIL", "admin@example.com"), ("ADMIN_PASSWORD", "correct horse")]), Ok(()));
+    let key = new_signing_key();
+    let key = ("JWT_SIGNING_KEY", key.expose().as_str());
+    let told = mistakes(&[key]).unwrap_err();
+    assert!(told.len() == 1 && told[0].starts_with("MANAGEMENT_API_TOKEN: is needed"), "{told:?}");
+    assert_eq!(mistakes(&[key, ("MANAGEMENT_API_TOKEN", "a token")]), Ok(()));
+    assert_eq!(mistakes(&[key, ("LISTEN_ADDRESS", "127.0.0.1:0")]), Ok(()));
 }

@@ -49,7 +49,7 @@ impl SessionKeeping for MemoryStore {
         not_kept()
     }
 
-    async fn find_session(&self, _: Uuid, _: &TokenHash) -> Result<Option<Session>, StoreError> {
+    async fn find_session(&self, _: Uuid, _: &TokenHash, _: Timestamp) -> Result<Option<Session>, StoreError> {
         not_kept()
     }
 

@@ -115,8 +115,8 @@ async fn a_deleted_account_takes_its_sessions_along_and_is_revoked() {
         let [ann, anns_session, bobs_session] = [1, 11, 12].map(Uuid::from_u128);
         assert!(store.delete_account(ann, revoked_at(1)).await.unwrap());
         assert!(!store.delete_account(ann, revoked_at(2)).await.unwrap(), "it is not there any more");
-        assert!(store.find_session(anns_session, &[11; 32]).await.unwrap().is_none());
-        let bobs = store.find_session(bobs_session, &[12; 32]).await.unwrap().unwrap();
+        assert!(store.find_session(anns_session, &[11; 32], second(3)).await.unwrap().is_none());
+        let bobs = store.find_session(bobs_session, &[12; 32], second(3)).await.unwrap().unwrap();
         assert_eq!(bobs.standing, Standing::Current);
         assert_eq!(store.list_revoked(second(0)).await.unwrap(), [ann]);
         assert!(!store.begin_session(&session(13, 1, second(3))).await.unwrap(), "nobody to begin one for");

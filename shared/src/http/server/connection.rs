@@ -34,8 +34,8 @@ use crate::shutdown::Shutdown;
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// What a connection in use costs beyond an idle one: the buffers of its head and of small content, and the tasks' memory.
 const IN_USE_BYTES: usize = 24 * 1024;
-/// What TLS costs a connection for as long as it is open: its state, and the buffers of a record each way.
-const TLS_BYTES: usize = 40 * 1024;
+/// What TLS costs a connection in use besides: a record each way, and what is ready for a socket that has no room.
+const TLS_IN_USE_BYTES: usize = 48 * 1024;
 /// How often a connection in use looks at its limits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// What a head that comes too slowly is answered with.
@@ -65,14 +65,23 @@ pub(in crate::http) struct Crowded;
 /// Serves a connection to its end; its place is given back with it.
 pub(super) async fn run(newcomer: Newcomer, place: Place, shared: Arc<Shared>) {
     let Newcomer { stream, caller } = newcomer;
-    let Some((mut socket, _room_for_tls)) = open(stream, &place, &shared).await else { return };
+    let mut socket = Socket::new(Stream::Plain(stream), Arc::clone(&place.activity));
     // Spread, so that connections that were opened together do not come back together.
     let ends_at = shared.limits.max_age.map(|age| Instant::now() + age.mul_f64(rand::rng().random_range(0.9..1.1)));
     loop {
         if !rest(&mut socket, &place, &shared).await {
             return;
         }
-        let Some((room, crowded)) = room(&place, &shared).await else { return };
+        let to_agree = shared.certificate.as_ref().filter(|_| !socket.is_encrypted());
+        // Who has not said yet what it wants waits for nothing at the end.
+        let until = if to_agree.is_some() { Order::End } else { Order::CutOff };
+        let Some((room, crowded)) = room(&place, &shared, until).await else { return };
+        if let Some(certificate) = to_agree {
+            // Once the caller has begun to: who connects ahead of time holds no more than without TLS.
+            let Some(encrypted) = agree(socket, certificate, &place, &shared).await else { return };
+            socket = encrypted;
+            continue;
+        }
         let serving = Serving { caller, crowded, ends_at, encrypted: socket.is_encrypted() };
         match serve(socket, &place, &shared, serving).await {
             After::Rest(rested) => socket = rested,
@@ -93,19 +102,29 @@ pub(super) async fn run(newcomer: Newcomer, place: Place, shared: Arc<Shared>) {
     }
 }
 
-/// Agrees on TLS, if there is a certificate, once the caller has begun to: who connects ahead of time holds no more than without.
-async fn open(stream: TcpStream, place: &Place, shared: &Shared) -> Option<(Socket, Option<BytePermit>)> {
-    let mut plain = Socket::new(Stream::Plain(stream), Arc::clone(&place.activity));
-    let Some(certificate) = &shared.certificate else { return Some((plain, None)) };
-    if !rest(&mut plain, place, shared).await {
-        return None;
-    }
-    let room = shared.budget.take_for(Purpose::Connection, TLS_BYTES)?;
-    let Stream::Plain(stream) = plain.into_stream() else { return None };
+/// Agrees with the caller on TLS. Until then it is of no use, and leaves for others as one at rest does.
+async fn agree(socket: Socket, certificate: &Certificate, place: &Place, shared: &Shared) -> Option<Socket> {
+    let Stream::Plain(stream) = socket.into_stream() else { return None };
+    place.activity.enter(Phase::Head);
     // A caller who speaks something else, or knows nobody who vouches for us, is answered by TLS itself.
-    let agreed = timeout(shared.limits.header_timeout, certificate.accept(stream)).await.ok()?;
+    let agreeing = timeout(shared.limits.header_timeout, certificate.accept(stream));
+    let told = async {
+        loop {
+            match place.activity.order() {
+                Order::None => place.activity.told().await,
+                Order::MakeRoom | Order::CutOff => return,
+                // Its request may be the next thing that comes.
+                Order::End => return sleep(ANSWER_TIMEOUT_AT_END).await,
+            }
+        }
+    };
+    let agreed = tokio::select! {
+        agreed = agreeing => agreed.ok()?,
+        () = told => return None,
+    };
     let stream = agreed.inspect_err(|error| tracing::debug!(%error, "no TLS with a caller")).ok()?;
-    Some((Socket::new(Stream::Tls(Box::new(stream)), Arc::clone(&place.activity)), Some(room)))
+    place.activity.enter(Phase::Idle);
+    Some(Socket::new(Stream::Tls(Box::new(stream)), Arc::clone(&place.activity)))
 }
 
 /// Waits, without any buffer, for the first byte of a request. Says no when the connection is to be closed instead.
@@ -129,24 +148,25 @@ async fn rest(socket: &mut Socket, place: &Place, shared: &Shared) -> bool {
 }
 
 /// Room for a request; when there is none, room for refusing it, and that it is so.
-async fn room(place: &Place, shared: &Shared) -> Option<(BytePermit, bool)> {
+async fn room(place: &Place, shared: &Shared, until: Order) -> Option<(BytePermit, bool)> {
     let deadline = Instant::now() + shared.limits.header_timeout;
+    let bytes = IN_USE_BYTES + if shared.certificate.is_some() { TLS_IN_USE_BYTES } else { 0 };
     // Nobody else's request is worth more than this one, which has come already.
     place.activity.enter(Phase::Waiting);
     place.activity.stay();
     let mut patience = None;
-    while Instant::now() < deadline && place.activity.order() < Order::CutOff {
-        let room = if place.is_crowded { None } else { shared.budget.take_for(Purpose::Connection, IN_USE_BYTES) };
+    while Instant::now() < deadline && place.activity.order() < until {
+        let room = if place.is_crowded { None } else { shared.budget.take_for(Purpose::Connection, bytes) };
         if let Some(room) = room {
             return Some((room, false));
         }
         // Several leave for it, one after the other.
         let patience = *patience.get_or_insert_with(|| {
-            let may_leave = !place.is_crowded && place.make_room(IN_USE_BYTES);
+            let may_leave = !place.is_crowded && place.make_room(bytes);
             Instant::now() + if may_leave { LEAVE_TIME } else { Duration::ZERO }
         });
         if Instant::now() >= patience
-            && let Some(room) = shared.budget.take_for(Purpose::Reserve, IN_USE_BYTES)
+            && let Some(room) = shared.budget.take_for(Purpose::Reserve, bytes)
         {
             return Some((room, true));
         }

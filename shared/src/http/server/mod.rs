@@ -82,7 +82,7 @@ impl Server {
         if let Err(error) = limit_sockets(&listener, limits.answer_timeout) {
             tracing::warn!(%error, "the kernel does not limit what it holds for callers");
         }
-        let places = Places::new(limits.connections, budget.clone(), connections);
+        let places = Places::new(limits.connections, certificate.is_some(), budget.clone(), connections);
         let mut http = http1::Builder::new();
         // Times are looked after here: hyper has one limit for slow heads and idle connections together.
         http.header_read_timeout(None).half_close(limits.half_close).max_buf_size(HEAD_BYTES_MAX);

@@ -13,6 +13,8 @@ use crate::metrics::Gauge;
 
 /// What an idle connection costs: its task, its place here, and the kernel's part, which counts against a pod's limit too.
 const IDLE_BYTES: usize = 4 * 1024;
+/// What TLS adds to it: its keys and its state.
+const TLS_IDLE_BYTES: usize = 12 * 1024;
 /// A connection that was used a moment ago is not closed for another: its next request may be on its way.
 const UNUSED_MIN: Duration = Duration::from_millis(250);
 /// How often one who waits for a place asks for it again.
@@ -24,6 +26,8 @@ pub(super) const LEAVE_TIME: Duration = Duration::from_millis(400);
 pub(super) struct Places {
     start: Instant,
     max: usize,
+    /// What each costs while it is idle.
+    idle_bytes: usize,
     budget: ByteBudget,
     open: Mutex<Open>,
     next: AtomicU64,
@@ -57,9 +61,10 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(max: usize, budget: ByteBudget, gauge: Gauge) -> Arc<Self> {
+    pub(super) fn new(max: usize, encrypted: bool, budget: ByteBudget, gauge: Gauge) -> Arc<Self> {
+        let idle_bytes = IDLE_BYTES + if encrypted { TLS_IDLE_BYTES } else { 0 };
         let (open, next, left) = (Mutex::default(), AtomicU64::new(0), Notify::new());
-        Arc::new(Self { start: Instant::now(), max, budget, open, next, gauge, left })
+        Arc::new(Self { start: Instant::now(), max, idle_bytes, budget, open, next, gauge, left })
     }
 
     /// A place for a new connection, if there is one.
@@ -80,7 +85,7 @@ impl Places {
             }
             // Not at each leave: others wait too, and each asks for one.
             if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
-                may_leave = self.make_room(IDLE_BYTES, None);
+                may_leave = self.make_room(self.idle_bytes, None);
                 asked = Some(Instant::now());
             }
             if (!may_leave || began.elapsed() >= LEAVE_TIME)
@@ -98,7 +103,7 @@ impl Places {
         if open.served.len() >= self.max && !is_crowded {
             return None;
         }
-        let permit = Some(self.budget.take_for(purpose, IDLE_BYTES)?);
+        let permit = Some(self.budget.take_for(purpose, self.idle_bytes)?);
         let activity = Arc::new(Activity::new(self.start));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let places = if is_crowded { &mut open.refused } else { &mut open.served };
@@ -118,7 +123,7 @@ impl Places {
             activity.order() == Order::None && activity.age(*since) >= UNUSED_MIN
         };
         let mut longest: Vec<_> = unused.iter().filter(may_leave).collect();
-        let wanted = bytes.div_ceil(IDLE_BYTES).min(longest.len());
+        let wanted = bytes.div_ceil(self.idle_bytes).min(longest.len());
         if wanted < longest.len() {
             longest.select_nth_unstable_by_key(wanted, |(since, _)| *since);
         }

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::signer::{KID, PUBLIC, Signer, claims, header, now, sign_as, sign_by_other, token, with};
 use crate::harness::{Answer, FakeAnswer, Server, eventually};
 
+const ASKED: &str = r#"Bearer realm="purchase""#;
+const REFUSED: &str = r#"Bearer realm="purchase", error="invalid_token""#;
 const AGE: &str = "token_revocations_age_seconds";
 
 /// Asks for what only who has signed in may: whoever is no administrator is 403.
@@ -51,6 +53,7 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
     vec![
         ("an ID token", sign_as(&header("JWT", KID), &claims())),
         ("no type", sign_as(&Header { typ: None, ..ours.clone() }, &claims())),
+        ("a demand", sign_as(&Header { crit: Some(vec!["exp".to_owned()]), ..ours.clone() }, &claims())),
         ("no kid", sign_as(&Header { kid: None, ..ours.clone() }, &claims())),
         ("a foreign kid", sign_as(&header("at+jwt", "foreign"), &claims())),
         ("another's signature", sign_by_other(&ours, &claims())),
@@ -84,7 +87,8 @@ async fn whatever_is_wrong_with_a_token_is_told_alike() {
     let mut remember = |what: &'static str, answer: &Answer| {
         let mut problem = answer.problem("unauthorized");
         problem.as_object_mut().unwrap().remove("request_id");
-        assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+        let challenge = if ["no header", "another scheme"].contains(&what) { ASKED } else { REFUSED };
+        assert_eq!(answer.header("www-authenticate"), challenge, "{what}");
         told.push((what, problem));
     };
     for (what, token) in bad_tokens() {

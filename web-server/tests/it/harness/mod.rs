@@ -28,7 +28,7 @@ pub use self::broker::read_records;
 pub use self::client::{Answer, Client};
 pub use self::documented::DESCRIPTION;
 pub use self::management::{FakeAnswer, FakeManagement, Seen};
-pub use self::publisher::PromptPublisher;
+pub use self::publisher::{BusyPublisher, PromptPublisher};
 
 /// How long anything in a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(20);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use shared::metrics::value;
 use uuid::Uuid;
 use web_server::limits::report::Report;
-use web_server::limits::table::Quota;
-use web_server::limits::{CallerKey, Limiter, Moment, RouteClass};
+use web_server::limits::table::Allowance;
+use web_server::limits::{CallerKey, Limiter, Rates, RouteClass};
 
 use super::chance::Chance;
 use super::pattern::{END_MS, Fault, Pattern};
@@ -39,7 +39,8 @@ pub fn play(pattern: &Pattern) -> Windows {
         fleet.exchange(ms);
         for replica in 0..pattern.replicas {
             for _ in 0..fleet.arrivals(replica, ms) {
-                windows.admitted[slot] += u32::from(fleet.limiters[replica].ask(quota(), at(ms)).is_admitted);
+                windows.admitted[slot] +=
+                    u32::from(fleet.limiters[replica].ask(allowance(pattern), at(ms)).is_admitted);
                 windows.asked[slot] += 1;
             }
         }
@@ -47,12 +48,18 @@ pub fn play(pattern: &Pattern) -> Windows {
     windows
 }
 
-fn at(ms: u64) -> Moment {
-    Moment::at(Duration::from_millis(ms))
+fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }
 
-fn quota() -> Quota {
-    (CallerKey::of_address([192, 0, 2, 1].into()), RouteClass::Buy)
+fn allowance(pattern: &Pattern) -> Allowance {
+    let quota = (CallerKey::of_address([192, 0, 2, 1].into()), RouteClass::Buy);
+    let own = Rates { per_second: pattern.limit, login_per_minute: 0 };
+    Allowance { quota, limit: own.limit(RouteClass::Buy) }
+}
+
+fn rates(pattern: &Pattern) -> Rates {
+    Rates { per_second: pattern.limit_of_others, login_per_minute: 0 }
 }
 
 impl<'a> Fleet<'a> {
@@ -169,7 +176,7 @@ fn instance(replica: usize, life: usize) -> Uuid {
 }
 
 fn new_limiter(pattern: &Pattern, replica: usize, ms: u64) -> Limiter {
-    let limiter = Limiter::new(instance(replica, life(pattern, replica, ms)), pattern.limit, 1_000);
+    let limiter = Limiter::new(instance(replica, life(pattern, replica, ms)), rates(pattern), 1_000);
     limiter.learn(at(ms), |fleet| fleet.expect(pattern.replicas - 1));
     limiter
 }

@@ -1,7 +1,7 @@
 //! The limiters of a whole fleet in virtual time: a seed decides what traffic comes, and which replicas come, go, freeze or are cut
 //! off. The code that decides is the one that runs in the service.
 
-mod chance;
+pub mod chance;
 mod fleet;
 mod pattern;
 mod windows;
@@ -9,6 +9,8 @@ mod windows;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+use shared::metrics::value;
 
 use self::fleet::play;
 use self::pattern::{Fault, Pattern};
@@ -75,4 +77,24 @@ fn whatever_traffic_comes_every_ten_seconds_have_the_limit_within_a_tenth() {
     }
     // One that is cut off goes on with what it had, neither more nor less, and the others take all of it.
     assert!(worst.cut.over <= 1.0 && worst.cut.under <= 0.5, "{worst:?}");
+}
+
+#[test]
+fn of_a_limit_too_small_to_be_divided_ten_seconds_have_a_request_more_for_each_replica_at_most() {
+    for seed in 0..PATTERNS / 4 {
+        let pattern = Pattern::of_small_limit(seed);
+        let (errors, _) = play(&pattern).errors();
+        let limit = f64::from(pattern.limit) * 10.0;
+        let most = f64::max(limit / 10.0, value(pattern.replicas));
+        assert!(errors.over * limit <= most + 0.001, "seed {seed}: {errors:?} of {pattern:?}");
+    }
+}
+
+#[test]
+fn a_rate_of_its_own_holds_for_a_caller_whatever_others_may_do() {
+    for seed in 0..PATTERNS / 4 {
+        let pattern = Pattern::of_own_rate(seed);
+        let (errors, _) = play(&pattern).errors();
+        assert!(errors.over <= 0.1 && errors.under <= 0.1, "seed {seed}: {errors:?} of {pattern:?}");
+    }
 }

@@ -1,5 +1,7 @@
 //! What happens in one run: traffic that changes every few seconds, and at most one kind of fault.
 
+use std::ops::Range;
+
 use shared::metrics::value;
 
 use super::chance::Chance;
@@ -38,6 +40,8 @@ pub struct Away {
 pub struct Pattern {
     pub replicas: usize,
     pub limit: u32,
+    /// What callers may do who have no rate of their own.
+    pub limit_of_others: u32,
     pub phases: Vec<Phase>,
     pub fault: Option<Fault>,
     pub aways: Vec<Away>,
@@ -50,15 +54,41 @@ pub struct Pattern {
 
 impl Pattern {
     pub fn of_seed(seed: u64) -> Self {
+        Self::with_limit(seed, 40..100)
+    }
+
+    /// With a limit so small that replicas have less than one request a second each.
+    pub fn of_small_limit(seed: u64) -> Self {
+        Self { fault: None, ..Self::with_limit(seed, 1..9) }
+    }
+
+    /// With a caller who may do less, or more, than others.
+    pub fn of_own_rate(seed: u64) -> Self {
+        let limit_of_others = [0, 1, 1_000][usize::try_from(seed % 3).unwrap()];
+        Self { fault: None, limit_of_others, ..Self::of_seed(seed) }
+    }
+
+    fn with_limit(seed: u64, limits: Range<u64>) -> Self {
         let mut chance = Chance::of_seed(seed);
         let replicas = [1, 2, 2, 4, 4, 8][chance.index(6)];
-        let limit = u32::try_from(chance.between(40, 100)).unwrap();
+        let limit = u32::try_from(chance.between(limits.start, limits.end)).unwrap();
         let faults = [None, Some(Fault::ComesAndGoes), Some(Fault::Freezes), Some(Fault::IsCutOff)];
         let fault = faults[chance.index(4)].filter(|_| replicas > 1);
         let phases = phases(&mut chance, replicas, limit);
         let aways = if fault.is_some() { aways(&mut chance, replicas) } else { Vec::new() };
         let delay_max_ms = [2, 20, 50][chance.index(3)];
-        Self { replicas, limit, phases, fault, aways, delay_max_ms, is_random: chance.number(2) == 0, chance }
+        let limit_of_others = limit;
+        Self {
+            replicas,
+            limit,
+            limit_of_others,
+            phases,
+            fault,
+            aways,
+            delay_max_ms,
+            is_random: chance.number(2) == 0,
+            chance,
+        }
     }
 
     pub fn away(&self, replica: usize, fault: Fault, ms: u64) -> Option<&Away> {
