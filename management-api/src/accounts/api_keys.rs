@@ -11,8 +11,8 @@ use shared::api_keys::{
 use shared::event::{Timestamp, check_name};
 use uuid::Uuid;
 
-use super::audit::{self, Event};
 use super::Clock;
+use super::audit::{self, Event};
 use crate::store::{Creation, NewKey, Rotation, Store, StoreError, UsageQuery, WhichKey};
 
 /// How long a change of a key is told: as long as anybody takes it for what it was, who asks anew as often as tokens end.

@@ -162,6 +162,22 @@ async fn a_thousand_who_come_at_once_with_a_key_ask_once_and_so_do_those_with_on
 }
 
 #[tokio::test]
+async fn a_key_has_a_quota_of_its_own_at_its_own_rate() {
+    let keys = Keys::default();
+    let server = server("api_key", &keys).await;
+    let (slow, other) = (keys.add(&["read"]), keys.add(&["read"]));
+    let mut with_rate = key(&["read"]);
+    (with_rate["rate_per_second"], with_rate["key_id"]) = (3.into(), OTHER.into());
+    keys.put(&slow, with_rate);
+    let answers = join_all((0..6).map(|_| read(&server, "/purchases", &slow))).await;
+    assert!(answers.iter().all(|answer| answer.header("ratelimit-policy") == "\"read\";q=3;w=1"));
+    let refused = answers.iter().filter(|answer| answer.status == 429).count();
+    assert!((2..=3).contains(&refused), "{refused}");
+    let answers = join_all((0..6).map(|_| read(&server, "/purchases", &other))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.header("ratelimit-policy").is_empty()));
+}
+
+#[tokio::test]
 async fn keys_that_are_made_up_by_the_rules_reach_nobody_by_the_thousand_and_hold_up_nobody_who_was_known() {
     let keys = Keys::default();
     let server = server("api_key", &keys).await;
