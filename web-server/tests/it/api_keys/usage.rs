@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use shared::api_keys::RequestClass;
 use uuid::Uuid;
 
-use super::keys::{KEY_ID, Keys};
+use super::keys::{KEY_ID, Keys, last_asked};
 use super::{buy, read, server};
 use crate::accounts::ID;
 use crate::accounts::signer::{claims, token, with};
@@ -72,7 +72,7 @@ async fn a_key_sees_its_own_use_an_account_that_of_its_keys_and_an_administrator
     let ask = async |path: &str, credentials: &str| {
         let authorization = format!("Bearer {credentials}");
         let answer = server.client.request("GET", path).header("authorization", &authorization).send().await;
-        (answer.status, server.management.seen().pop().unwrap().target)
+        (answer.status, last_asked(&server.management).unwrap().target)
     };
     let target = |query: &str| (200, format!("/internal/usage?{query}"));
     assert_eq!(ask("/usage", &key).await, target(&format!("key_id={KEY_ID}")));
