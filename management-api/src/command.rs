@@ -1,4 +1,6 @@
-//! The command line: serve, or look after dead letters.
+//! The command line: serve, or look after dead letters, partitions and keys.
+
+mod api_keys;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use shared::config::{EXIT_BAD_SETTINGS, Settings, settings_table};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
+pub use self::api_keys::KeyAction;
 use crate::accounts;
 use crate::app::{END_MARGIN, Service};
 use crate::config::Config;
@@ -31,6 +34,8 @@ pub enum Command {
     ListSkipped(Box<Config>),
     /// Print a new key of access tokens.
     NewSigningKey,
+    /// Look after API keys.
+    ApiKeys(Box<Config>, KeyAction),
 }
 
 /// Records every purchase exactly once and serves it back.
@@ -57,6 +62,11 @@ enum Topic {
     SigningKeys {
         #[command(subcommand)]
         action: SigningKeyAction,
+    },
+    /// Keys that programs buy and read with.
+    ApiKeys {
+        #[command(subcommand)]
+        action: KeyAction,
     },
 }
 
@@ -131,6 +141,7 @@ pub fn parse() -> Command {
         Some(Topic::DeadLetters { action: Action::Redrive(arguments) }) => {
             Command::Redrive(config, arguments.selection())
         }
+        Some(Topic::ApiKeys { action }) => Command::ApiKeys(config, action),
         Some(Topic::Partitions { action: PartitionAction::Skipped }) => Command::ListSkipped(config),
         Some(Topic::Partitions { action: PartitionAction::Skip(SkipArguments { partition, offset, to }) }) => {
             Command::SkipRecords(config, Step { partition, offset, to })
@@ -220,6 +231,17 @@ pub fn new_signing_key() -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Looks after API keys, and prints what comes of it.
+#[must_use]
+pub fn look_after_keys(config: &Config, action: KeyAction) -> ExitCode {
+    run(async {
+        let store = open_store(config).await?;
+        let done = action.run(&store).await;
+        store.close().await;
+        print(&done?)
+    })
 }
 
 fn print(text: &str) -> Result<bool, String> {

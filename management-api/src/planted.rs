@@ -49,13 +49,15 @@ pub enum Bug {
     MarkHidesEpoch,
     /// Whoever says that it is a dead letter that comes back is believed.
     ClaimBelieved,
+    /// Where a record is taken out of a batch, the key that bought it stays, for the next one.
+    KeyLeftBehind,
     /// Two purchases of a batch are recorded with each other's price.
     PricesSwapped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -77,6 +79,7 @@ impl Bug {
         Self::FailedCommitForgotten,
         Self::MarkHidesEpoch,
         Self::ClaimBelieved,
+        Self::KeyLeftBehind,
         Self::PricesSwapped,
     ];
 }

@@ -7,6 +7,7 @@ use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::api_keys::ChangedKey;
 use crate::event::Timestamp;
 
 /// How long an access token counts.
@@ -68,6 +69,9 @@ pub struct TokenKeys {
     pub keys: Vec<TokenKey>,
     /// Accounts and sessions whose tokens count no more, for as long as any of those could be in use.
     pub revoked: Vec<Uuid>,
+    /// API keys that are not as they were, for as long as anybody could know them so.
+    #[serde(default)]
+    pub changed_keys: Vec<ChangedKey>,
 }
 
 /// A public Ed25519 key (RFC 8037).

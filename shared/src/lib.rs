@@ -1,6 +1,7 @@
 //! What both services of the purchase pipeline must agree on, in reading order.
 
 pub mod accounts;
+pub mod api_keys;
 pub mod event;
 pub mod price;
 

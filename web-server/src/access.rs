@@ -1,4 +1,4 @@
-//! Who may do what (`AUTH`): with tokens, a user buys and reads as itself, and administrators for all.
+//! Who may do what (`AUTH`): with tokens and keys, a user buys and reads as itself, and administrators and service keys for all.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use shared::accounts::AccessClaims;
+use shared::api_keys::{KnownKey, Scope};
 use shared::config::Settings;
 use shared::http::{Problem, kinds};
 use uuid::Uuid;
 
+use crate::api_keys::{ApiKeys, Presented};
 use crate::tokens::Tokens;
 
 /// Who is asked to say who it is.
@@ -19,6 +21,10 @@ pub enum AuthMode {
     Off,
     /// Everybody, by an access token.
     Jwt,
+    /// Everybody, by an API key.
+    ApiKey,
+    /// Everybody, by either.
+    Any,
 }
 
 /// The text names no mode.
@@ -32,6 +38,8 @@ pub enum Asker {
     Anybody,
     /// An account, by its token.
     Account(Arc<AccessClaims>),
+    /// A program, by an account's key.
+    Key(Arc<KnownKey>),
 }
 
 impl FromStr for AuthMode {
@@ -41,6 +49,8 @@ impl FromStr for AuthMode {
         match text {
             "off" => Ok(Self::Off),
             "jwt" => Ok(Self::Jwt),
+            "api_key" => Ok(Self::ApiKey),
+            "any" => Ok(Self::Any),
             _ => Err(UnknownAuthMode),
         }
     }
@@ -48,7 +58,7 @@ impl FromStr for AuthMode {
 
 impl fmt::Display for UnknownAuthMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("must be off or jwt")
+        f.write_str("must be off, jwt, api_key or any")
     }
 }
 
@@ -58,18 +68,22 @@ impl AuthMode {
         settings.parsed(
             "AUTH",
             "off",
-            "who may buy and read: off (everybody, for all), or jwt (accounts, as themselves)",
+            "who may buy and read: off (everybody, for all), or accounts as themselves, by jwt, api_key, or any of both",
         )
     }
 
     /// Who asks.
     ///
     /// # Errors
-    /// 401 without a good token where one is needed, 503 while nobody can tell.
-    pub async fn asker(self, tokens: &Tokens, headers: &HeaderMap) -> Result<Asker, Problem> {
+    /// 401 without a good token or key where one is needed, 503 while nobody can tell.
+    pub async fn asker(self, tokens: &Tokens, keys: &ApiKeys, headers: &HeaderMap) -> Result<Asker, Problem> {
         match self {
             Self::Off => Ok(Asker::Anybody),
+            Self::Any if Presented::of(headers) == Presented::Nothing => {
+                tokens.check(headers).await.map(Asker::Account)
+            }
             Self::Jwt => tokens.check(headers).await.map(Asker::Account),
+            Self::ApiKey | Self::Any => keys.check(headers, tokens).await.map(Asker::Key),
         }
     }
 }
@@ -80,6 +94,28 @@ impl Asker {
         match self {
             Self::Anybody => true,
             Self::Account(claims) => claims.is_admin() || is(claims.sub, userid),
+            Self::Key(key) => key.has(Scope::Service) || is(key.account_id, userid),
+        }
+    }
+
+    /// Whether it may do such a thing at all: a key does what its scopes say.
+    ///
+    /// # Errors
+    /// 403 when it may not.
+    pub fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
+        match self {
+            Self::Key(key) if !key.has(scope) => {
+                Err(Problem::new(kinds::FORBIDDEN, format!("the API key has not the scope {scope}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The key that is used, if one is.
+    pub fn key_id(&self) -> Option<Uuid> {
+        match self {
+            Self::Key(key) => Some(key.key_id),
+            Self::Anybody | Self::Account(_) => None,
         }
     }
 
@@ -95,7 +131,8 @@ impl Asker {
     pub fn own_userid(&self) -> Option<Uuid> {
         match self {
             Self::Account(claims) if !claims.is_admin() => Some(claims.sub),
-            Self::Account(_) | Self::Anybody => None,
+            Self::Key(key) if !key.has(Scope::Service) => Some(key.account_id),
+            Self::Account(_) | Self::Key(_) | Self::Anybody => None,
         }
     }
 }

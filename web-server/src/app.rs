@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use shared::http::{Certificate, Observer, OperationsListener, Server};
@@ -15,6 +16,9 @@ use crate::metrics::{Metrics, TASKS};
 use crate::publisher::KafkaPublisher;
 use crate::routes;
 use crate::state::{App, AppState};
+
+/// How long the last requests of API keys may take to be told at the end, beside the producer's queue.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the service has not ended well.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +94,9 @@ pub async fn serve(app: AppState, listener: TcpListener) -> Result<(), RunError>
     let connections = app.supervisor.vital("http", server.serve(listener, &app.shutdown)).await;
     let (publisher, timeout) = (Arc::clone(&app.publisher), app.shutdown.patience(app.config.publisher.flush_timeout));
     let flush = tokio::task::spawn_blocking(move || publisher.flush(timeout));
-    let purchases = flush.await.unwrap_or(0);
+    let usage = app.api_keys.usage.flush_last(app.shutdown.patience(USAGE_TIMEOUT));
+    let (purchases, ()) = tokio::join!(flush, usage);
+    let purchases = purchases.unwrap_or(0);
     if let Some(task) = app.shutdown.failure() {
         return Err(RunError::Died(task));
     }

@@ -56,7 +56,7 @@ impl CorsConfig {
 }
 
 /// What a page may send.
-const ASKED: [HeaderName; 8] = [
+const ASKED: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONTENT_TYPE,
@@ -64,6 +64,7 @@ const ASKED: [HeaderName; 8] = [
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("prefer"),
     HeaderName::from_static("traceparent"),
+    HeaderName::from_static("x-api-key"),
     HeaderName::from_static("x-request-id"),
 ];
 /// What a page may read.

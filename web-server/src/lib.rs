@@ -8,6 +8,7 @@ pub mod routes;
 pub mod state;
 
 pub mod access;
+pub mod api_keys;
 pub mod tokens;
 
 pub mod limits;

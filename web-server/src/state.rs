@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
+use shared::api_keys::{RequestClass, Scope};
 use shared::health::Readiness;
 use shared::http::{ByteBudget, Operations, Problem, RequestContext, WAIT_MAX, kinds};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
 use crate::access::{Asker, AuthMode};
+use crate::api_keys::ApiKeys;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::management_client::{ManagementClient, Route};
@@ -38,8 +40,10 @@ pub struct App {
     pub management: Arc<ManagementClient>,
     /// Answers kept for a moment.
     pub read_cache: ReadCache,
-    /// Who asks.
+    /// Who asks, by token.
     pub tokens: Tokens,
+    /// Who asks, by key.
+    pub api_keys: ApiKeys,
     /// What operators can ask about.
     pub operations: Operations,
     /// What callers may make the service hold.
@@ -98,6 +102,7 @@ impl App {
             budget,
             limits: Limits::start(&config.limits, Arc::clone(&metrics), &supervisor),
             tokens: Tokens::start(&config.tokens, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
+            api_keys: ApiKeys::start(&management, &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
             shedding: Shedding::start(
@@ -164,19 +169,39 @@ impl App {
     /// Finds out who asks, before anything else is decided; nothing where nobody is asked to say it.
     pub async fn identify(&self, headers: &HeaderMap) -> Option<Identified> {
         let is_asked = self.config.auth != AuthMode::Off;
-        if is_asked { Some(Identified(self.config.auth.asker(&self.tokens, headers).await)) } else { None }
+        if is_asked {
+            Some(Identified(self.config.auth.asker(&self.tokens, &self.api_keys, headers).await))
+        } else {
+            None
+        }
     }
 
     /// Who asks, as it was found out.
     ///
     /// # Errors
-    /// 401 without a good token where one is needed, 503 while nobody can tell.
+    /// 401 without a good token or key where one is needed, 503 while nobody can tell.
     pub fn asker(&self, found: &Extensions) -> Result<Asker, Problem> {
         match found.get::<Identified>() {
             Some(Identified(asker)) => asker.clone(),
             None if self.config.auth == AuthMode::Off => Ok(Asker::Anybody),
             None => Err(Problem::new(kinds::INTERNAL, "an internal error")),
         }
+    }
+
+    /// Who asks, if it may ask such a thing. What a key asks is counted.
+    ///
+    /// # Errors
+    /// As [`App::asker`], and 403 for a key whose scopes say nothing of it.
+    pub fn asker_for(&self, class: RequestClass, found: &Extensions) -> Result<Asker, Problem> {
+        let asker = self.asker(found)?;
+        asker.require_scope(match class {
+            RequestClass::Buy | RequestClass::Batch => Scope::Buy,
+            RequestClass::Read => Scope::Read,
+        })?;
+        if let Some(key_id) = asker.key_id() {
+            self.api_keys.usage.count(key_id, class);
+        }
+        Ok(asker)
     }
 
     /// Asks, before anything is sent, whether what comes after Kafka can take purchases.

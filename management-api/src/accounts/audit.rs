@@ -14,6 +14,9 @@ pub(super) enum Event {
     /// A token was used long after it was spent: its session is over.
     RefreshReuse,
     AccountDeleted,
+    KeyCreated,
+    KeyRotated,
+    KeyRevoked,
 }
 
 impl Event {
@@ -26,6 +29,9 @@ impl Event {
             Self::Refresh => "refresh",
             Self::RefreshReuse => "refresh_reuse",
             Self::AccountDeleted => "account_deleted",
+            Self::KeyCreated => "api_key_created",
+            Self::KeyRotated => "api_key_rotated",
+            Self::KeyRevoked => "api_key_revoked",
         }
     }
 }
@@ -34,4 +40,10 @@ impl Event {
 pub(super) fn tell(event: Event, account_id: Option<Uuid>, request_id: &str) {
     let account_id = account_id.map(display);
     tracing::info!(target: "audit", event = event.label(), account_id, request_id, "account event");
+}
+
+/// The same of a key and its owner.
+pub(super) fn tell_of_key(event: Event, account_id: Uuid, key_id: Uuid, request_id: &str) {
+    let (account_id, key_id) = (display(account_id), display(key_id));
+    tracing::info!(target: "audit", event = event.label(), account_id, key_id, request_id, "account event");
 }

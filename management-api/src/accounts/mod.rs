@@ -1,5 +1,6 @@
 //! Accounts: who may sign in, and the tokens that say who has.
 
+mod api_keys;
 mod audit;
 mod clock;
 mod config;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use shared::accounts::{AccountPage, AccountRow, TokenKeys};
 use uuid::Uuid;
 
+pub use self::api_keys::{ApiKeys, KeyError, KeyWish, parse_key_name};
 use self::audit::Event;
 pub use self::clock::Clock;
 pub use self::config::AccountsConfig;
@@ -33,6 +35,8 @@ pub struct Accounts {
     passwords: Passwords,
     sessions: Sessions,
     clock: Clock,
+    /// Keys that programs use instead of tokens.
+    pub api_keys: ApiKeys,
 }
 
 /// Why something was not done for an account.
@@ -77,6 +81,7 @@ impl Accounts {
             passwords: Passwords::new(config.hashes_max),
             sessions: Sessions::new(Arc::clone(&store), keys, config.tokens.clone(), config.clock.clone()),
             clock: config.clock.clone(),
+            api_keys: ApiKeys::new(Arc::clone(&store), config.clock.clone()),
             store,
         }))
     }
@@ -144,7 +149,7 @@ impl Accounts {
         self.sessions.refresh(token, request_id).await
     }
 
-    /// Deletes an account, and with it all its sessions. One that is not there is deleted already.
+    /// Deletes an account, and with it all its sessions; its keys are revoked. One that is not there is deleted already.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -181,6 +186,7 @@ impl Accounts {
     /// # Errors
     /// When the database does not answer.
     pub async fn token_keys(&self) -> Result<TokenKeys, AccountError> {
-        self.sessions.token_keys().await
+        let keys = self.sessions.token_keys().await?;
+        Ok(TokenKeys { changed_keys: self.api_keys.changed().await?, ..keys })
     }
 }

@@ -136,7 +136,7 @@ impl Sessions {
     /// What access tokens are checked with.
     pub(super) async fn token_keys(&self) -> Result<TokenKeys, AccountError> {
         let revoked = self.store.list_revoked(revocation(self.clock.now()).forgets_before).await?;
-        Ok(TokenKeys { keys: self.keys.public().to_vec(), revoked })
+        Ok(TokenKeys { keys: self.keys.public().to_vec(), revoked, changed_keys: Vec::new() })
     }
 }
 

@@ -5,6 +5,7 @@ mod origin;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use shared::api_keys::API_KEY_HEADER;
 use shared::event::{Decoded, Poison, PoisonReason, Purchase, Timestamp};
 use shared::kafka::ConsumedRecord;
 use tokio::time::Instant;
@@ -68,7 +69,12 @@ impl PendingBatch {
     #[must_use]
     pub fn with_room(incarnation: Arc<str>, room: Room) -> Self {
         Self {
-            batch: Batch { incarnation, rows: Vec::with_capacity(room.records), ..Batch::default() },
+            batch: Batch {
+                incarnation,
+                rows: Vec::with_capacity(room.records),
+                key_ids: Vec::with_capacity(room.records),
+                ..Batch::default()
+            },
             origins: Vec::with_capacity(room.records),
             payloads: Arc::new(Vec::with_capacity(room.bytes)),
             ..Self::default()
@@ -91,6 +97,7 @@ impl PendingBatch {
             Ok(Decoded { purchase, id_by_place }) => {
                 self.ids_by_place |= id_by_place;
                 self.batch.rows.push(purchase);
+                self.batch.key_ids.push(api_key(record));
                 if planted::is(Bug::PricesSwapped) {
                     planted::swap_prices(&mut self.batch.rows);
                 }
@@ -245,6 +252,7 @@ impl PendingBatch {
             self.condemn_row(index, Poison { reason: PoisonReason::RejectedByStore, error: error.to_owned() });
         }
         self.batch.rows.clear();
+        self.batch.key_ids.clear();
         self.origins.clear();
     }
 
@@ -257,10 +265,11 @@ impl PendingBatch {
             return;
         }
         indexes.sort_unstable();
-        let mut all = 0..;
-        self.batch.rows.retain(|_| all.next().is_some_and(|index| indexes.binary_search(&index).is_err()));
-        let mut all = 0..;
-        self.origins.retain(|_| all.next().is_some_and(|index| indexes.binary_search(&index).is_err()));
+        keep_others(&mut self.batch.rows, indexes);
+        if !planted::is(Bug::KeyLeftBehind) {
+            keep_others(&mut self.batch.key_ids, indexes);
+        }
+        keep_others(&mut self.origins, indexes);
     }
 
     /// Cuts the batch in two by the order of arrival; the first moves each partition as far as its own rows go.
@@ -269,6 +278,7 @@ impl PendingBatch {
         let middle = self.batch.rows.len() / 2;
         let mut second = Self::new(Arc::clone(&self.batch.incarnation));
         second.batch.rows = self.batch.rows.split_off(middle);
+        second.batch.key_ids = self.batch.key_ids.split_off(middle);
         second.origins = self.origins.split_off(middle);
         second.payloads = Arc::clone(&self.payloads);
         let mut moves = Vec::new();
@@ -287,6 +297,18 @@ impl PendingBatch {
         self.batch.moves = moves;
         (self, second)
     }
+}
+
+/// The key that a record's header names. What names none counts for nobody: anybody can write headers, and none of them stops
+/// a purchase.
+fn api_key(record: &ConsumedRecord<'_>) -> Option<Uuid> {
+    record.header(API_KEY_HEADER)?.parse().ok()
+}
+
+/// Drops what stands at these indexes, which are in order.
+fn keep_others<T>(all: &mut Vec<T>, indexes: &[usize]) {
+    let mut places = 0..;
+    all.retain(|_| places.next().is_some_and(|index| indexes.binary_search(&index).is_err()));
 }
 
 fn conflict() -> Poison {

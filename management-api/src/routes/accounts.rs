@@ -196,11 +196,11 @@ pub(super) async fn token_keys(State(app): State<App>) -> Result<Json<TokenKeys>
 }
 
 /// 404 and not 503: this replica is well, and another attempt would be told the same.
-fn accounts(app: &App) -> Result<&Accounts, Problem> {
+pub(super) fn accounts(app: &App) -> Result<&Accounts, Problem> {
     app.accounts.as_deref().ok_or_else(|| Problem::new(kinds::NOT_FOUND, "accounts are not set up"))
 }
 
-async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
     read_json_body(headers, body, limits, &app.budget).await
 }

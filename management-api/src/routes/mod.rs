@@ -1,10 +1,12 @@
 //! The read API and what web-server needs besides.
 
 mod accounts;
+mod api_keys;
 mod deadline;
 pub mod openapi;
 mod purchases;
 mod token;
+mod usage;
 mod wait;
 
 use axum::Router;
@@ -27,6 +29,13 @@ fn routes() -> Routes<App> {
         .post("/internal/login", 200, accounts::login)
         .post("/internal/refresh", 200, accounts::refresh)
         .get("/internal/token-keys", 200, accounts::token_keys)
+        .post("/internal/api-keys", 201, api_keys::create_key)
+        .get("/internal/api-keys", 200, api_keys::list_keys)
+        .post("/internal/api-keys/{key_id}/rotate", 200, api_keys::rotate_key)
+        .post("/internal/api-keys/{key_id}/revoke", 204, api_keys::revoke_key)
+        .get("/internal/known-keys/{hash}", 200, api_keys::find_key)
+        .post("/internal/usage", 204, usage::add_usage)
+        .get("/internal/usage", 200, usage::list_usage)
         .get("/openapi.json", 200, openapi::document)
 }
 

@@ -9,7 +9,7 @@ use shared::http::{CommonParts, ProblemBody};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::{accounts, purchases, wait};
+use super::{accounts, api_keys, purchases, usage, wait};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -26,6 +26,13 @@ use super::{accounts, purchases, wait};
         accounts::login,
         accounts::refresh,
         accounts::token_keys,
+        api_keys::create_key,
+        api_keys::list_keys,
+        api_keys::rotate_key,
+        api_keys::revoke_key,
+        api_keys::find_key,
+        usage::add_usage,
+        usage::list_usage,
         document,
     ),
     components(schemas(ProblemBody)),
@@ -33,6 +40,7 @@ use super::{accounts, purchases, wait};
     tags(
         (name = "reading", description = "Recorded purchases"),
         (name = "accounts", description = "Accounts and their tokens, for web-server"),
+        (name = "api keys", description = "Keys that programs use, and how much they do"),
         (name = "operations", description = "Health, metrics and this description"),
     )
 )]

@@ -2,10 +2,12 @@
 //! nowhere else.
 
 mod accounts;
+mod api_keys;
 mod config;
 mod cursor;
 mod dead_letters;
 mod mending;
+mod metering;
 mod pending;
 mod postgres;
 mod reading;
@@ -20,11 +22,13 @@ use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount};
+pub use self::api_keys::{Creation, KeyKeeping, NewKey, Rotation, WhichKey};
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
 pub use self::cursor::{Cursor, InvalidCursor};
 pub use self::dead_letters::{KeptLetter, Redriven, Redrives};
 pub use self::mending::{Mending, Skipped};
+pub use self::metering::{Metering, UsageQuery};
 use self::reading::{PAGE_MAX, page};
 pub use self::reading::{PageQuery, Reading};
 pub use self::recording::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording};
@@ -53,7 +57,7 @@ fn migrations(named: &[(&'static str, &'static str)]) -> Migrator {
 /// A database: what recording, readers, operators and accounts need of it, and how it is. Every method is safe to repeat after an
 /// error.
 #[async_trait]
-pub trait Store: Recording + Reading + Mending + AccountKeeping + SessionKeeping {
+pub trait Store: Recording + Reading + Mending + AccountKeeping + SessionKeeping + KeyKeeping + Metering {
     /// Whether the database answers and can do all that is asked of it, on a connection that nothing else waits for.
     async fn check(&self) -> Result<(), Unfit>;
 

@@ -1,7 +1,8 @@
 //! The rows of a batch on their way into the database, the same for every database.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use shared::api_keys::Day;
 use shared::event::{Purchase, STORABLE_MILLIS};
 use uuid::Uuid;
 
@@ -39,6 +40,17 @@ impl<'a> PendingRows<'a> {
 
     pub(super) fn ids(&self) -> Vec<Uuid> {
         self.iter().map(|row| row.purchase_id).collect()
+    }
+
+    /// How many of them each API key has bought on each day, in order.
+    pub(super) fn bought_by_keys(&self, batch: &Batch) -> BTreeMap<(Uuid, Day), i64> {
+        let mut bought = BTreeMap::new();
+        for (index, row) in &self.0 {
+            if let Some(key_id) = batch.key_ids.get(*index).copied().flatten() {
+                *bought.entry((key_id, Day::of(row.timestamp))).or_default() += 1;
+            }
+        }
+        bought
     }
 
     /// Drops what is among `stored` with the same content, and decides nothing about the others.

@@ -1,5 +1,6 @@
 //! Accounts through the front door: made, used, gone on with, deleted.
 
+mod api_keys;
 mod crowds;
 mod first_admin;
 mod harness;

@@ -6,10 +6,12 @@ pub mod fixtures;
 mod proxy;
 
 mod accounts;
+mod api_keys;
 mod availability;
 mod dead_letters;
 mod fencing;
 mod fitness;
+mod metering;
 mod reading;
 mod recording;
 mod replicas;

@@ -61,14 +61,16 @@ impl Database {
             return Err(RecordError::Conflict(conflicts));
         }
         let before = self.rows.len();
-        batch.rows.iter().for_each(|row| self.insert(row, topic));
+        for (index, row) in batch.rows.iter().enumerate() {
+            self.insert(row, batch.key_ids.get(index).copied().flatten(), topic);
+        }
         batch.dead_letters.iter().for_each(|letter| self.keep(letter, topic));
         batch.moves.iter().for_each(|step| self.advance(&batch.incarnation, step, topic));
         let inserted = self.rows.len() - before;
         Ok(Recorded { inserted, duplicates: batch.rows.len() - inserted, recorded_at: Timestamp::now() })
     }
 
-    fn insert(&mut self, row: &Purchase, topic: &Topic) {
+    fn insert(&mut self, row: &Purchase, key_id: Option<Uuid>, topic: &Topic) {
         if self.rows.contains_key(&row.purchase_id) {
             return;
         }
@@ -83,6 +85,8 @@ impl Database {
             self.violations.push(format!("record {number} must not become a row"));
         } else if !topic.is_row_of(number, row) {
             self.violations.push(format!("record {number} is recorded as {row:?}"));
+        } else if !topic.is_bought_by(number, key_id) {
+            self.violations.push(format!("purchase {number} is counted for the key {key_id:?}"));
         }
     }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use management_api::letter::{DeadLetter, Original, Sending, borrowed, is_own_header};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use shared::api_keys::API_KEY_HEADER;
 use shared::event::{Purchase, RecordPosition, Timestamp, decode_record};
-use shared::kafka::OwnedRecord;
+use shared::kafka::{OwnedRecord, RecordHeader};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -122,6 +123,11 @@ impl Topic {
     pub fn is_row_of(&self, number: u32, row: &Purchase) -> bool {
         let of_purchase = self.written.iter().filter(|written| written.fate == Fate::Row(number));
         of_purchase.into_iter().any(|written| written.is_stored_as(row))
+    }
+
+    /// Whether some record of this purchase names this key, or none where it is none.
+    pub fn is_bought_by(&self, number: u32, key_id: Option<Uuid>) -> bool {
+        self.written.iter().any(|written| written.fate == Fate::Row(number) && written.key_id() == key_id)
     }
 
     /// The record that a dead letter is of, and whether it says what that says.
@@ -259,6 +265,7 @@ impl Topic {
             leader_epoch: Some(self.logs[partition].epoch),
             key: Some(number.to_string().into_bytes()),
             timestamp_ms: Some(FIRST_TIME_MS + i64::from(number)),
+            headers: bought_by(number),
             ..OwnedRecord::default()
         }
     }
@@ -299,6 +306,12 @@ impl Written {
         decode_record(self.record.value.as_deref(), position, time).ok().map(|decoded| decoded.purchase)
     }
 
+    /// The key that it names.
+    fn key_id(&self) -> Option<Uuid> {
+        let named = self.record.headers.iter().rfind(|(name, _)| name == API_KEY_HEADER.as_bytes())?;
+        str::from_utf8(named.1.as_deref()?).ok()?.parse().ok()
+    }
+
     fn is_stored_as(&self, row: &Purchase) -> bool {
         self.decode(row.timestamp).as_ref() == Some(row)
     }
@@ -310,6 +323,16 @@ impl Written {
             && (&letter.key, &letter.value) == (key, value)
             && letter.headers.iter().eq(headers)
     }
+}
+
+/// Who bought it: one of three keys, nobody, or what is no key.
+fn bought_by(number: u32) -> Vec<RecordHeader> {
+    let key = match number % 8 {
+        0..3 => return Vec::new(),
+        3 => b"till 7".to_vec(),
+        _ => Uuid::from_u128(u128::from(number % 3)).to_string().into_bytes(),
+    };
+    vec![(API_KEY_HEADER.as_bytes().to_vec(), Some(key))]
 }
 
 /// The headers of a dead letter that is sent back.

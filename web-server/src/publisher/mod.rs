@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use shared::api_keys::API_KEY_HEADER;
 use shared::backoff::Backoff;
 use shared::config::KafkaConfig;
 use shared::event::{Purchase, record_headers};
@@ -38,6 +39,8 @@ pub struct PurchaseRecord<'a> {
     pub value: &'a [u8],
     /// The trace of the request that brought it.
     pub trace: Traceparent,
+    /// The API key that buys it, if one does.
+    pub key_id: Option<Uuid>,
 }
 
 /// Where Kafka has put a purchase.
@@ -153,12 +156,23 @@ impl KafkaPublisher {
     fn send(&self, record: PurchaseRecord<'_>) -> Report {
         let trace = record.trace.to_string();
         let headers = record_headers(record.purchase, CLIENT_ID, &trace);
+        let headers = text_headers(&headers);
+        let key_id = record.key_id.map(|id| id.to_string());
+        let key_header = key_id.as_ref().map(|id| (API_KEY_HEADER.as_bytes(), Some(id.as_bytes())));
+        let with_key;
+        let headers = match key_header {
+            None => headers.as_slice(),
+            Some(header) => {
+                with_key = [headers.as_slice(), &[header]].concat();
+                &with_key
+            }
+        };
         self.producer.publish(&OutgoingRecord {
             topic: &self.topic,
             partition: None,
             key: Some(record.purchase.userid.as_bytes()),
             value: Some(record.value),
-            headers: &text_headers(&headers),
+            headers,
             timestamp_ms: Some(record.purchase.timestamp.millis()),
         })
     }

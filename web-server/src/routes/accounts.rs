@@ -139,8 +139,13 @@ async fn read(app: &App, request: Request) -> Result<(Parts, RequestContext, Byt
 
 /// What management-api has told us, as it is told to our caller.
 fn told(answer: Answer) -> Result<Bytes, Problem> {
+    told_or(answer, || Problem::new(kinds::UNAUTHORIZED, "not the credentials of an account here"))
+}
+
+/// What management-api has told us, as it is told to our caller; `refusal` for what is not this caller's to ask.
+pub(super) fn told_or(answer: Answer, refusal: impl FnOnce() -> Problem) -> Result<Bytes, Problem> {
     match answer.status {
-        StatusCode::FORBIDDEN => Err(Problem::new(kinds::UNAUTHORIZED, "not the credentials of an account here")),
+        StatusCode::FORBIDDEN => Err(refusal()),
         StatusCode::UNAUTHORIZED => {
             tracing::error!("management-api does not take MANAGEMENT_API_TOKEN");
             Err(Problem::unavailable("accounts cannot be reached", RETRY_AFTER_SECONDS))
@@ -154,6 +159,6 @@ fn told(answer: Answer) -> Result<Bytes, Problem> {
     }
 }
 
-fn json(body: Bytes) -> Response {
+pub(super) fn json(body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::api_keys::RequestClass;
 use shared::event::{Purchase, purchase_json};
 use shared::http::{AnswerRoom, Problem, ProblemBody, kinds, read_json_body};
 use utoipa::ToSchema;
@@ -72,7 +73,7 @@ pub struct ItemResult<'a> {
 
 /// Buys a batch: each item has its own outcome, and `Prefer: wait` holds for all of them.
 #[utoipa::path(
-    post, path = "/buy/batch", tag = "buying", security((), ("access_token" = [])),
+    post, path = "/buy/batch", tag = "buying", security((), ("access_token" = []), ("api_key" = [])),
     params(BuyHeaders),
     request_body(content = BatchRequest, description = "At most 8 MiB. A header `Idempotency-Key: K` stands for \
         `K:INDEX` on each item without its own"),
@@ -89,7 +90,7 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
-    let asker = app.asker(&parts.extensions)?;
+    let asker = app.asker_for(RequestClass::Batch, &parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;
@@ -101,8 +102,8 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     // A caller who reads nothing makes the service hold the answer: nothing is sent that cannot be told.
     let room = app.budget.reserve_answer(answer_bytes_max(&purchases, intake.context.request_id()))?;
     // All are handed to the producer before the first delivery report is awaited.
-    let (published, slot) =
-        slot.hold(join_all(send_all(&intake, &purchases)).boxed(), |published| is_served(published)).await;
+    let sending = join_all(send_all(&intake, &purchases, asker.key_id())).boxed();
+    let (published, slot) = slot.hold(sending, |published| is_served(published)).await;
     let purchases = confirm_all(&intake, purchases, published);
     let taken = settle_all(&intake, purchases, wait, slot).await;
     let mut response = answer(&taken, intake.context.request_id(), room);
@@ -138,8 +139,8 @@ fn answer_bytes_max(purchases: &[Result<Purchase, Problem>], request_id: &str) -
 }
 
 /// Sends every good item; gives what each of them waits for.
-fn send_all(intake: &Intake<'_>, purchases: &[Result<Purchase, Problem>]) -> Vec<Publishing> {
-    purchases.iter().flatten().map(|purchase| intake.send(purchase, &purchase_json(purchase))).collect()
+fn send_all(intake: &Intake<'_>, purchases: &[Result<Purchase, Problem>], key_id: Option<Uuid>) -> Vec<Publishing> {
+    purchases.iter().flatten().map(|purchase| intake.send(purchase, &purchase_json(purchase), key_id)).collect()
 }
 
 /// Keeps the purchases that have a receipt; `published` has one outcome for each that was sent.

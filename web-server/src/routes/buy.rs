@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::api_keys::RequestClass;
 use shared::event::{Purchase, purchase_json};
 use shared::http::{Name, PreferWait, Problem, read_json_body};
 use shared::price::Price;
@@ -66,10 +67,10 @@ pub enum BuyProblems {
     /// Not JSON, or fields, `Prefer` or `Idempotency-Key` that are missing, wrong or out of range: `errors` names them.
     #[response(status = 400)]
     InvalidInput,
-    /// No access token where `AUTH` asks for one, or not a good one.
+    /// No access token or API key where `AUTH` asks for one, or not a good one.
     #[response(status = 401)]
     Unauthorized,
-    /// The userid is another's than the token's.
+    /// The userid is another's than the token's or key's, or the key's scopes are other ones.
     #[response(status = 403)]
     Forbidden,
     /// The body was too slow.
@@ -114,7 +115,7 @@ pub struct KafkaReceipt<'a> {
 
 /// Buys: 202 once Kafka has the purchase, 201 once the database has it.
 #[utoipa::path(
-    post, path = "/buy", tag = "buying", security((), ("access_token" = [])),
+    post, path = "/buy", tag = "buying", security((), ("access_token" = []), ("api_key" = [])),
     params(BuyHeaders),
     request_body(content = BuyRequest, description = "At most 16 KiB"),
     responses(
@@ -134,7 +135,7 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     let mut errors = Vec::new();
     let intake = Intake::new(&app, &mut parts, &mut errors);
     refuse_before_body(&parts.headers, &errors)?;
-    let asker = app.asker(&parts.extensions)?;
+    let asker = app.asker_for(RequestClass::Buy, &parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.buy_body(), &app.budget).await?;
     let slot = admission.enter()?;
     let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
@@ -143,7 +144,7 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     app.check_admission()?;
     let wait = intake.reserve_wait(1)?;
     let json = purchase_json(&purchase);
-    let (published, slot) = slot.hold(intake.send(&purchase, &json), Result::is_ok).await;
+    let (published, slot) = slot.hold(intake.send(&purchase, &json, asker.key_id()), Result::is_ok).await;
     let receipt = published.map_err(|error| intake.not_published(purchase.purchase_id, &error))?;
     let stored = intake.recorded(&[purchase.purchase_id], wait, slot).await;
     let stored = stored.into_iter().find(|stored| stored.purchase_id == purchase.purchase_id);

@@ -76,10 +76,10 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Sends a purchase, whose JSON is `json`.
-    pub fn send(&self, purchase: &Purchase, json: &RawValue) -> Publishing {
+    /// Sends a purchase, whose JSON is `json`, and which this API key buys, if one does.
+    pub fn send(&self, purchase: &Purchase, json: &RawValue, key_id: Option<Uuid>) -> Publishing {
         self.app.read_cache.buys(&purchase.userid);
-        let record = PurchaseRecord { purchase, value: json.get().as_bytes(), trace: self.context.trace };
+        let record = PurchaseRecord { purchase, value: json.get().as_bytes(), trace: self.context.trace, key_id };
         self.app.publisher.publish(record)
     }
 

@@ -138,6 +138,7 @@ impl Identified {
         match self.0.as_ref().ok()? {
             Asker::Anybody => None,
             Asker::Account(claims) => Some((CallerKey::of_account(claims.sub), None)),
+            Asker::Key(key) => Some((CallerKey::of_api_key(key.key_id), key.rate_per_second)),
         }
     }
 }
@@ -170,7 +171,15 @@ mod tests {
     use crate::routes::routes;
 
     /// What always needs a token is for who has signed in.
-    const OPEN: [&str; 3] = ["/openapi.json", "/accounts_page", "/backends"];
+    const OPEN: [&str; 7] = [
+        "/openapi.json",
+        "/accounts_page",
+        "/api-keys",
+        "/api-keys/{key_id}/rotate",
+        "/api-keys/{key_id}",
+        "/usage",
+        "/backends",
+    ];
 
     #[test]
     fn every_route_has_a_class_or_is_open_to_everybody() {

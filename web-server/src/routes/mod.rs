@@ -2,6 +2,7 @@
 
 mod accounts;
 mod accounts_page;
+mod api_keys;
 mod backends;
 mod batch;
 mod buy;
@@ -13,6 +14,7 @@ mod limited;
 pub mod openapi;
 mod purchases;
 mod recent_purchase;
+mod usage;
 
 use std::sync::Arc;
 
@@ -39,6 +41,11 @@ fn routes() -> Routes<AppState> {
         .post("/refresh", 200, accounts::refresh)
         .delete("/account", 204, accounts::delete_account)
         .get("/accounts_page", 200, accounts_page::accounts_page)
+        .post("/api-keys", 201, api_keys::create_key)
+        .get("/api-keys", 200, api_keys::list_keys)
+        .post("/api-keys/{key_id}/rotate", 200, api_keys::rotate_key)
+        .delete("/api-keys/{key_id}", 204, api_keys::revoke_key)
+        .get("/usage", 200, usage::list_usage)
         .get("/backends", 200, backends::list_backends)
         .get("/openapi.json", 200, openapi::openapi_json)
         .get("/docs", 303, openapi::docs)

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use bytes::Bytes;
 use http::header;
 use shared::http::{CommonParts, Problem, ProblemBody, kinds};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use super::{accounts, accounts_page, backends, batch, buy, purchases};
+use super::{accounts, accounts_page, api_keys, backends, batch, buy, purchases, usage};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -33,17 +33,23 @@ use super::{accounts, accounts_page, backends, batch, buy, purchases};
         accounts::refresh,
         accounts::delete_account,
         accounts_page::accounts_page,
+        api_keys::create_key,
+        api_keys::list_keys,
+        api_keys::rotate_key,
+        api_keys::revoke_key,
+        usage::list_usage,
         backends::list_backends,
         openapi_json,
         docs,
         docs_file,
     ),
     components(schemas(ProblemBody)),
-    modifiers(&CommonParts, &AccessToken),
+    modifiers(&CommonParts, &Credentials),
     tags(
         (name = "buying", description = "Purchases into the pipeline"),
         (name = "reading", description = "Recorded purchases"),
         (name = "accounts", description = "Who may sign in"),
+        (name = "api keys", description = "Keys that programs use, and how much they do"),
         (name = "operations", description = "Health, metrics and this description"),
     )
 )]
@@ -89,12 +95,15 @@ pub(super) async fn docs_file(file: Result<Path<String>, PathRejection>) -> Resu
     Ok(([(header::CONTENT_TYPE, found.content_type)], found.bytes.into_owned()).into_response())
 }
 
-/// Names the token of who has signed in.
-struct AccessToken;
+/// Names the token of who has signed in, and the key of a program. A key may come as a bearer token, too.
+struct Credentials;
 
-impl Modify for AccessToken {
+impl Modify for Credentials {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let scheme = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
-        openapi.components.get_or_insert_default().add_security_scheme("access_token", scheme);
+        let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("access_token", scheme);
+        components.add_security_scheme("api_key", key);
     }
 }

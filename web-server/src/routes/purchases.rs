@@ -6,6 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use shared::api_keys::RequestClass;
 use shared::event::{FieldError, Purchase, PurchasePage, UserPurchases, check_name};
 use shared::http::{Cursor, Name, PreferWait, Problem, Query, RequestContext, kinds, parse_wait};
 use utoipa::{IntoParams, IntoResponses};
@@ -80,10 +81,10 @@ pub enum ReadProblems {
     /// Parameters that are out of range: `errors` names them.
     #[response(status = 400)]
     InvalidInput,
-    /// No access token where `AUTH` asks for one, or not a good one.
+    /// No access token or API key where `AUTH` asks for one, or not a good one.
     #[response(status = 401)]
     Unauthorized,
-    /// The userid is another's than the token's.
+    /// The userid is another's than the token's or key's, or the key's scopes are other ones.
     #[response(status = 403)]
     Forbidden,
     /// Over the caller's rate: `violated-policies` names it.
@@ -96,7 +97,7 @@ pub enum ReadProblems {
 
 /// A user's purchases, newest first, with the count and sum of all of them.
 #[utoipa::path(
-    get, path = "/getAllUserBuys/{userid}", tag = "reading", security((), ("access_token" = [])),
+    get, path = "/getAllUserBuys/{userid}", tag = "reading", security((), ("access_token" = []), ("api_key" = [])),
     params(("userid" = inline(Name), Path), LimitParameter, TimeoutParameter, IfNoneMatch),
     responses(
         (status = 200, description = "Also for a user without purchases", body = UserPurchases), NotModified, ReadProblems
@@ -116,7 +117,7 @@ pub async fn list_user_purchases(
     let limit = query.number("limit", LIMIT_MAX, 1..=LIMIT_MAX);
     let timeout = timeout(&mut query);
     query.finish()?;
-    app.asker(&parts.extensions)?.require(&userid)?;
+    app.asker_for(RequestClass::Read, &parts.extensions)?.require(&userid)?;
     let (target, context) = (
         format!("/users/{}/purchases?limit={limit}", escape(&userid)),
         RequestContext::of(&parts.extensions, &parts.headers),
@@ -132,7 +133,7 @@ pub async fn list_user_purchases(
 
 /// A page of purchases, newest first; stable while new ones arrive.
 #[utoipa::path(
-    get, path = "/purchases", tag = "reading", security((), ("access_token" = [])),
+    get, path = "/purchases", tag = "reading", security((), ("access_token" = []), ("api_key" = [])),
     params(PageParameters, TimeoutParameter, IfNoneMatch),
     responses((status = 200, description = "One page", body = PurchasePage), NotModified, ReadProblems)
 )]
@@ -150,7 +151,7 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
     }
     let timeout = timeout(&mut query);
     query.finish()?;
-    let asker = app.asker(&parts.extensions)?;
+    let asker = app.asker_for(RequestClass::Read, &parts.extensions)?;
     // Who may read its own alone and names nobody reads its own.
     if let Some(userid) = userid.or_else(|| Some(asker.own_userid()?.to_string())) {
         asker.require(&userid)?;
@@ -163,7 +164,7 @@ pub async fn list_purchases(State(app): State<AppState>, request: Request) -> Re
 
 /// One purchase; with `Prefer: wait` as soon as it is recorded.
 #[utoipa::path(
-    get, path = "/purchases/{purchase_id}", tag = "reading", security((), ("access_token" = [])),
+    get, path = "/purchases/{purchase_id}", tag = "reading", security((), ("access_token" = []), ("api_key" = [])),
     params(("purchase_id" = Uuid, Path), PreferHeader, TimeoutParameter, IfNoneMatch),
     responses(
         (status = 200, description = "Recorded", body = Purchase),
@@ -186,7 +187,7 @@ pub async fn find_purchase(
     });
     query.finish()?;
     let purchase_id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
-    let asker = app.asker(&parts.extensions)?;
+    let asker = app.asker_for(RequestClass::Read, &parts.extensions)?;
     let Some(purchase_id) = purchase_id else { return Err(no_such_purchase()) };
     let (target, context) =
         (format!("/purchases/{purchase_id}"), RequestContext::of(&parts.extensions, &parts.headers));

@@ -27,7 +27,7 @@ impl TokensConfig {
                 "TOKEN_REVOCATIONS_MAX_AGE_MS",
                 900_000,
                 5_000..=86_400_000,
-                "how old what is known of revoked tokens may get, ms; then no token is taken",
+                "how old what is known of revoked tokens and API keys may get, ms; then none is taken",
             ),
             oidc: OidcConfig::read(settings),
         }

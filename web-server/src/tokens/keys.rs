@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use shared::accounts::{ACCESS_TOKEN_TYPE, AccessClaims, CLOCK_SKEW, TokenKey, TokenKeys};
+use shared::api_keys::KnownKey;
 use shared::config::TokenConfig;
 use uuid::Uuid;
 
@@ -15,6 +16,8 @@ pub(super) struct Keys {
     pub asked_at: Instant,
     by_kid: HashMap<String, DecodingKey>,
     revoked: HashSet<Uuid>,
+    /// API keys that were changed, with the version that counts.
+    versions: HashMap<Uuid, i32>,
     validation: Validation,
 }
 
@@ -57,7 +60,14 @@ impl Keys {
         validation.set_audience(&[&names.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let by_kid = told.keys.into_iter().filter_map(key).collect();
-        Self { asked_at, by_kid, revoked: told.revoked.into_iter().collect(), validation }
+        let versions = told.changed_keys.into_iter().map(|key| (key.key_id, key.version)).collect();
+        Self { asked_at, by_kid, revoked: told.revoked.into_iter().collect(), versions, validation }
+    }
+
+    /// Whether an API key is as it is known, and its account is there.
+    pub(super) fn is_up_to_date(&self, key: &KnownKey) -> bool {
+        let is_outdated = self.versions.get(&key.key_id).is_some_and(|version| *version > key.version);
+        !is_outdated && !self.revoked.contains(&key.account_id)
     }
 
     /// Looks at a token. The library checks that its algorithm is the key's, and when it counts, for whom and by whom.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, header};
 use moka::future::Cache;
 use shared::accounts::{ACCESS_TOKEN_LIFETIME, AccessClaims};
+use shared::api_keys::KnownKey;
 use shared::http::{Problem, kinds};
 use shared::supervise::Supervisor;
 use tokio::sync::{Notify, watch};
@@ -133,6 +134,14 @@ impl Tokens {
         if is_ours { Ok(claims) } else { Err(Problem::new(kinds::FORBIDDEN, "this account is kept by its issuer")) }
     }
 
+    /// Whether a key is still as it is known: it has not changed since, and its account is there.
+    ///
+    /// # Errors
+    /// 503 while nobody can tell, or what is known is too old.
+    pub async fn is_up_to_date(&self, key: &KnownKey) -> Result<bool, Problem> {
+        Ok(self.keys().await?.is_up_to_date(key))
+    }
+
     /// Has management-api asked soon: something was revoked.
     pub fn expect_news(&self) {
         self.look.notify_one();
@@ -173,7 +182,7 @@ pub fn not_set_up() -> Problem {
 }
 
 fn cannot_tell() -> Problem {
-    Problem::unavailable("access tokens cannot be checked now: try again", RETRY_AFTER_SECONDS)
+    Problem::unavailable("access tokens and API keys cannot be checked now: try again", RETRY_AFTER_SECONDS)
 }
 
 /// Tokens that were good.
@@ -200,7 +209,8 @@ fn no_token(headers: &HeaderMap) -> Problem {
     if headers.get_all(header::AUTHORIZATION).iter().any(is_token) { refused() } else { wanted() }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// What is presented as a bearer token (RFC 6750), if it is one thing.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;

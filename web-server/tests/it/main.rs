@@ -6,6 +6,7 @@ mod access;
 mod accounts;
 #[cfg(debug_assertions)]
 mod alive;
+mod api_keys;
 mod balancing;
 mod batch;
 mod buy;

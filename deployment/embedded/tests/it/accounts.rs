@@ -10,26 +10,26 @@ use http::Method;
 use serde_json::{Value, json};
 use shared::testing::{Answer, HttpClient, eventually};
 
-const ADMIN: (&str, &str) = ("root@example.com", "an administrator's password");
-const PASSWORD: &str = "correct horse battery";
+pub const ADMIN: (&str, &str) = ("root@example.com", "an administrator's password");
+pub const PASSWORD: &str = "correct horse battery";
 
 /// All that our own code can log, and what sees requests and statements; Kafka's client knows of no account, and says a lot.
 const LOG_LEVEL: &str =
     "audit=trace,embedded=trace,management_api=trace,shared=trace,web_server=trace,hyper=debug,sqlx=debug";
 
 /// The program; it ends with the test.
-struct Program {
+pub struct Program {
     process: Child,
-    url: String,
-    http: HttpClient,
+    pub url: String,
+    pub http: HttpClient,
 }
 
 impl Program {
-    async fn start(data: &Path) -> Self {
+    pub async fn start(data: &Path) -> Self {
         Self::start_with(data, "off").await
     }
 
-    async fn start_with(data: &Path, auth: &str) -> Self {
+    pub async fn start_with(data: &Path, auth: &str) -> Self {
         let log = data.join("log");
         let file = || File::options().create(true).append(true).open(&log).unwrap();
         let settings = [
@@ -58,15 +58,15 @@ impl Program {
         program
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.http.post_json(&format!("{}{path}", self.url), body.to_string()).await
     }
 
-    async fn login(&self, (email, password): (&str, &str)) -> Answer {
+    pub async fn login(&self, (email, password): (&str, &str)) -> Answer {
         self.post("/login", &json!({ "email": email, "password": password })).await
     }
 
-    async fn with_token(&self, method: Method, path: &str, token: &Value) -> Answer {
+    pub async fn with_token(&self, method: Method, path: &str, token: &Value) -> Answer {
         let authorization = format!("Bearer {}", token.as_str().unwrap());
         let url = format!("{}{path}", self.url);
         self.http.request(method, &url, &[("authorization", &authorization)], "").await
@@ -80,7 +80,7 @@ impl Drop for Program {
     }
 }
 
-fn secret(answer: &Answer, name: &str) -> String {
+pub fn secret(answer: &Answer, name: &str) -> String {
     answer.json()[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", answer.text())).to_owned()
 }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod alive;
+mod api_keys;
 mod crowd;
 mod descriptions;
 mod harness;

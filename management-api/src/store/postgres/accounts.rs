@@ -28,10 +28,13 @@ const LIST: &str = "
     SELECT account_id, username, email, is_admin, created_at FROM accounts
     WHERE account_id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY account_id DESC LIMIT $2";
 
-/// Its sessions go with it. What others are forgetting at the moment is left to them.
+/// Its sessions go with it, its keys are revoked. What others are forgetting at the moment is left to them.
 const DELETE: &str = "
     WITH ended AS (
         DELETE FROM accounts WHERE account_id = $1 RETURNING account_id
+    ), keys AS (
+        UPDATE api_keys SET version = version + 1, changed_at = $2, revoked_at = $2
+        WHERE account_id = $1 AND revoked_at IS NULL
     ), forgotten AS (
         DELETE FROM token_revocations WHERE revoked_id IN (
             SELECT revoked_id FROM token_revocations WHERE revoked_at < $3 ORDER BY revoked_at LIMIT $4

@@ -61,9 +61,23 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("token_revocations", "INSERT"),
     ("token_revocations", "UPDATE"),
     ("token_revocations", "DELETE"),
+    ("api_keys", "SELECT"),
+    ("api_keys", "INSERT"),
+    ("api_keys", "UPDATE"),
+    ("api_keys", "DELETE"),
+    ("api_key_purchases", "SELECT"),
+    ("api_key_purchases", "INSERT"),
+    ("api_key_purchases", "UPDATE"),
+    ("api_key_requests", "SELECT"),
+    ("api_key_requests", "INSERT"),
+    ("api_key_requests", "UPDATE"),
+    ("usage_flushes", "SELECT"),
+    ("usage_flushes", "INSERT"),
+    ("usage_flushes", "UPDATE"),
+    ("usage_flushes", "DELETE"),
 ];
 
-const FUNCTIONS: &[&str] = &["record_purchases_v3"];
+const FUNCTIONS: &[&str] = &["record_purchases_v3", "record_purchases_v4"];
 
 /// What was seen.
 #[derive(Debug)]

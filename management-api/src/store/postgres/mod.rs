@@ -1,9 +1,11 @@
 //! PostgreSQL 15 and later.
 
 mod accounts;
+mod api_keys;
 mod dead_letters;
 mod fitness;
 mod frozen;
+mod metering;
 mod read;
 mod record;
 mod session;
@@ -93,6 +95,7 @@ fn migrator() -> Migrator {
         ("record purchases", include_str!("../../../migrations/postgres/0003_record_purchases.sql")),
         ("sent dead letters", include_str!("../../../migrations/postgres/0004_sent_dead_letters.sql")),
         ("accounts", include_str!("../../../migrations/postgres/0005_accounts.sql")),
+        ("api keys", include_str!("../../../migrations/postgres/0006_api_keys.sql")),
     ])
 }
 

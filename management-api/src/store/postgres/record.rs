@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use shared::event::{Purchase, Timestamp};
 use sqlx::Postgres;
@@ -22,6 +22,9 @@ use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Re
 const ATTEMPTS: usize = 3;
 
 const RECORD: &str = "SELECT record_purchases_v3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+/// The same where keys have bought something.
+const RECORD_BY_KEYS: &str = "SELECT record_purchases_v4($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 
 /// A partition without a row yet is at 0. The row is the newest entry of its key, where the search begins: see the migration.
 const NEXT_OFFSETS: &str = "
@@ -114,7 +117,7 @@ pub(super) enum Refusal {
 }
 
 async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Timestamp, Refusal> {
-    let recorded = execute(pool, batch, Columns::new(rows)).await;
+    let recorded = execute(pool, batch, Columns::new(rows, batch)).await;
     recorded.map(Timestamp::new).map_err(refusal)
 }
 
@@ -126,7 +129,12 @@ pub(super) async fn keep(pool: &PgPool, letter: &DeadLetter) -> Result<(), Store
 }
 
 async fn execute(pool: &PgPool, batch: &Batch, columns: Columns<'_>) -> Result<DateTime<Utc>, sqlx::Error> {
-    let text = if batch.dead_letters.is_empty() { RECORD } else { dead_letters::RECORD_AND_KEEP };
+    let has_keys = !columns.key_ids.is_empty();
+    let text = match (batch.dead_letters.is_empty(), has_keys) {
+        (true, false) => RECORD,
+        (true, true) => RECORD_BY_KEYS,
+        (false, _) => dead_letters::RECORD_AND_KEEP,
+    };
     let query = sqlx::query_as(text);
     let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
     let query = Steps::new(&batch.moves)
@@ -136,6 +144,11 @@ async fn execute(pool: &PgPool, batch: &Batch, columns: Columns<'_>) -> Result<D
         .bind(columns.usernames)
         .bind(columns.prices)
         .bind(columns.times);
+    let query = if text == RECORD {
+        query
+    } else {
+        query.bind(columns.key_ids).bind(columns.key_days).bind(columns.key_purchases)
+    };
     let mut session = session::acquire(pool).await?;
     let recorded = answer(query.fetch_one(&mut *session)).await;
     let (recording_time,): (DateTime<Utc>,) = session.judge(recorded)?;
@@ -199,11 +212,19 @@ struct Columns<'a> {
     usernames: Vec<&'a str>,
     prices: Vec<Decimal>,
     times: Vec<DateTime<Utc>>,
+    /// What keys have bought of them, on each day.
+    key_ids: Vec<Uuid>,
+    key_days: Vec<NaiveDate>,
+    key_purchases: Vec<i64>,
 }
 
 impl<'a> Columns<'a> {
-    fn new(rows: &PendingRows<'a>) -> Self {
+    fn new(rows: &PendingRows<'a>, batch: &Batch) -> Self {
+        let bought = rows.bought_by_keys(batch);
         Self {
+            key_ids: bought.keys().map(|(key_id, _)| *key_id).collect(),
+            key_days: bought.keys().map(|(_, day)| day.date()).collect(),
+            key_purchases: bought.into_values().collect(),
             ids: rows.ids(),
             userids: rows.iter().map(|row| row.userid.as_str()).collect(),
             usernames: rows.iter().map(|row| row.username.as_str()).collect(),

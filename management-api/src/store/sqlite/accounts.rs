@@ -27,6 +27,10 @@ const LIST: &str = "
     SELECT account_id, username, email, is_admin, created_at FROM accounts
     WHERE account_id < coalesce(?1, '~') ORDER BY account_id DESC LIMIT ?2";
 
+const REVOKE_KEYS: &str = "
+    UPDATE api_keys SET version = version + 1, changed_at = ?2, revoked_at = ?2
+    WHERE account_id = ?1 AND revoked_at IS NULL";
+
 /// Its sessions go with it.
 const DELETE: &str = "DELETE FROM accounts WHERE account_id = ?1";
 
@@ -73,7 +77,7 @@ impl AccountKeeping for SqliteStore {
 
     async fn delete_account(&self, account_id: Uuid, revocation: Revocation) -> Result<bool, StoreError> {
         let mut writer = self.account_writer().await?;
-        let deleted = revoke(&mut writer.connection, DELETE, account_id, revocation).await;
+        let deleted = revoke(&mut writer.connection, &[REVOKE_KEYS, DELETE], account_id, revocation).await;
         judge(writer, deleted)
     }
 

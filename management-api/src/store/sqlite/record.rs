@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
+use shared::api_keys::Day;
 use shared::event::{Purchase, Timestamp};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
@@ -50,6 +51,12 @@ const TOTALS: &str = "
 const REPLACE_TOTALS: &str = "
     REPLACE INTO user_totals (userid, kafka_partition, purchase_count, total_spent)
     SELECT value ->> 0, ?2, value ->> 1, value ->> 2 FROM json_each(?1)";
+
+/// `true`: without a condition SQLite would take ON for that of a join.
+const COUNT_FOR_KEYS: &str = "
+    INSERT INTO api_key_purchases (key_id, day, kafka_partition, purchases)
+    SELECT value ->> 0, value ->> 1, ?2, value ->> 2 FROM json_each(?1) WHERE true
+    ON CONFLICT (key_id, day, kafka_partition) DO UPDATE SET purchases = purchases + excluded.purchases";
 
 /// Why a transaction was not committed.
 pub(super) enum Failure {
@@ -114,6 +121,7 @@ async fn record_on(connection: &mut SqliteConnection, batch: &Batch) -> Result<R
     // Any one partition of the batch will do: whoever owns it is the only one to write its totals.
     let partition = batch.moves.first().map_or(0, |step| step.partition);
     add_totals(&mut transaction, &rows, partition).await?;
+    count_for_keys(&mut transaction, &rows.bought_by_keys(batch), partition).await?;
     dead_letters::keep(&mut transaction, &batch.dead_letters, recorded_at).await?;
     transaction.commit().await?;
     Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at })
@@ -182,6 +190,20 @@ async fn insert(
     });
     let values = values.collect::<Value>().to_string();
     sqlx::query(INSERT).bind(values).bind(recorded_at.to_string()).execute(connection).await?;
+    Ok(())
+}
+
+async fn count_for_keys(
+    connection: &mut SqliteConnection,
+    bought: &BTreeMap<(Uuid, Day), i64>,
+    partition: i32,
+) -> Result<(), sqlx::Error> {
+    if bought.is_empty() {
+        return Ok(());
+    }
+    let values = bought.iter().map(|((key_id, day), purchases)| json!([key_id, day, purchases]));
+    let values = values.collect::<Value>().to_string();
+    sqlx::query(COUNT_FOR_KEYS).bind(values).bind(partition).execute(connection).await?;
     Ok(())
 }
 

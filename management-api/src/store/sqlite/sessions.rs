@@ -72,7 +72,7 @@ impl SessionKeeping for SqliteStore {
 
     async fn revoke_session(&self, session_id: Uuid, revocation: Revocation) -> Result<(), StoreError> {
         let mut writer = self.account_writer().await?;
-        let revoked = revoke(&mut writer.connection, END, session_id, revocation).await;
+        let revoked = revoke(&mut writer.connection, &[END], session_id, revocation).await;
         judge(writer, revoked).map(drop)
     }
 
@@ -121,21 +121,24 @@ async fn spend(connection: &mut SqliteConnection, spent: &SpentToken) -> Result<
     Ok(moved)
 }
 
-/// Ends what `statement` ends, and gives whether it was there.
+/// Ends what the last of `statements` ends, and gives whether it was there.
 pub(super) async fn revoke(
     connection: &mut SqliteConnection,
-    statement: &'static str,
+    statements: &[&'static str],
     id: Uuid,
     revocation: Revocation,
 ) -> Result<bool, sqlx::Error> {
-    let id = id.to_string();
+    let (id, at) = (id.to_string(), revocation.at.to_string());
     let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
-    let ended = sqlx::query(statement).bind(&id).execute(&mut *transaction).await?.rows_affected() == 1;
+    let mut ended = false;
+    for statement in statements {
+        let query = sqlx::query(*statement).bind(&id).bind(&at);
+        ended = query.execute(&mut *transaction).await?.rows_affected() == 1;
+    }
     if ended {
         let query = sqlx::query(FORGET_REVOKED).bind(revocation.forgets_before.to_string()).bind(FORGOTTEN_MAX);
         query.execute(&mut *transaction).await?;
-        let query = sqlx::query(REMEMBER_REVOKED).bind(&id).bind(revocation.at.to_string());
-        query.execute(&mut *transaction).await?;
+        sqlx::query(REMEMBER_REVOKED).bind(&id).bind(&at).execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
     Ok(ended)

@@ -1,10 +1,11 @@
-//! It keeps no accounts: tests of those have a database.
+//! It keeps no accounts or keys: tests of those have a database.
 
 use async_trait::async_trait;
 use management_api::store::{
-    Account, AccountKeeping, KnownAccount, NewAccount, NewSession, Revocation, Session, SessionKeeping, SpentToken,
-    StoreError, TokenHash,
+    Account, AccountKeeping, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession, Revocation,
+    Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
 };
+use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
 use shared::config::Secret;
 use shared::event::Timestamp;
 use uuid::Uuid;
@@ -61,6 +62,44 @@ impl SessionKeeping for MemoryStore {
     }
 
     async fn list_revoked(&self, _: Timestamp) -> Result<Vec<Uuid>, StoreError> {
+        not_kept()
+    }
+}
+
+#[async_trait]
+impl KeyKeeping for MemoryStore {
+    async fn create_key(&self, _: &NewKey) -> Result<Creation, StoreError> {
+        not_kept()
+    }
+
+    async fn find_key(&self, _: &SecretHash, _: Timestamp) -> Result<Option<KnownKey>, StoreError> {
+        not_kept()
+    }
+
+    async fn list_keys(&self, _: Uuid) -> Result<Vec<ApiKeyRow>, StoreError> {
+        not_kept()
+    }
+
+    async fn rotate_key(&self, _: &Rotation) -> Result<Option<Uuid>, StoreError> {
+        not_kept()
+    }
+
+    async fn revoke_key(&self, _: WhichKey, _: Timestamp) -> Result<Option<Uuid>, StoreError> {
+        not_kept()
+    }
+
+    async fn list_changed_keys(&self, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
+        not_kept()
+    }
+}
+
+#[async_trait]
+impl Metering for MemoryStore {
+    async fn add_usage(&self, _: &UsageFlush, _: Timestamp, _: Timestamp) -> Result<bool, StoreError> {
+        not_kept()
+    }
+
+    async fn list_usage(&self, _: &UsageQuery) -> Result<Vec<KeyUsage>, StoreError> {
         not_kept()
     }
 }

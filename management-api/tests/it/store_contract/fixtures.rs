@@ -34,12 +34,7 @@ pub fn step(partition: i32, expected: i64, next: i64) -> OffsetMove {
 pub fn batch(partition: i32, expected: i64, purchases: impl IntoIterator<Item = Purchase>) -> Batch {
     let rows: Vec<_> = purchases.into_iter().collect();
     let next = expected + i64::try_from(rows.len()).unwrap();
-    Batch {
-        incarnation: INCARNATION.into(),
-        moves: vec![step(partition, expected, next)],
-        rows,
-        dead_letters: Vec::new(),
-    }
+    Batch { incarnation: INCARNATION.into(), moves: vec![step(partition, expected, next)], rows, ..Batch::default() }
 }
 
 /// Records, trying again while another replica is in the way.

@@ -22,7 +22,7 @@ use web_server::app::{RunError, serve};
 use web_server::metrics::{Metrics, TASKS};
 use web_server::publisher::PurchasePublisher;
 use web_server::routes;
-use web_server::state::App;
+use web_server::state::{App, AppState};
 
 pub use self::broker::read_records;
 pub use self::client::{Answer, Client};
@@ -122,6 +122,13 @@ impl FakeServer {
     pub async fn metric(&self, series: &str) -> Option<f64> {
         self.client.metric(series).await
     }
+}
+
+/// What the routes share, for what needs no connection. Whoever asks for it stops it.
+pub fn app(pairs: &[(&str, &str)], management: &FakeManagement) -> AppState {
+    let (metrics, shutdown) = (Metrics::new("", &routes::series()), Shutdown::new());
+    let supervisor = Supervisor::new(&metrics.registry, &TASKS, &shutdown);
+    App::new(config(&[], pairs, management), Arc::new(PromptPublisher), metrics, supervisor)
 }
 
 impl Drop for FakeServer {

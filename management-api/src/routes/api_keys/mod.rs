@@ -1,0 +1,172 @@
+//! API keys, on behalf of their owners and of whoever checks them.
+
+mod fields;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::{Extension, Json};
+use http::{HeaderMap, StatusCode, Uri};
+use shared::api_keys::{ApiKeysAnswer, FoundKey, NewApiKeyBody, RotationBody, Scope, SecretAnswer, SecretHash};
+use shared::event::FieldError;
+use shared::http::{Problem, Query, RequestContext, kinds};
+use uuid::Uuid;
+
+use self::fields::{parse_overlap, parse_wish};
+use super::accounts::{AccountProblems, BodyProblems, accounts, read};
+use super::openapi::Unauthorized;
+use crate::accounts::{ApiKeys, KeyError};
+use crate::state::App;
+use crate::store::WhichKey;
+
+/// When who was refused may come again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Makes a key for an account.
+#[utoipa::path(
+    post, path = "/internal/api-keys", tag = "api keys", security((), ("token" = [])),
+    params(
+        ("account_id" = Uuid, Query, description = "Whose it is to be"),
+        ("may_serve" = Option<bool>, Query, nullable = false, description = "Whether who asks may give the scope `service`"),
+    ),
+    request_body = NewApiKeyBody,
+    responses(
+        (status = 201, description = "It is made", body = SecretAnswer),
+        (status = 403, description = "A scope that who asks may not give"),
+        (status = 409, description = "The account has too many"),
+        AccountProblems, BodyProblems, Unauthorized,
+    )
+)]
+pub(super) async fn create_key(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<SecretAnswer>), Problem> {
+    let keys = keys(&app)?;
+    let mut query = Query::new(&uri);
+    let account_id = required_id(&mut query, "account_id");
+    let may_serve = query.text("may_serve").is_some_and(|text| text == "true");
+    query.finish()?;
+    let wish = parse_wish(account_id, &read(&app, &headers, body).await?)?;
+    if wish.scopes.contains(&Scope::Service) && !may_serve {
+        return Err(Problem::new(kinds::FORBIDDEN, "the scope service is for administrators to give"));
+    }
+    let made = keys.create(wish, context.request_id()).await.map_err(problem)?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// The keys of an account.
+#[utoipa::path(
+    get, path = "/internal/api-keys", tag = "api keys", security((), ("token" = [])),
+    params(("account_id" = Uuid, Query, description = "Whose")),
+    responses((status = 200, description = "All of them", body = ApiKeysAnswer), AccountProblems, Unauthorized)
+)]
+pub(super) async fn list_keys(State(app): State<App>, uri: Uri) -> Result<Json<ApiKeysAnswer>, Problem> {
+    let mut query = Query::new(&uri);
+    let account_id = required_id(&mut query, "account_id");
+    query.finish()?;
+    let api_keys = keys(&app)?.list(account_id).await.map_err(problem)?;
+    Ok(Json(ApiKeysAnswer { api_keys }))
+}
+
+/// The key whose secret has this hash.
+#[utoipa::path(
+    get, path = "/internal/known-keys/{hash}", tag = "api keys", security((), ("token" = [])),
+    params(("hash" = String, Path, description = "SHA-256, in hexadecimal digits")),
+    responses((status = 200, description = "It, if it counts", body = FoundKey), AccountProblems, Unauthorized)
+)]
+pub(super) async fn find_key(
+    State(app): State<App>,
+    hash: Result<Path<String>, PathRejection>,
+) -> Result<Json<FoundKey>, Problem> {
+    let hash = hash.ok().and_then(|Path(text)| SecretHash::parse(&text));
+    let bad_hash = || Problem::invalid(vec![FieldError::new("hash", "must be 64 hexadecimal digits")]);
+    let key = keys(&app)?.find(&hash.ok_or_else(bad_hash)?).await.map_err(problem)?;
+    Ok(Json(FoundKey { key }))
+}
+
+/// Gives a key a new secret.
+#[utoipa::path(
+    post, path = "/internal/api-keys/{key_id}/rotate", tag = "api keys", security((), ("token" = [])),
+    params(("key_id" = Uuid, Path), ("account_id" = Option<Uuid>, Query, nullable = false, description = "Whose it must be")),
+    request_body = RotationBody,
+    responses(
+        (status = 200, description = "It counts from now on", body = SecretAnswer),
+        (status = 403, description = "No such key, or it counts no more"),
+        AccountProblems, BodyProblems, Unauthorized,
+    )
+)]
+pub(super) async fn rotate_key(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    key_id: Result<Path<Uuid>, PathRejection>,
+    request: Request,
+) -> Result<Json<SecretAnswer>, Problem> {
+    let (keys, which) = (keys(&app)?, which(&key_id, request.uri())?);
+    let (parts, body) = request.into_parts();
+    let overlap = Duration::from_secs(parse_overlap(&read(&app, &parts.headers, body).await?)?.into());
+    keys.rotate(which, overlap, context.request_id()).await.map(Json).map_err(problem)
+}
+
+/// Revokes a key. Also when it is revoked already.
+#[utoipa::path(
+    post, path = "/internal/api-keys/{key_id}/revoke", tag = "api keys", security((), ("token" = [])),
+    params(("key_id" = Uuid, Path), ("account_id" = Option<Uuid>, Query, nullable = false, description = "Whose it must be")),
+    responses(
+        (status = 204, description = "It counts no more"),
+        (status = 403, description = "No such key"),
+        AccountProblems, Unauthorized,
+    )
+)]
+pub(super) async fn revoke_key(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    key_id: Result<Path<Uuid>, PathRejection>,
+    uri: Uri,
+) -> Result<StatusCode, Problem> {
+    keys(&app)?.revoke(which(&key_id, &uri)?, context.request_id()).await.map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) fn keys(app: &App) -> Result<&ApiKeys, Problem> {
+    accounts(app).map(|accounts| &accounts.api_keys)
+}
+
+fn which(key_id: &Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<WhichKey, Problem> {
+    let mut query = Query::new(uri);
+    let account_id = optional_id(&mut query, "account_id");
+    match key_id {
+        Ok(Path(key_id)) => query.finish().map(|()| WhichKey { key_id: *key_id, account_id }),
+        Err(_) => Err(Problem::invalid(vec![FieldError::new("key_id", "must be a UUID")])),
+    }
+}
+
+fn required_id(query: &mut Query<'_>, name: &'static str) -> Uuid {
+    optional_id(query, name).unwrap_or_else(|| {
+        query.refuse(FieldError::new(name, "is required"));
+        Uuid::nil()
+    })
+}
+
+pub(super) fn optional_id(query: &mut Query<'_>, name: &'static str) -> Option<Uuid> {
+    let id = Uuid::try_parse(&query.text(name)?);
+    id.map_err(|_| query.refuse(FieldError::new(name, "must be a UUID"))).ok()
+}
+
+/// Not 404, which is about accounts that are not set up here.
+pub(super) fn problem(error: KeyError) -> Problem {
+    match error {
+        KeyError::NoAccount => Problem::invalid(vec![FieldError::new("account_id", "must be that of an account")]),
+        KeyError::Over => Problem::invalid(vec![FieldError::new("expires_at", "must be in the future")]),
+        KeyError::NoKey => Problem::new(kinds::FORBIDDEN, error.to_string()),
+        KeyError::TooMany => Problem::new(kinds::CONFLICT, error.to_string()),
+        KeyError::Store(error) => {
+            tracing::warn!(%error, "an API key could not be served");
+            Problem::unavailable("the database does not answer, try again", RETRY_AFTER_SECONDS)
+        }
+    }
+}
