@@ -32,10 +32,10 @@ pub enum Command {
     SkipRecords(Box<Config>, Step),
     /// Print what was stepped over.
     ListSkipped(Box<Config>),
-    /// Look after API keys.
-    ApiKeys(Box<Config>, KeyAction),
     /// Print a new key of access tokens.
     NewSigningKey,
+    /// Look after API keys.
+    ApiKeys(Box<Config>, KeyAction),
 }
 
 /// Records every purchase exactly once and serves it back.
@@ -58,15 +58,15 @@ enum Topic {
         #[command(subcommand)]
         action: PartitionAction,
     },
-    /// Keys that programs buy and read with.
-    ApiKeys {
-        #[command(subcommand)]
-        action: KeyAction,
-    },
     /// What access tokens are signed with.
     SigningKeys {
         #[command(subcommand)]
         action: SigningKeyAction,
+    },
+    /// Keys that programs buy and read with.
+    ApiKeys {
+        #[command(subcommand)]
+        action: KeyAction,
     },
 }
 
@@ -224,6 +224,15 @@ pub fn list_skipped(config: &Config) -> ExitCode {
     })
 }
 
+/// Prints a new key of access tokens.
+#[must_use]
+pub fn new_signing_key() -> ExitCode {
+    match print(accounts::new_signing_key().expose()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 /// Looks after API keys, and prints what comes of it.
 #[must_use]
 pub fn look_after_keys(config: &Config, action: KeyAction) -> ExitCode {
@@ -233,15 +242,6 @@ pub fn look_after_keys(config: &Config, action: KeyAction) -> ExitCode {
         store.close().await;
         print(&done?)
     })
-}
-
-/// Prints a new key of access tokens.
-#[must_use]
-pub fn new_signing_key() -> ExitCode {
-    match print(accounts::new_signing_key().expose()) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
 }
 
 fn print(text: &str) -> Result<bool, String> {

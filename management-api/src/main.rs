@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Command::Redrive(config, selection) => command::redrive(&config, selection),
         Command::SkipRecords(config, step) => command::skip_records(&config, step),
         Command::ListSkipped(config) => command::list_skipped(&config),
-        Command::ApiKeys(config, action) => command::look_after_keys(&config, action),
         Command::NewSigningKey => command::new_signing_key(),
+        Command::ApiKeys(config, action) => command::look_after_keys(&config, action),
     }
 }

@@ -70,7 +70,11 @@ impl ApiKeys {
     /// # Errors
     /// 401 for any other than a good one; 503 while nobody can tell, or what is known is too old.
     pub async fn check(&self, headers: &HeaderMap, tokens: &Tokens) -> Result<Arc<KnownKey>, Problem> {
-        let Presented::Key(text) = Presented::of(headers) else { return Err(refused()) };
+        let text = match Presented::of(headers) {
+            Presented::Key(text) => text,
+            Presented::Nothing => return Err(wanted()),
+            Presented::Unclear => return Err(refused()),
+        };
         // One that was mistyped is told by its checksum, before anybody is asked.
         let hash = ApiKeySecret::hash_of(text).ok_or_else(refused)?;
         for _ in 0..LOOKS {
@@ -87,6 +91,10 @@ impl ApiKeys {
 
 /// The same for everything that is wrong: whoever tries learns nothing from it.
 fn refused() -> Problem {
+    wanted().with_invalid_token()
+}
+
+fn wanted() -> Problem {
     Problem::new(kinds::UNAUTHORIZED, "a valid API key is required")
 }
 

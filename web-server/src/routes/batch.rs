@@ -102,8 +102,8 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     // A caller who reads nothing makes the service hold the answer: nothing is sent that cannot be told.
     let room = app.budget.reserve_answer(answer_bytes_max(&purchases, intake.context.request_id()))?;
     // All are handed to the producer before the first delivery report is awaited.
-    let sent = join_all(send_all(&intake, &purchases, asker.key_id()));
-    let (published, slot) = slot.hold(sent.boxed(), |published| is_served(published)).await;
+    let sending = join_all(send_all(&intake, &purchases, asker.key_id())).boxed();
+    let (published, slot) = slot.hold(sending, |published| is_served(published)).await;
     let purchases = confirm_all(&intake, purchases, published);
     let taken = settle_all(&intake, purchases, wait, slot).await;
     let mut response = answer(&taken, intake.context.request_id(), room);

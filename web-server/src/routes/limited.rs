@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::routes::routes;
 
-    /// What always needs a token or a key is for who has signed in.
+    /// What always needs a token is for who has signed in.
     const OPEN: [&str; 7] = [
         "/openapi.json",
         "/accounts_page",

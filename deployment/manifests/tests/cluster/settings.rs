@@ -96,7 +96,7 @@ fn the_front_door_is_shut_in_production() {
     let mut findings = Findings::default();
     let [web, api] = SERVICES.map(|service| environment(&objects, find(&objects, "Deployment", service)));
     for (name, value, why) in [
-        ("AUTH", "any", "accounts and their keys buy and read as themselves"),
+        ("AUTH", "any", "accounts and keys buy and read as themselves"),
         ("RATE_LIMIT_PER_SECOND", "100", "a caller's, of all replicas together"),
     ] {
         check_setting(&objects, SERVICES[0], name, (value, why), &mut findings);
