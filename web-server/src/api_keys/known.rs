@@ -7,9 +7,9 @@ use http::StatusCode;
 use moka::future::Cache;
 use shared::accounts::ACCESS_TOKEN_LIFETIME;
 use shared::api_keys::{FoundKey, KnownKey, SecretHash};
-use shared::http::{Problem, RequestContext};
+use shared::http::Problem;
 
-use crate::management_client::{ManagementClient, Route};
+use crate::management_client::ManagementClient;
 use crate::tokens::not_set_up;
 
 /// How long management-api may take.
@@ -83,8 +83,8 @@ impl KnownKeys {
         if !self.once_good.contains_key(&hash) && !self.may_ask() {
             return Err(Unfound::TooManyQuestions);
         }
-        let (target, context) = (format!("/internal/known-keys/{hash}"), RequestContext::own());
-        let json = self.management.get(Route::Other, target, DEADLINE, &context).await.map_err(|problem| {
+        let target = format!("/internal/known-keys/{hash}");
+        let json = self.management.ask(target, DEADLINE).await.map_err(|problem| {
             if problem.status() == StatusCode::NOT_FOUND { Unfound::NotSetUp } else { Unfound::NoAnswer }
         })?;
         let FoundKey { key } = serde_json::from_slice(&json).map_err(|error| {

@@ -174,7 +174,8 @@ mod tests {
             waiting_readers_max: 1,
         };
         let budgets = Budgets::new(&config);
-        let taken: Vec<_> = CallKind::ALL.iter().map(|kind| budgets.enter(*kind, 1)).collect();
+        let all = |kind: CallKind| if kind == Own { OWN_MAX } else { 1 };
+        let taken: Vec<_> = CallKind::ALL.iter().map(|kind| budgets.enter(*kind, all(*kind))).collect();
         assert!(taken.iter().all(Option::is_some));
         assert!(CallKind::ALL.iter().all(|kind| budgets.enter(*kind, 1).is_none()));
     }
