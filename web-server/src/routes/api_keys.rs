@@ -1,6 +1,5 @@
 //! API keys: an account looks after its own, an administrator after anybody's. management-api keeps them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody as _};
@@ -9,7 +8,6 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
-use shared::accounts::AccessClaims;
 use shared::api_keys::{ApiKeysAnswer, NewApiKeyBody, RotationBody, SecretAnswer};
 use shared::event::FieldError;
 use shared::http::{Problem, Query, RequestContext, kinds, read_json_body};
@@ -131,7 +129,7 @@ pub(super) async fn revoke_key(
 
 /// Who asks, by its access token, and whose keys its `account_id` names.
 pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Asked, Problem> {
-    let claims = owner(app, headers).await?;
+    let claims = app.tokens.check_account(headers).await?;
     let (mut query, is_admin) = (Query::new(uri), claims.is_admin());
     let named = query.text("account_id").and_then(|text| {
         let id = Uuid::try_parse(&text);
@@ -143,12 +141,6 @@ pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<A
         return Err(Problem::new(kinds::FORBIDDEN, "account_id is not your own"));
     }
     Ok(Asked { account_id, is_admin })
-}
-
-/// Who has an account here, or looks after all of them.
-async fn owner(app: &App, headers: &HeaderMap) -> Result<Arc<AccessClaims>, Problem> {
-    let claims = app.tokens.check(headers).await?;
-    if claims.is_admin() { Ok(claims) } else { app.tokens.check_account(headers).await }
 }
 
 /// Reads what management-api tells of keys.
@@ -166,7 +158,7 @@ async fn target_of(
     headers: &HeaderMap,
     what: &str,
 ) -> Result<String, Problem> {
-    let claims = owner(app, headers).await?;
+    let claims = app.tokens.check_account(headers).await?;
     let Path(key_id) = key_id.map_err(|_| no_such_key())?;
     let owner = if claims.is_admin() { String::new() } else { format!("?account_id={}", claims.sub) };
     Ok(format!("/internal/api-keys/{key_id}/{what}{owner}"))

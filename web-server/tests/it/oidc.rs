@@ -67,7 +67,13 @@ async fn who_has_signed_in_elsewhere_buys_and_reads_as_itself() {
     assert_eq!(send("GET", &format!("/getAllUserBuys/{own}"), String::new()).await.status, 200);
     send("GET", "/backends", String::new()).await.problem("forbidden");
     send("DELETE", "/account", String::new()).await.problem("forbidden");
-    assert!(!server.management.seen().iter().any(|seen| seen.target.contains("delete")));
+    for path in ["/api-keys", "/usage"] {
+        send("GET", path, String::new()).await.problem("forbidden");
+    }
+    send("DELETE", &format!("/api-keys/{own}"), String::new()).await.problem("forbidden");
+    let of_accounts = ["delete", "keys?", "revoke", "usage"];
+    let asked = server.management.seen();
+    assert!(!asked.iter().any(|seen| of_accounts.iter().any(|what| seen.target.contains(what))), "{asked:?}");
     // It is no administrator, whatever its issuer calls it.
     let admin = key.token(&issuer.with("scope", "admin"));
     let request = server.client.request("GET", "/backends").header("authorization", &format!("Bearer {admin}"));
