@@ -33,7 +33,7 @@ use stack::{
 const ROUNDS: usize = 3;
 const SECONDS: u64 = 10;
 /// More than are ever in flight: an open loop whose connections are all taken waits as a closed one does.
-const CONNECTIONS: usize = 3_000;
+const CONNECTIONS: usize = 1_000;
 const READERS: usize = 256;
 /// Until the limit is found, and what was let in before is served.
 const SETTLE: Duration = Duration::from_secs(3);
