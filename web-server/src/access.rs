@@ -72,18 +72,24 @@ impl AuthMode {
         )
     }
 
-    /// Who asks.
+    /// Who asks. Who may have nobody asked (`may_ask` is false) is known only if it was before.
     ///
     /// # Errors
     /// 401 without a good token or key where one is needed, 503 while nobody can tell.
-    pub async fn asker(self, tokens: &Tokens, keys: &ApiKeys, headers: &HeaderMap) -> Result<Asker, Problem> {
+    pub async fn asker(
+        self,
+        tokens: &Tokens,
+        keys: &ApiKeys,
+        headers: &HeaderMap,
+        may_ask: bool,
+    ) -> Result<Asker, Problem> {
         match self {
             Self::Off => Ok(Asker::Anybody),
             Self::Any if Presented::of(headers) == Presented::Nothing => {
                 tokens.check(headers).await.map(Asker::Account)
             }
             Self::Jwt => tokens.check(headers).await.map(Asker::Account),
-            Self::ApiKey | Self::Any => keys.check(headers, tokens).await.map(Asker::Key),
+            Self::ApiKey | Self::Any => keys.check(headers, tokens, may_ask).await.map(Asker::Key),
         }
     }
 }

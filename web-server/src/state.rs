@@ -166,14 +166,12 @@ impl App {
         self.refuse(reason).with_retry_after(retry_after)
     }
 
-    /// Finds out who asks, before anything else is decided; nothing where nobody is asked to say it.
-    pub async fn identify(&self, headers: &HeaderMap) -> Option<Identified> {
-        let is_asked = self.config.auth != AuthMode::Off;
-        if is_asked {
-            Some(Identified(self.config.auth.asker(&self.tokens, &self.api_keys, headers).await))
-        } else {
-            None
+    /// Finds out who asks, before anything else is decided; nothing where nobody is asked to say it. As [`AuthMode::asker`].
+    pub async fn identify(&self, headers: &HeaderMap, may_ask: bool) -> Option<Identified> {
+        if self.config.auth == AuthMode::Off {
+            return None;
         }
+        Some(Identified(self.config.auth.asker(&self.tokens, &self.api_keys, headers, may_ask).await))
     }
 
     /// Who asks, as it was found out.

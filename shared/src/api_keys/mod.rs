@@ -125,7 +125,7 @@ pub struct NewApiKeyBody {
     /// When it ends; never when not given.
     #[schema(nullable = false)]
     expires_at: Option<Timestamp>,
-    /// Requests a second; that of everybody when not given.
+    /// Requests a second; that of everybody when not given. For administrators to give.
     #[schema(minimum = 1, maximum = 1_000_000, nullable = false)]
     rate_per_second: Option<u32>,
 }

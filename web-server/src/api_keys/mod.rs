@@ -68,8 +68,9 @@ impl ApiKeys {
     /// Who asks, by the key of its request. `tokens` knows what has changed.
     ///
     /// # Errors
-    /// 401 for any other than a good one; 503 while nobody can tell, or what is known is too old.
-    pub async fn check(&self, headers: &HeaderMap, tokens: &Tokens) -> Result<Arc<KnownKey>, Problem> {
+    /// 401 for any other than a good one; 503 while nobody can tell, or what is known is too old, and for a key that was never good
+    /// here from who may have nobody asked (`may_ask`).
+    pub async fn check(&self, headers: &HeaderMap, tokens: &Tokens, may_ask: bool) -> Result<Arc<KnownKey>, Problem> {
         let text = match Presented::of(headers) {
             Presented::Key(text) => text,
             Presented::Nothing => return Err(wanted()),
@@ -78,7 +79,7 @@ impl ApiKeys {
         // One that was mistyped is told by its checksum, before anybody is asked.
         let hash = ApiKeySecret::hash_of(text).ok_or_else(refused)?;
         for _ in 0..LOOKS {
-            let key = self.known.find(hash).await?.ok_or_else(refused)?;
+            let key = self.known.find(hash, may_ask).await?.ok_or_else(refused)?;
             if tokens.is_up_to_date(&key).await? {
                 let is_over = key.ends_at.is_some_and(|end| end <= Timestamp::now());
                 return if is_over { Err(refused()) } else { Ok(key) };

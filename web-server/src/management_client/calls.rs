@@ -18,6 +18,8 @@ pub enum CallKind {
     Read,
     /// Asks what the service itself must know. Never in the way of callers, nor they in its.
     Own,
+    /// Asks about an API key that somebody has presented.
+    KeyCheck,
     /// Waits for a purchase that somebody asks about; it may never come.
     ReaderWait,
     /// Waits for purchases that were just published, for their buyer.
@@ -41,7 +43,8 @@ pub enum Verdict {
 
 impl CallKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Read, Self::Own, Self::ReaderWait, Self::BuyerWait, Self::Command, Self::Stream];
+    pub const ALL: [Self; 7] =
+        [Self::Read, Self::Own, Self::KeyCheck, Self::ReaderWait, Self::BuyerWait, Self::Command, Self::Stream];
 
     /// What the status of an answer means.
     pub fn judge(self, status: StatusCode) -> Verdict {
@@ -75,6 +78,7 @@ impl CallKind {
 pub struct Budgets {
     reads: Semaphore,
     own: Semaphore,
+    key_checks: Semaphore,
     commands: Semaphore,
     streams: Semaphore,
     buyers: Semaphore,
@@ -91,6 +95,7 @@ impl Budgets {
         Self {
             reads,
             own: Semaphore::new(OWN_MAX),
+            key_checks: Semaphore::new(config.in_flight_max),
             commands,
             streams,
             buyers: Semaphore::new(config.waiting_buyers_max),
@@ -112,6 +117,7 @@ impl Budgets {
         match kind {
             CallKind::Read => &self.reads,
             CallKind::Own => &self.own,
+            CallKind::KeyCheck => &self.key_checks,
             CallKind::ReaderWait => &self.readers,
             CallKind::BuyerWait => &self.buyers,
             CallKind::Command => &self.commands,
@@ -124,10 +130,10 @@ impl Budgets {
 mod tests {
     use super::*;
 
-    use CallKind::{BuyerWait, Command, Own, Read, ReaderWait, Stream};
+    use CallKind::{BuyerWait, Command, KeyCheck, Own, Read, ReaderWait, Stream};
     use Verdict::{FailOver, Failed, Settled};
 
-    const READS: [CallKind; 5] = [Read, Own, ReaderWait, BuyerWait, Stream];
+    const READS: [CallKind; 6] = [Read, Own, KeyCheck, ReaderWait, BuyerWait, Stream];
 
     #[test]
     fn each_status_means_one_thing_for_each_kind() {

@@ -115,13 +115,13 @@ impl ManagementClient {
         self.call(&call, deadline).await?.into_json()
     }
 
-    /// Reads what the service itself must know, as [`ManagementClient::get`]; callers take nothing of what this needs.
+    /// Reads what the service itself must know, as [`ManagementClient::get`]; callers' reads take nothing of what this needs.
     ///
     /// # Errors
     /// As there.
-    pub async fn ask(&self, target: String, deadline: Duration) -> Result<Bytes, Problem> {
+    pub async fn ask(&self, kind: CallKind, target: String, deadline: Duration) -> Result<Bytes, Problem> {
         let context = RequestContext::own();
-        let call = Call { kind: CallKind::Own, route: Some(Route::Other), ..Call::get(target, &context) };
+        let call = Call { kind, route: Some(Route::Other), ..Call::get(target, &context) };
         self.call(&call, deadline).await?.into_json()
     }
 
@@ -219,7 +219,7 @@ impl ManagementClient {
     /// Who waits is no work for a replica, however many wait there: they are spread evenly.
     fn balancing_of(&self, kind: CallKind) -> Balancing {
         match kind {
-            CallKind::Read | CallKind::Own | CallKind::Command => self.balancing,
+            CallKind::Read | CallKind::Own | CallKind::KeyCheck | CallKind::Command => self.balancing,
             CallKind::ReaderWait | CallKind::BuyerWait | CallKind::Stream => Balancing::RoundRobin,
         }
     }

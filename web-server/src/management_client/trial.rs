@@ -69,7 +69,7 @@ impl<'a> Trial<'a> {
 
     /// Waits and streams last as long as they last: they say nothing of how quick a replica is, and are no work for it.
     fn is_work(&self) -> bool {
-        matches!(self.call.kind, CallKind::Read | CallKind::Own | CallKind::Command)
+        matches!(self.call.kind, CallKind::Read | CallKind::Own | CallKind::KeyCheck | CallKind::Command)
     }
 
     fn standing(&self, failure: Failure) -> Standing {

@@ -56,7 +56,8 @@ pub(super) struct Asked {
 pub(super) async fn create_key(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let asked = asked(&app, request.headers(), request.uri()).await?;
     let target = format!("/internal/api-keys?account_id={}&may_serve={}", asked.account_id, asked.is_admin);
-    let forbidden = || Problem::new(kinds::FORBIDDEN, "the scope service is for administrators to give");
+    let why = "the scope service and a rate of its own are for administrators to give";
+    let forbidden = || Problem::new(kinds::FORBIDDEN, why);
     let made = send(&app, target, request, forbidden).await?;
     Ok((StatusCode::CREATED, json(made)).into_response())
 }
@@ -146,7 +147,7 @@ pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<A
 /// Reads what management-api tells of keys.
 pub(super) async fn read(app: &App, head: &Parts, target: String) -> Result<Response, Problem> {
     let context = RequestContext::of(&head.extensions, &head.headers);
-    let found = app.management.get(Route::Other, target, DEADLINE, &context).await;
+    let found = app.read(Route::Other, target, DEADLINE, &context).await;
     let not_found = |problem: Problem| if problem.status() == StatusCode::NOT_FOUND { not_set_up() } else { problem };
     found.map(json).map_err(not_found)
 }

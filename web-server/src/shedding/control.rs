@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// The share of the most that is always let in: a target below what an idle back end takes would let in nothing otherwise.
 const FLOOR_SHARE: usize = 32;
+/// So many in any case, or all that there may be: of fewer the rate is known too badly to tell a queue.
+const FLOOR_MIN: usize = 8;
 /// The same while the kind yields to purchases.
 const YIELDING_SHARE: usize = 512;
 /// How long what is seen is remembered.
@@ -95,7 +97,7 @@ impl Control {
 
     fn next(&self, target: f64, seen: &Seen) -> f64 {
         let most = float(self.max);
-        let floor = float((self.max / FLOOR_SHARE).max(1));
+        let floor = float((self.max / FLOOR_SHARE).max(FLOOR_MIN).min(self.max));
         // So many are served in the time that one may take.
         let enough = (self.rate * target).max(floor);
         let answer_to_pressure = seen.pressure.max(0.01).powf(-YIELD);
@@ -157,6 +159,15 @@ mod tests {
         assert_eq!(turns(&mut control, 20, 4_000.0, 2_000, 0.0), 4096, "well again within 2 s");
         let mut fixed = Control::new(4096, Duration::ZERO);
         assert_eq!(turns(&mut fixed, 100, 4_096.0, 1, 10.0), 4096, "without a target");
+    }
+
+    #[test]
+    fn a_few_large_ones_are_never_a_queue() {
+        for max in [4, 32] {
+            let mut control = Control::new(max, TARGET);
+            turns(&mut control, 100, 3.0, 0, 0.0);
+            assert!(turns(&mut control, 10, 3.0, 0, 0.0) >= max.min(8), "{max}: none has ended for 11 s");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::Known;
 use super::keys::Keys;
-use crate::management_client::ManagementClient;
+use crate::management_client::{ManagementClient, calls::CallKind};
 use crate::metrics::Metrics;
 
 /// The pause between two looks, beside the shortest one. With the time that an answer may take, what is revoked counts no more within five seconds.
@@ -87,7 +87,7 @@ impl Keeper {
 
     async fn ask(&self) -> Result<(), String> {
         let now = Instant::now();
-        let told = match self.management.ask("/internal/token-keys".to_owned(), DEADLINE).await {
+        let told = match self.management.ask(CallKind::Own, "/internal/token-keys".to_owned(), DEADLINE).await {
             Ok(json) => {
                 let told: TokenKeys = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
                 Known::Keys(Arc::new(Keys::new(told, &self.names, now)))

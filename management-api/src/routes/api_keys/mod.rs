@@ -29,12 +29,12 @@ const RETRY_AFTER_SECONDS: u32 = 1;
     post, path = "/internal/api-keys", tag = "api keys", security((), ("token" = [])),
     params(
         ("account_id" = Uuid, Query, description = "Whose it is to be"),
-        ("may_serve" = Option<bool>, Query, nullable = false, description = "Whether who asks may give the scope `service`"),
+        ("may_serve" = Option<bool>, Query, nullable = false, description = "Whether who asks may give the scope `service` and a rate"),
     ),
     request_body = NewApiKeyBody,
     responses(
         (status = 201, description = "It is made", body = SecretAnswer),
-        (status = 403, description = "A scope that who asks may not give"),
+        (status = 403, description = "A scope or a rate that who asks may not give"),
         (status = 409, description = "The account has too many"),
         AccountProblems, BodyProblems, Unauthorized,
     )
@@ -52,8 +52,9 @@ pub(super) async fn create_key(
     let may_serve = query.text("may_serve").is_some_and(|text| text == "true");
     query.finish()?;
     let wish = parse_wish(account_id, &read(&app, &headers, body).await?)?;
-    if wish.scopes.contains(&Scope::Service) && !may_serve {
-        return Err(Problem::new(kinds::FORBIDDEN, "the scope service is for administrators to give"));
+    if !may_serve && (wish.scopes.contains(&Scope::Service) || wish.rate_per_second.is_some()) {
+        let why = "the scope service and a rate of its own are for administrators to give";
+        return Err(Problem::new(kinds::FORBIDDEN, why));
     }
     let made = keys.create(wish, context.request_id()).await.map_err(problem)?;
     Ok((StatusCode::CREATED, Json(made)))

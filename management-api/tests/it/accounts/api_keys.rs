@@ -103,7 +103,10 @@ async fn a_key_ends_when_it_was_to_end_and_with_its_account() {
     let accounts = Accounts::start(&kafka, &folder, &[]).await;
     let keys = Keys::start(&accounts).await;
     let end = Timestamp::from_millis(Timestamp::now().millis() + 60_000).unwrap();
-    let made = keys.create(json!({ "name": "n", "expires_at": end.to_string(), "rate_per_second": 5 })).await;
+    let wish = json!({ "name": "n", "expires_at": end.to_string(), "rate_per_second": 5 });
+    assert_eq!(keys.create(wish.clone()).await.status, 403, "nobody lifts its own rate");
+    let path = format!("api-keys?account_id={}&may_serve=true", keys.account_id);
+    let made = accounts.post(&path, wish.to_string()).await;
     let api_key = text(&made, "api_key");
     let known = keys.known(&api_key).await;
     assert_eq!((&known["ends_at"], &known["rate_per_second"]), (&json!(end), &json!(5)));
