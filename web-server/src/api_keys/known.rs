@@ -62,8 +62,14 @@ impl KnownKeys {
     }
 
     /// The key of this hash, as it was when somebody last answered; nothing when there is none. Who has used up its quota already
-    /// (`may_ask` is false) has nobody asked about one that was never good.
-    pub(super) async fn find(&self, hash: SecretHash, may_ask: bool) -> Result<Option<Arc<KnownKey>>, Problem> {
+    /// (`may_ask` is false) has nobody asked about one that was never good. One that has changed since (`is_outdated`) is of no use
+    /// while nobody answers.
+    pub(super) async fn find(
+        &self,
+        hash: SecretHash,
+        may_ask: bool,
+        is_outdated: bool,
+    ) -> Result<Option<Arc<KnownKey>>, Problem> {
         for known in [&self.known, &self.unanswered] {
             if let Some(key) = known.get(&hash).await {
                 return Ok(Some(key));
@@ -75,7 +81,8 @@ impl KnownKeys {
         match self.known.try_get_with(hash, self.ask(hash, may_ask)).await {
             Ok(key) => Ok(Some(key)),
             Err(unfound) => {
-                let known = if matches!(*unfound, Unfound::NoAnswer) { self.once_good.get(&hash).await } else { None };
+                let may_go_on = matches!(*unfound, Unfound::NoAnswer) && !is_outdated;
+                let known = if may_go_on { self.once_good.get(&hash).await } else { None };
                 let Some(key) = known else { return unfound.told() };
                 self.unanswered.insert(hash, Arc::clone(&key)).await;
                 Ok(Some(key))
@@ -85,7 +92,7 @@ impl KnownKeys {
 
     /// Has it asked about anew.
     pub(super) async fn forget(&self, hash: &SecretHash) {
-        for known in [&self.known, &self.unanswered, &self.once_good] {
+        for known in [&self.known, &self.unanswered] {
             known.invalidate(hash).await;
         }
     }

@@ -78,8 +78,8 @@ impl ApiKeys {
         };
         // One that was mistyped is told by its checksum, before anybody is asked.
         let hash = ApiKeySecret::hash_of(text).ok_or_else(refused)?;
-        for _ in 0..LOOKS {
-            let key = self.known.find(hash, may_ask).await?.ok_or_else(refused)?;
+        for look in 0..LOOKS {
+            let key = self.known.find(hash, may_ask, look > 0).await?.ok_or_else(refused)?;
             if tokens.is_up_to_date(&key).await? {
                 let is_over = key.ends_at.is_some_and(|end| end <= Timestamp::now());
                 return if is_over { Err(refused()) } else { Ok(key) };
