@@ -11,7 +11,7 @@ use shared::config::Settings;
 use shared::http::{Problem, kinds};
 use uuid::Uuid;
 
-use crate::api_keys::{ApiKeys, Presented};
+use crate::api_keys::{ApiKeys, MayAsk, Presented};
 use crate::tokens::Tokens;
 
 /// Who is asked to say who it is.
@@ -72,7 +72,7 @@ impl AuthMode {
         )
     }
 
-    /// Who asks. Who may have nobody asked (`may_ask` is false) is known only if it was before.
+    /// Who asks. Who may have nobody asked (`may_ask` says no) is known only if it was before.
     ///
     /// # Errors
     /// 401 without a good token or key where one is needed, 503 while nobody can tell.
@@ -81,7 +81,7 @@ impl AuthMode {
         tokens: &Tokens,
         keys: &ApiKeys,
         headers: &HeaderMap,
-        may_ask: bool,
+        may_ask: MayAsk<'_>,
     ) -> Result<Asker, Problem> {
         match self {
             Self::Off => Ok(Asker::Anybody),

@@ -12,7 +12,7 @@ use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 
 use crate::access::{Asker, AuthMode};
-use crate::api_keys::ApiKeys;
+use crate::api_keys::{ApiKeys, MayAsk};
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::management_client::{ManagementClient, Route};
@@ -167,7 +167,7 @@ impl App {
     }
 
     /// Finds out who asks, before anything else is decided; nothing where nobody is asked to say it. As [`AuthMode::asker`].
-    pub async fn identify(&self, headers: &HeaderMap, may_ask: bool) -> Option<Identified> {
+    pub async fn identify(&self, headers: &HeaderMap, may_ask: MayAsk<'_>) -> Option<Identified> {
         if self.config.auth == AuthMode::Off {
             return None;
         }

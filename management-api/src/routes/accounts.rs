@@ -18,6 +18,7 @@ use utoipa::IntoResponses;
 use uuid::Uuid;
 
 use self::fields::Fields;
+pub(super) use self::fields::object;
 use super::openapi::Unauthorized;
 use crate::accounts::{AccountError, Accounts, Email, Password, Registration, SessionTokens, Username};
 use crate::state::App;

@@ -9,7 +9,7 @@ use shared::event::{FieldError, Timestamp};
 use shared::http::{BodyLimits, Problem, Query, read_json_body};
 
 use super::accounts::{AccountProblems, BodyProblems};
-use super::api_keys::{keys, optional_id, problem};
+use super::api_keys::{keys, problem};
 use super::openapi::Unauthorized;
 use crate::state::App;
 use crate::store::UsageQuery;
@@ -54,7 +54,7 @@ pub(super) async fn add_usage(State(app): State<App>, headers: HeaderMap, body: 
 )]
 pub(super) async fn list_usage(State(app): State<App>, uri: Uri) -> Result<Json<UsageAnswer>, Problem> {
     let mut query = Query::new(&uri);
-    let (account_id, key_id) = (optional_id(&mut query, "account_id"), optional_id(&mut query, "key_id"));
+    let (account_id, key_id) = (query.id("account_id"), query.id("key_id"));
     let to = day(&mut query, "to").unwrap_or_else(|| Day::of(Timestamp::now()));
     let from = day(&mut query, "from").unwrap_or_else(|| to.before(DAYS.1 - 1));
     if !(0..DAYS.0).contains(&to.since(from)) {
@@ -66,5 +66,6 @@ pub(super) async fn list_usage(State(app): State<App>, uri: Uri) -> Result<Json<
 }
 
 fn day(query: &mut Query<'_>, name: &'static str) -> Option<Day> {
-    query.text(name)?.parse().map_err(|_| query.refuse(FieldError::new(name, "must be a day such as 2026-01-31"))).ok()
+    let day = query.text(name)?.parse::<Day>();
+    day.map_err(|error| query.refuse(FieldError::new(name, error.to_string()))).ok()
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use http::Uri;
 use percent_encoding::percent_decode;
+use uuid::Uuid;
 
 use super::Problem;
 use crate::event::FieldError;
@@ -47,6 +48,12 @@ impl<'a> Query<'a> {
                 default
             }
         }
+    }
+
+    /// A UUID, if it is given.
+    pub fn id(&mut self, name: &'static str) -> Option<Uuid> {
+        let id = Uuid::try_parse(&self.text(name)?);
+        id.map_err(|_| self.errors.push(FieldError::new(name, "must be a UUID"))).ok()
     }
 
     /// Adds a complaint about a parameter.

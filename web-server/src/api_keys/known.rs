@@ -9,6 +9,7 @@ use shared::accounts::ACCESS_TOKEN_LIFETIME;
 use shared::api_keys::{FoundKey, KnownKey, SecretHash};
 use shared::http::Problem;
 
+use super::MayAsk;
 use crate::management_client::{ManagementClient, calls::CallKind};
 use crate::tokens::not_set_up;
 
@@ -62,12 +63,12 @@ impl KnownKeys {
     }
 
     /// The key of this hash, as it was when somebody last answered; nothing when there is none. Who has used up its quota already
-    /// (`may_ask` is false) has nobody asked about one that was never good. One that has changed since (`is_outdated`) is of no use
+    /// (`may_ask` says no) has nobody asked about one that was never good. One that has changed since (`is_outdated`) is of no use
     /// while nobody answers.
     pub(super) async fn find(
         &self,
         hash: SecretHash,
-        may_ask: bool,
+        may_ask: MayAsk<'_>,
         is_outdated: bool,
     ) -> Result<Option<Arc<KnownKey>>, Problem> {
         for known in [&self.known, &self.unanswered] {
@@ -97,9 +98,9 @@ impl KnownKeys {
         }
     }
 
-    async fn ask(&self, hash: SecretHash, may_ask: bool) -> Result<Arc<KnownKey>, Unfound> {
+    async fn ask(&self, hash: SecretHash, may_ask: MayAsk<'_>) -> Result<Arc<KnownKey>, Unfound> {
         let was_good = self.once_good.contains_key(&hash);
-        if !was_good && (!may_ask || !self.is_time_to_ask()) {
+        if !was_good && (!may_ask() || !self.is_time_to_ask()) {
             return Err(Unfound::TooManyQuestions);
         }
         let target = format!("/internal/known-keys/{hash}");

@@ -22,6 +22,9 @@ const KEY_HEADER: &str = "x-api-key";
 /// One that is not any more as it was known is asked about again; once, because the answer is as of then.
 const LOOKS: usize = 2;
 
+/// Whether management-api may be asked for this caller. Called only where it would be.
+pub type MayAsk<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// What is known of API keys, and how much they are used.
 pub struct ApiKeys {
     known: KnownKeys,
@@ -70,7 +73,12 @@ impl ApiKeys {
     /// # Errors
     /// 401 for any other than a good one; 503 while nobody can tell, or what is known is too old, and for a key that was never good
     /// here from who may have nobody asked (`may_ask`).
-    pub async fn check(&self, headers: &HeaderMap, tokens: &Tokens, may_ask: bool) -> Result<Arc<KnownKey>, Problem> {
+    pub async fn check(
+        &self,
+        headers: &HeaderMap,
+        tokens: &Tokens,
+        may_ask: MayAsk<'_>,
+    ) -> Result<Arc<KnownKey>, Problem> {
         let text = match Presented::of(headers) {
             Presented::Key(text) => text,
             Presented::Nothing => return Err(wanted()),

@@ -46,6 +46,11 @@ impl CallKind {
     pub const ALL: [Self; 7] =
         [Self::Read, Self::Own, Self::KeyCheck, Self::ReaderWait, Self::BuyerWait, Self::Command, Self::Stream];
 
+    /// Whether it is work for a replica. Waits and streams last as long as they last: they say nothing of how quick it is.
+    pub fn is_work(self) -> bool {
+        matches!(self, Self::Read | Self::Own | Self::KeyCheck | Self::Command)
+    }
+
     /// What the status of an answer means.
     pub fn judge(self, status: StatusCode) -> Verdict {
         match (status.as_u16(), self) {

@@ -218,10 +218,7 @@ impl ManagementClient {
 
     /// Who waits is no work for a replica, however many wait there: they are spread evenly.
     fn balancing_of(&self, kind: CallKind) -> Balancing {
-        match kind {
-            CallKind::Read | CallKind::Own | CallKind::KeyCheck | CallKind::Command => self.balancing,
-            CallKind::ReaderWait | CallKind::BuyerWait | CallKind::Stream => Balancing::RoundRobin,
-        }
+        if kind.is_work() { self.balancing } else { Balancing::RoundRobin }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::ManagementClient;
 use super::answer::Answer;
 use super::attempt::{Call, Failure};
-use super::calls::{CallKind, Verdict};
+use super::calls::Verdict;
 use super::hedging::DELAY_MAX;
 use super::replica::{Replica, Standing};
 use crate::metrics::ManagementOutcome;
@@ -43,7 +43,7 @@ impl<'a> Trial<'a> {
         ending: Ending,
     ) -> Self {
         let trial = Self { client, call, replica, is_first, ending, begun: Instant::now(), has_ended: false };
-        if trial.is_work() {
+        if trial.call.kind.is_work() {
             trial.replica.begin_request();
         }
         trial
@@ -67,11 +67,6 @@ impl<'a> Trial<'a> {
         Arc::clone(&self.replica)
     }
 
-    /// Waits and streams last as long as they last: they say nothing of how quick a replica is, and are no work for it.
-    fn is_work(&self) -> bool {
-        matches!(self.call.kind, CallKind::Read | CallKind::Own | CallKind::KeyCheck | CallKind::Command)
-    }
-
     fn standing(&self, failure: Failure) -> Standing {
         match failure {
             Failure::Unreachable => Standing::Unreachable,
@@ -91,7 +86,7 @@ impl<'a> Trial<'a> {
     fn judge(&self, standing: Standing, outcome: ManagementOutcome) {
         let time = self.begun.elapsed();
         self.client.metrics.management_request(outcome, time);
-        self.client.replicas.note(&self.replica, standing, self.is_work().then_some(time));
+        self.client.replicas.note(&self.replica, standing, self.call.kind.is_work().then_some(time));
         if let Some(route) = self.call.route.filter(|_| self.is_first && standing != Standing::Unreachable) {
             self.client.hedging.first_attempt_took(route, time, Instant::now());
         }
@@ -100,7 +95,7 @@ impl<'a> Trial<'a> {
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        if self.is_work() {
+        if self.call.kind.is_work() {
             self.replica.end_request();
         }
         if self.has_ended || !self.ending.0.load(Ordering::Relaxed) {

@@ -12,12 +12,14 @@ use shared::http::{Problem, RequestContext, kinds, read_json_body};
 use utoipa::IntoResponses;
 
 use super::limited::charge_login;
-use crate::management_client::Answer;
+use crate::management_client::{Answer, Route};
 use crate::state::{App, AppState};
 use crate::tokens::not_set_up;
 
 /// How long management-api may take: a password is hashed on purpose slowly.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long it may take to tell what there is.
+const READ_DEADLINE: Duration = Duration::from_secs(2);
 /// When who found everybody busy may come again, if nobody says.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -135,6 +137,12 @@ async fn read(app: &App, request: Request) -> Result<(Parts, RequestContext, Byt
     let (head, body) = request.into_parts();
     let body = read_json_body(&head.headers, body, app.config.account_body(), &app.budget).await?;
     Ok((head, context, body))
+}
+
+/// Reads what management-api tells of accounts and their keys.
+pub(super) async fn read_told(app: &App, target: String, context: &RequestContext) -> Result<Bytes, Problem> {
+    let told = app.read(Route::Other, target, READ_DEADLINE, context).await;
+    told.map_err(|problem| if problem.status() == StatusCode::NOT_FOUND { not_set_up() } else { problem })
 }
 
 /// What management-api has told us, as it is told to our caller.

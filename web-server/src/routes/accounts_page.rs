@@ -1,23 +1,19 @@
 //! The page of all accounts, for administrators.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{Html, IntoResponse};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use shared::accounts::{AccountPage, AccountRow};
 use shared::event::FieldError;
 use shared::http::{Problem, Query, RequestContext, kinds};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::management_client::Route;
+use super::accounts::read_told;
 use crate::state::AppState;
-use crate::tokens::not_set_up;
 
-/// How long management-api may take.
-const DEADLINE: Duration = Duration::from_secs(2);
 /// The most accounts of a page, and how many it has when the caller does not say.
 const LIMIT: (u32, u32) = (1000, 100);
 /// Whatever is in a name, a browser runs nothing and asks nobody.
@@ -64,9 +60,7 @@ pub(super) async fn accounts_page(State(app): State<AppState>, request: Request)
     }
     query.finish()?;
     let context = RequestContext::of(request.extensions(), request.headers());
-    let found = app.read(Route::Other, target, DEADLINE, &context).await;
-    let found =
-        found.map_err(|problem| if problem.status() == StatusCode::NOT_FOUND { not_set_up() } else { problem })?;
+    let found = read_told(&app, target, &context).await?;
     let page: AccountPage = serde_json::from_slice(&found).map_err(|error| {
         tracing::error!(%error, "management-api's page of accounts is not understood");
         Problem::new(kinds::INTERNAL, "an internal error")

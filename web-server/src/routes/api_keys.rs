@@ -9,15 +9,12 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 use shared::api_keys::{ApiKeysAnswer, NewApiKeyBody, RotationBody, SecretAnswer};
-use shared::event::FieldError;
 use shared::http::{Problem, Query, RequestContext, kinds, read_json_body};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::accounts::{AccountProblems, BodyProblems, json, told_or};
-use crate::management_client::Route;
+use super::accounts::{AccountProblems, BodyProblems, json, read_told, told_or};
 use crate::state::{App, AppState};
-use crate::tokens::not_set_up;
 
 /// How long management-api may take.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -132,10 +129,7 @@ pub(super) async fn revoke_key(
 pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Asked, Problem> {
     let claims = app.tokens.check_account(headers).await?;
     let (mut query, is_admin) = (Query::new(uri), claims.is_admin());
-    let named = query.text("account_id").and_then(|text| {
-        let id = Uuid::try_parse(&text);
-        id.map_err(|_| query.refuse(FieldError::new("account_id", "must be a UUID"))).ok()
-    });
+    let named = query.id("account_id");
     query.finish()?;
     let account_id = named.unwrap_or(claims.sub);
     if account_id != claims.sub && !is_admin {
@@ -147,9 +141,7 @@ pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<A
 /// Reads what management-api tells of keys.
 pub(super) async fn read(app: &App, head: &Parts, target: String) -> Result<Response, Problem> {
     let context = RequestContext::of(&head.extensions, &head.headers);
-    let found = app.read(Route::Other, target, DEADLINE, &context).await;
-    let not_found = |problem: Problem| if problem.status() == StatusCode::NOT_FOUND { not_set_up() } else { problem };
-    found.map(json).map_err(not_found)
+    read_told(app, target, &context).await.map(json)
 }
 
 /// Where something is done to a key: an administrator does it to anybody's.

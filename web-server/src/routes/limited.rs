@@ -102,9 +102,11 @@ async fn allowance(app: &App, class: RouteClass, request: &mut Request) -> Optio
         return app.limits.allowance(address.signing_in(), class, None);
     }
     // Who makes up keys from an address that has used up its quota has nobody asked about them.
-    let of_address = app.limits.allowance(address, class, None);
-    let may_ask = of_address.is_none_or(|allowance| app.limits.look(allowance).remaining > 0);
-    let identified = app.identify(request.headers(), may_ask).await;
+    let may_ask = || {
+        let of_address = app.limits.allowance(address, class, None);
+        of_address.is_none_or(|allowance| app.limits.look(allowance).remaining > 0)
+    };
+    let identified = app.identify(request.headers(), &may_ask).await;
     let (caller, own) = identified.as_ref().and_then(Identified::caller).unwrap_or((address, None));
     if let Some(identified) = identified {
         request.extensions_mut().insert(identified);

@@ -46,7 +46,7 @@ pub(super) async fn list_usage(State(app): State<AppState>, request: Request) ->
     let whose = if Presented::of(&parts.headers) == Presented::Nothing {
         format!("account_id={}", asked(&app, &parts.headers, &parts.uri).await?.account_id)
     } else {
-        format!("key_id={}", app.api_keys.check(&parts.headers, &app.tokens, true).await?.key_id)
+        format!("key_id={}", app.api_keys.check(&parts.headers, &app.tokens, &|| true).await?.key_id)
     };
     let mut query = Query::new(&parts.uri);
     let mut target = format!("/internal/usage?{whose}");

@@ -35,6 +35,25 @@ pub(super) struct Checked {
     pub(super) kid: Arc<str>,
 }
 
+impl Checked {
+    /// Whether its time is over, by a clock that may be late.
+    pub(super) fn is_over(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() >= u64::try_from(self.claims.exp).unwrap_or(0) + CLOCK_SKEW.as_secs()
+    }
+}
+
+/// What the library checks of a token beside its signature: when it counts, for whom and by whom.
+pub(super) fn validation(algorithm: Algorithm, issuer: &str, audience: &str) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.leeway = CLOCK_SKEW.as_secs();
+    validation.validate_nbf = true;
+    validation.set_issuer(&[issuer]);
+    validation.set_audience(&[audience]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    validation
+}
+
 /// What a token is.
 pub(super) enum Verdict {
     /// It is good.
@@ -53,12 +72,7 @@ impl Keys {
             let key = DecodingKey::from_ed_components(&x).ok().filter(|_| is_ours)?;
             Some((kid, key))
         };
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.leeway = CLOCK_SKEW.as_secs();
-        validation.validate_nbf = true;
-        validation.set_issuer(&[&names.issuer]);
-        validation.set_audience(&[&names.audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let validation = validation(Algorithm::EdDSA, &names.issuer, &names.audience);
         let by_kid = told.keys.into_iter().filter_map(key).collect();
         let versions = told.changed_keys.into_iter().map(|key| (key.key_id, key.version)).collect();
         Self { asked_at, by_kid, revoked: told.revoked.into_iter().collect(), versions, validation }
@@ -89,10 +103,9 @@ impl Keys {
 
     /// Whether a token whose signature was good before counts now: its key is still one, its time is not over, and neither its
     /// account nor its session is revoked.
-    pub(super) fn still_count(&self, Checked { claims, kid }: &Checked) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let end = u64::try_from(claims.exp).unwrap_or(0) + CLOCK_SKEW.as_secs();
+    pub(super) fn still_count(&self, checked: &Checked) -> bool {
+        let Checked { claims, kid } = checked;
         let is_revoked = self.revoked.contains(&claims.sub) || self.revoked.contains(&claims.sid);
-        !is_revoked && now.as_secs() < end && self.by_kid.contains_key(&**kid)
+        !is_revoked && !checked.is_over() && self.by_kid.contains_key(&**kid)
     }
 }

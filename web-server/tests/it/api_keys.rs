@@ -108,7 +108,7 @@ async fn each_mode_takes_what_it_names() {
 
 /// Whether it is found out who asks.
 async fn is_known(app: &App, headers: &HeaderMap) -> bool {
-    app.identify(headers, true).await.is_some_and(|identified| identified.0.is_ok())
+    app.identify(headers, &|| true).await.is_some_and(|identified| identified.0.is_ok())
 }
 
 #[tokio::test]

@@ -31,10 +31,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// 400 when it is none, or has a name twice.
     pub(super) fn parse(json: &'a [u8]) -> Result<Self, Problem> {
-        let given = serde_json::from_slice(json).map_err(|_| {
-            Problem::invalid(vec![FieldError::new("body", "must be a JSON object with each name once")])
-        })?;
-        Ok(Self { given, errors: Vec::new() })
+        Ok(Self { given: object(json)?, errors: Vec::new() })
     }
 
     /// A field that must be there.
@@ -71,4 +68,13 @@ impl<'a> Fields<'a> {
     pub(super) fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
+}
+
+/// The fields of a body, as they were sent.
+///
+/// # Errors
+/// 400 when it is no JSON object, or has a name twice.
+pub(in crate::routes) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(json)
+        .map_err(|_| Problem::invalid(vec![FieldError::new("body", "must be a JSON object with each name once")]))
 }

@@ -9,6 +9,7 @@ use shared::http::Problem;
 use uuid::Uuid;
 
 use crate::accounts::{KeyWish, parse_key_name};
+use crate::routes::accounts::object;
 
 /// The longest that an old secret may count beside the new one, in seconds, and how long it does when nobody says.
 pub const OVERLAP_SECONDS: (u32, u32) = (604_800, 3_600);
@@ -30,7 +31,7 @@ struct Given<'a> {
 
 /// Reads what somebody wants of a new key.
 pub(super) fn parse_wish(account_id: Uuid, json: &[u8]) -> Result<KeyWish, Problem> {
-    let given = parse(json)?;
+    let given: Given<'_> = object(json)?;
     let mut errors = Vec::new();
     let mut take = |name, error: String| errors.push(FieldError::new(name, error));
     let name = match field::<String>(given.name) {
@@ -71,16 +72,11 @@ pub(super) fn parse_wish(account_id: Uuid, json: &[u8]) -> Result<KeyWish, Probl
 /// Reads how many seconds an old secret counts on.
 pub(super) fn parse_overlap(json: &[u8]) -> Result<u32, Problem> {
     let (longest, default) = OVERLAP_SECONDS;
-    let seconds = field::<u32>(parse(json)?.overlap_seconds).unwrap_or(Ok(default));
+    let seconds = field::<u32>(object::<Given<'_>>(json)?.overlap_seconds).unwrap_or(Ok(default));
     seconds.ok().filter(|seconds| *seconds <= longest).ok_or_else(|| {
         let message = format!("must be a whole number from 0 to {longest}");
         Problem::invalid(vec![FieldError::new("overlap_seconds", message)])
     })
-}
-
-fn parse(json: &[u8]) -> Result<Given<'_>, Problem> {
-    serde_json::from_slice(json)
-        .map_err(|_| Problem::invalid(vec![FieldError::new("body", "must be a JSON object with each name once")]))
 }
 
 /// A field's value, if it is given and is one.

@@ -139,7 +139,7 @@ pub(super) fn keys(app: &App) -> Result<&ApiKeys, Problem> {
 
 fn which(key_id: &Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<WhichKey, Problem> {
     let mut query = Query::new(uri);
-    let account_id = optional_id(&mut query, "account_id");
+    let account_id = query.id("account_id");
     match key_id {
         Ok(Path(key_id)) => query.finish().map(|()| WhichKey { key_id: *key_id, account_id }),
         Err(_) => Err(Problem::invalid(vec![FieldError::new("key_id", "must be a UUID")])),
@@ -147,15 +147,10 @@ fn which(key_id: &Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<WhichK
 }
 
 fn required_id(query: &mut Query<'_>, name: &'static str) -> Uuid {
-    optional_id(query, name).unwrap_or_else(|| {
+    query.id(name).unwrap_or_else(|| {
         query.refuse(FieldError::new(name, "is required"));
         Uuid::nil()
     })
-}
-
-pub(super) fn optional_id(query: &mut Query<'_>, name: &'static str) -> Option<Uuid> {
-    let id = Uuid::try_parse(&query.text(name)?);
-    id.map_err(|_| query.refuse(FieldError::new(name, "must be a UUID"))).ok()
 }
 
 /// Not 404, which is about accounts that are not set up here.

@@ -3,10 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 use shared::accounts::AccessClaims;
+use shared::event::check_name;
 use uuid::Uuid;
 
-/// The most characters of a name.
-const USERNAME_LENGTH_MAX: usize = 256;
 /// The most bytes of a subject (OpenID Connect Core 1.0, 2).
 const SUBJECT_BYTES_MAX: usize = 255;
 
@@ -50,11 +49,6 @@ impl OutsideClaims {
         }
         let issuer = Uuid::new_v5(&Uuid::NAMESPACE_URL, self.iss.as_bytes());
         let sub = Uuid::new_v5(&issuer, self.sub.as_bytes());
-        let is_name = |name: &String| {
-            !name.trim().is_empty()
-                && name.chars().count() <= USERNAME_LENGTH_MAX
-                && !name.chars().any(char::is_control)
-        };
         Some(AccessClaims {
             iss: self.iss,
             aud: audience.to_owned(),
@@ -64,7 +58,10 @@ impl OutsideClaims {
             iat: self.iat,
             exp: self.exp,
             sid: Uuid::nil(),
-            username: self.preferred_username.filter(is_name).unwrap_or_else(|| sub.to_string()),
+            username: self
+                .preferred_username
+                .filter(|name| check_name(name).is_ok())
+                .unwrap_or_else(|| sub.to_string()),
             scope: None,
         })
     }

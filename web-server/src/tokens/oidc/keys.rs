@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use shared::accounts::CLOCK_SKEW;
+use jsonwebtoken::{Algorithm, DecodingKey, decode, decode_header};
 
 use super::claims::OutsideClaims;
 use super::config::OidcConfig;
-use crate::tokens::keys::{Checked, Verdict, is_access_token_type};
+use crate::tokens::keys::{Checked, Verdict, is_access_token_type, validation};
 
 /// The keys of one issuer, each with the one algorithm it is for.
 pub(super) struct IssuerKeys {
@@ -42,12 +40,7 @@ impl IssuerKeys {
         if header.alg != *algorithm || header.crit.is_some() {
             return Verdict::Bad;
         }
-        let mut validation = Validation::new(*algorithm);
-        validation.leeway = CLOCK_SKEW.as_secs();
-        validation.validate_nbf = true;
-        validation.set_issuer(&[&config.issuer]);
-        validation.set_audience(&[&config.audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let validation = validation(*algorithm, &config.issuer, &config.audience);
         let Ok(token) = decode::<OutsideClaims>(token, key, &validation) else { return Verdict::Bad };
         let is_for_access = match header.typ.as_deref() {
             Some(typ) if is_access_token_type(typ) => true,
@@ -62,10 +55,8 @@ impl IssuerKeys {
     }
 
     /// Whether a token whose signature was good before counts now.
-    pub(super) fn still_count(&self, Checked { claims, kid }: &Checked) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let end = u64::try_from(claims.exp).unwrap_or(0) + CLOCK_SKEW.as_secs();
-        now.as_secs() < end && self.by_kid.contains_key(&**kid)
+    pub(super) fn still_count(&self, checked: &Checked) -> bool {
+        !checked.is_over() && self.by_kid.contains_key(&*checked.kid)
     }
 }
 
