@@ -1,5 +1,7 @@
 //! What keys have bought is counted as often as it is recorded, and what else was counted is added once.
 
+use std::time::Duration;
+
 use management_api::store::{Batch, NewKey, RecordError, Store, UsageQuery};
 use shared::api_keys::{ApiKeySecret, KeyUsage, RequestClass, RequestCount, RequestCounts, Scope, UsageFlush};
 use shared::event::{Purchase, Timestamp};
@@ -26,7 +28,7 @@ async fn with_keys(store: &dyn Store) {
             secret_start: String::new(),
             created_at: second(0),
             expires_at: None,
-            forgets_before: second(0),
+            told: Duration::ZERO,
         };
         store.create_key(&key).await.unwrap();
     }
