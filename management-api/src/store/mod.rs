@@ -29,6 +29,7 @@ pub use self::cursor::{Cursor, InvalidCursor};
 pub use self::dead_letters::{KeptLetter, Redriven, Redrives};
 pub use self::mending::{Mending, Skipped};
 pub use self::metering::{Metering, UsageQuery};
+pub use self::pending::PendingRows;
 use self::reading::{PAGE_MAX, page};
 pub use self::reading::{PageQuery, Reading};
 pub use self::recording::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording};

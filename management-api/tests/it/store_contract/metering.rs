@@ -87,6 +87,23 @@ async fn what_is_newly_recorded_counts_for_the_key_that_bought_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_not_those_of_the_rows_are_refused_with_the_batch() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        with_keys(&*store).await;
+        let good = bought(0, &[(1, None), (2, Some(KEY))]);
+        for key_ids in [vec![Some(KEY)], vec![None, Some(KEY), Some(OTHER)]] {
+            let bad = Batch { key_ids, ..good.clone() };
+            assert!(matches!(store.record(&bad).await, Err(RecordError::Rejected(_))), "{} keys", bad.key_ids.len());
+        }
+        assert_eq!(store.record(&good).await.unwrap().inserted, 2, "nothing was recorded before");
+        assert_eq!(purchases(&*store).await, [(5, 1)]);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_with_dead_letters_counts_as_well_and_what_is_fenced_counts_nothing() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
