@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 pub use self::api_keys::{ApiKeys, KeyError, KeyWish, parse_key_name};
 use self::audit::Event;
+pub use self::audit::{Actor, By};
 pub use self::clock::Clock;
 pub use self::config::AccountsConfig;
 pub use self::first_admin::FirstAdmin;
@@ -105,7 +106,8 @@ impl Accounts {
         if !self.store.create_account(&new).await? {
             return Err(AccountError::Taken);
         }
-        audit::tell(Event::AccountCreated, Some(new.account.account_id), request_id);
+        // Who makes one has none yet.
+        audit::tell(Event::AccountCreated, Some(new.account.account_id), By { actor: Actor::Service, request_id });
         Ok(new.account)
     }
 
@@ -127,7 +129,7 @@ impl Accounts {
         let verdict = turn.verify(password, known.as_ref().map(|known| known.password_hash.clone())).await?;
         let account_id = known.as_ref().map(|known| known.account.account_id);
         let (Some(known), Verdict::Right { rehashed }) = (known, verdict) else {
-            audit::tell(Event::LoginFailed, account_id, request_id);
+            audit::tell(Event::LoginFailed, account_id, By { actor: Actor::Service, request_id });
             return Err(AccountError::Refused);
         };
         if let Some(stronger) = rehashed {
@@ -137,7 +139,8 @@ impl Accounts {
             }
         }
         let tokens = self.sessions.begin(&known.account).await?;
-        audit::tell(Event::Login, account_id, request_id);
+        let by = By { actor: Actor::Account(known.account.account_id), request_id };
+        audit::tell(Event::Login, account_id, by);
         Ok(tokens)
     }
 
@@ -153,9 +156,9 @@ impl Accounts {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn delete(&self, account_id: Uuid, request_id: &str) -> Result<(), AccountError> {
+    pub async fn delete(&self, account_id: Uuid, by: By<'_>) -> Result<(), AccountError> {
         if self.store.delete_account(account_id, sessions::revocation(self.clock.now())).await? {
-            audit::tell(Event::AccountDeleted, Some(account_id), request_id);
+            audit::tell(Event::AccountDeleted, Some(account_id), by);
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! It keeps no accounts or keys: tests of those have a database.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use management_api::store::{
     Account, AccountKeeping, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession, Revocation,
-    Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
+    Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
 use shared::config::Secret;
@@ -80,7 +82,7 @@ impl KeyKeeping for MemoryStore {
         not_kept()
     }
 
-    async fn rotate_key(&self, _: &Rotation) -> Result<Option<Uuid>, StoreError> {
+    async fn rotate_key(&self, _: &Rotation) -> Result<Rotated, StoreError> {
         not_kept()
     }
 
@@ -88,7 +90,7 @@ impl KeyKeeping for MemoryStore {
         not_kept()
     }
 
-    async fn list_changed_keys(&self, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
+    async fn list_changed_keys(&self, _: Duration, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
         not_kept()
     }
 }
