@@ -251,6 +251,11 @@ fn what_takes_its_time_however_few_are_let_in_is_let_in_once_that_is_seen() {
         world.time_us = QUICK_US;
         assert_eq!(world.run(60, PER_SECOND).shed, 0, "seed {seed}, {slow_us} us");
         assert_eq!(world.limit, LIMIT_MAX, "seed {seed}");
+        // It is over, so too much to do is a queue again: a thousand a second are served.
+        world.at_once = 5;
+        world.run(10, 3.0 * PER_SECOND);
+        let overload = world.run(30, 3.0 * PER_SECOND);
+        assert!(overload.longest_us < 3 * SECOND / 4, "{overload:?}, seed {seed}, {slow_us} us");
     }
 }
 
