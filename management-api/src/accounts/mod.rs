@@ -27,6 +27,7 @@ use self::passwords::{Passwords, Verdict};
 pub use self::sessions::SessionTokens;
 use self::sessions::Sessions;
 pub use self::signing_keys::{SigningKeys, new_signing_key};
+use crate::metrics::PasswordMetrics;
 use crate::store::{Account, KnownAccount, NewAccount, Store, StoreError};
 
 /// Who may sign in, and how.
@@ -75,10 +76,10 @@ pub struct Registration {
 impl Accounts {
     /// The accounts in `store`, if there is a key to sign their tokens with.
     #[must_use]
-    pub fn new(config: &AccountsConfig, store: Arc<dyn Store>) -> Option<Arc<Self>> {
+    pub fn new(config: &AccountsConfig, store: Arc<dyn Store>, metrics: PasswordMetrics) -> Option<Arc<Self>> {
         let keys = config.keys.clone()?;
         Some(Arc::new(Self {
-            passwords: Passwords::new(config.hashes_max),
+            passwords: Passwords::new(config.hashes_max, metrics),
             sessions: Sessions::new(Arc::clone(&store), keys, config.tokens.clone(), config.clock.clone()),
             clock: config.clock.clone(),
             api_keys: ApiKeys::new(Arc::clone(&store), config.clock.clone()),
