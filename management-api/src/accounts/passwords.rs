@@ -109,6 +109,23 @@ impl Turn {
         self.work(move |metrics| verify(&password, known.as_ref(), metrics)).await
     }
 
+    /// Hashes a new password for who knows the old one; nothing for who does not.
+    pub(super) async fn change(
+        self,
+        old: Password,
+        known: Secret<String>,
+        new: Password,
+    ) -> Result<Option<Secret<String>>, AccountError> {
+        self.work(move |metrics| match verify(&old, Some(&known), metrics)? {
+            Verdict::Wrong => Ok(None),
+            Verdict::Right { .. } => {
+                metrics.hashed();
+                hash(new.bytes()).map(Some)
+            }
+        })
+        .await
+    }
+
     async fn work<T: Send + 'static>(
         self,
         work: impl FnOnce(&PasswordMetrics) -> Result<T, String> + Send + 'static,

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Deserialize;
 use shared::http::{Caller, Problem, RequestContext, kinds};
+use uuid::Uuid;
 
 use crate::access::Asker;
 use crate::limits::table::Allowance;
@@ -18,15 +19,17 @@ use crate::state::{App, AppState, Identified};
 /// The path whose requests bring more than one thing.
 const BATCH: &str = "/buy/batch";
 /// The paths that callers' rates are for, by the method that brings something.
-const CLASSES: [(&str, RouteClass); 8] = [
+const CLASSES: [(&str, RouteClass); 10] = [
     ("/buy", RouteClass::Buy),
     (BATCH, RouteClass::Buy),
     ("/getAllUserBuys/{userid}", RouteClass::Read),
     ("/purchases", RouteClass::Read),
     ("/purchases/{purchase_id}", RouteClass::Read),
     ("/account", RouteClass::Login),
+    ("/account/password", RouteClass::Login),
     ("/login", RouteClass::Login),
     ("/refresh", RouteClass::Refresh),
+    ("/logout", RouteClass::Refresh),
 ];
 
 /// Whose quota a request has been taken from, for who finds out that it costs more.
@@ -80,12 +83,25 @@ pub(super) fn charge_login(app: &App, head: &Parts, body: &[u8]) -> Result<Optio
     let Some(SigningIn(address)) = head.extensions.get() else { return Ok(None) };
     let login = app.limits.logins.login(*address, &email_of(body));
     let Some(allowance) = app.limits.allowance(login.account, RouteClass::Login, None) else { return Ok(None) };
-    if app.limits.logins.is_known(login) {
-        return Ok(Some(login));
+    if !app.limits.logins.is_known(login) {
+        charge_signing_in(app, allowance)?;
     }
+    Ok(Some(login))
+}
+
+/// Takes a look at an account's password from the quota of the account, for who has a token of it: what was stolen opens no way to guess.
+///
+/// # Errors
+/// As above.
+pub(super) fn charge_password(app: &App, account_id: Uuid) -> Result<(), Box<Response>> {
+    let account = CallerKey::of_account(account_id).signing_in();
+    app.limits.allowance(account, RouteClass::Login, None).map_or(Ok(()), |allowance| charge_signing_in(app, allowance))
+}
+
+fn charge_signing_in(app: &App, allowance: Allowance) -> Result<(), Box<Response>> {
     let verdict = app.limits.ask(allowance);
     if verdict.is_admitted {
-        return Ok(Some(login));
+        return Ok(());
     }
     let mut response = app.limits.refuse(RouteClass::Login, verdict).into_response();
     tell(response.headers_mut(), allowance, verdict);

@@ -12,6 +12,7 @@ use shared::testing::{Answer, HttpClient, eventually};
 
 pub const ADMIN: (&str, &str) = ("root@example.com", "an administrator's password");
 pub const PASSWORD: &str = "correct horse battery";
+const NEW_PASSWORD: &str = "another horse battery";
 
 /// All that our own code can log, and what sees requests and statements; Kafka's client knows of no account, and says a lot.
 const LOG_LEVEL: &str =
@@ -106,6 +107,26 @@ async fn accounts_live_through_a_restart_and_nothing_secret_is_logged() {
     secrets.extend([secret(&next, "access_token"), secret(&next, "refresh_token"), secret(&again, "access_token")]);
     let token = &next.json()["access_token"];
 
+    let other = program.login(("ann@example.com", PASSWORD)).await.json();
+    let change = async |old: &str, new: &str| {
+        let body = json!({ "old_password": old, "new_password": new }).to_string();
+        let authorization = format!("Bearer {}", token.as_str().unwrap());
+        let headers = [("content-type", "application/json"), ("authorization", authorization.as_str())];
+        program.http.request(Method::POST, &format!("{}/account/password", program.url), &headers, body).await
+    };
+    assert_eq!(change("not my password", NEW_PASSWORD).await.status, 403);
+    assert_eq!(change(PASSWORD, NEW_PASSWORD).await.status, 204);
+    let refresh = json!({ "refresh_token": other["refresh_token"] });
+    assert_eq!(program.post("/refresh", &refresh).await.status, 401, "other sessions have ended");
+    let other = program.login(("ann@example.com", NEW_PASSWORD)).await.json();
+    assert_eq!(program.post("/logout", &json!({ "refresh_token": other["refresh_token"] })).await.status, 204);
+    let of_other = &other["access_token"];
+    eventually("who has signed out has no token that counts", async || {
+        (program.with_token(Method::GET, "/accounts_page", of_other).await.status == 401).then_some(())
+    })
+    .await;
+    secrets.push(NEW_PASSWORD.to_owned());
+
     let admin = eventually("an administrator", async || {
         let answer = program.login(ADMIN).await;
         (answer.status == 200).then(|| answer.json()["access_token"].clone())
@@ -133,7 +154,17 @@ async fn accounts_live_through_a_restart_and_nothing_secret_is_logged() {
         assert!(!log.contains(&secret), "the log has {secret}");
     }
     let audit: Vec<_> = log.lines().filter(|line| line.contains(r#""target":"audit""#)).collect();
-    for event in ["account_created", "admin_appointed", "login", "login_failed", "refresh", "account_deleted"] {
+    for event in [
+        "account_created",
+        "admin_appointed",
+        "login",
+        "login_failed",
+        "refresh",
+        "password_refused",
+        "password_changed",
+        "logout",
+        "account_deleted",
+    ] {
         assert!(audit.iter().any(|line| line.contains(&format!(r#""event":"{event}""#))), "no {event} in {audit:#?}");
     }
     assert!(audit.iter().all(|line| line.contains("request_id") && !line.contains('@')), "{audit:#?}");

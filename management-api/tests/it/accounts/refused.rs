@@ -78,7 +78,9 @@ async fn whatever_is_wrong_with_a_login_is_answered_alike() {
 async fn without_a_key_there_are_no_accounts_and_all_else_works() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let api = Api::start(&kafka, &folder).await.ready().await;
-    for path in ["accounts", "login", "refresh", &format!("accounts/{}/delete", uuid::Uuid::nil())] {
+    let account = format!("accounts/{}", uuid::Uuid::nil());
+    for path in ["accounts", "login", "refresh", "logout", &format!("{account}/delete"), &format!("{account}/password")]
+    {
         let answer = api.http.post_json(&format!("{}/internal/{path}", api.url), "{}").await;
         assert_eq!(
             (answer.status.as_u16(), &answer.json()["detail"]),
@@ -101,7 +103,9 @@ async fn while_the_database_is_away_it_is_told_whether_anything_was_done() {
     let login = r#"{"email":"ann@example.com","password":"correct horse"}"#;
     let refresh = format!(r#"{{"refresh_token":"prt_{}"}}"#, "A".repeat(64));
     let create = r#"{"username":"ann","email":"ann@example.com","password":"correct horse"}"#;
-    for (path, body, status) in [("login", login, 429), ("refresh", &refresh, 429), ("accounts", create, 503)] {
+    for (path, body, status) in
+        [("login", login, 429), ("refresh", &refresh, 429), ("logout", &refresh, 429), ("accounts", create, 503)]
+    {
         let answer = api.http.post_json(&format!("{}/internal/{path}", api.url), body.to_owned()).await;
         assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (status, "1"), "{path}");
         assert_eq!(answer.json()["detail"], "the database does not answer, try again");
