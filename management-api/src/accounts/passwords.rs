@@ -80,13 +80,11 @@ impl Passwords {
 
     /// A turn, if one is free by now or in a moment.
     pub(super) async fn turn(&self) -> Option<Turn> {
-        match timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await {
-            Ok(Ok(permit)) => Some(Turn { _permit: permit, metrics: self.metrics.clone() }),
-            _ => {
-                self.metrics.refused();
-                None
-            }
+        let permit = timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await.ok().and_then(Result::ok);
+        if permit.is_none() {
+            self.metrics.refused();
         }
+        Some(Turn { _permit: permit?, metrics: self.metrics.clone() })
     }
 }
 

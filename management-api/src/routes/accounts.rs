@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use shared::accounts::{
@@ -193,16 +193,14 @@ pub(super) async fn change_password(
     State(app): State<App>,
     Extension(context): Extension<RequestContext>,
     account_id: Result<Path<Uuid>, PathRejection>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<StatusCode, Problem> {
-    let accounts = accounts(&app)?;
+    let (accounts, (head, body)) = (accounts(&app)?, request.into_parts());
     let account_id = parse_account_id(account_id)?;
-    let mut query = Query::new(&uri);
+    let mut query = Query::new(&head.uri);
     let session_id = required_id(&mut query, "session_id");
     query.finish()?;
-    let body = read(&app, &headers, body).await?;
+    let body = read(&app, &head.headers, body).await?;
     let mut fields = Fields::parse(&body)?;
     let old = fields.text("old_password");
     let new = fields.parse_field("new_password", Password::parse);

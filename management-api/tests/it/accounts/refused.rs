@@ -45,8 +45,8 @@ async fn whatever_is_wrong_with_a_login_is_answered_alike() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let accounts = Accounts::start(&kafka, &folder, &[]).await;
     accounts.create("ann", "ann@example.com", "correct horse").await;
-    let hashed = async || accounts.api.count(r#"password_hashes_total{outcome="hashed"}"#).await;
-    let (mut told, mut hashes) = (Vec::new(), hashed().await);
+    let count = async || accounts.api.count(r#"password_hashes_total{outcome="hashed"}"#).await;
+    let (mut told, mut hashes) = (Vec::new(), count().await);
     assert_eq!(hashes, 1, "for the account");
     for (email, password) in [
         ("ann@example.com", "battery staple"),
@@ -61,7 +61,7 @@ async fn whatever_is_wrong_with_a_login_is_answered_alike() {
         let headers: Vec<_> = answer.headers.keys().map(ToString::to_string).collect();
         told.push((answer.status.as_u16(), headers, answer.text().replace(&request_id, "")));
         hashes += 1;
-        assert_eq!(hashed().await, hashes, "one for {email:?} and {password:.20?}");
+        assert_eq!(count().await, hashes, "one for {email:?} and {password:.20?}");
     }
     assert!(told.iter().all(|one| *one == told[0] && one.0 == 403), "{told:?}");
     let mut refused = Vec::new();
