@@ -13,8 +13,12 @@ pub(super) enum Event {
     Login,
     LoginFailed,
     Refresh,
+    Logout,
     /// A token was used long after it was spent: its session is over.
     RefreshReuse,
+    PasswordChanged,
+    /// Somebody with a token of the account did not know its password.
+    PasswordRefused,
     AccountDeleted,
     KeyCreated,
     KeyRotated,
@@ -29,7 +33,10 @@ impl Event {
             Self::Login => "login",
             Self::LoginFailed => "login_failed",
             Self::Refresh => "refresh",
+            Self::Logout => "logout",
             Self::RefreshReuse => "refresh_reuse",
+            Self::PasswordChanged => "password_changed",
+            Self::PasswordRefused => "password_refused",
             Self::AccountDeleted => "account_deleted",
             Self::KeyCreated => "api_key_created",
             Self::KeyRotated => "api_key_rotated",

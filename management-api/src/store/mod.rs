@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount};
+pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount, PasswordChange};
 pub use self::api_keys::{Creation, KEYS_MAX, KEYS_TOLD_MAX, KeyKeeping, NewKey, Rotated, Rotation, WhichKey};
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};

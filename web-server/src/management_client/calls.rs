@@ -182,6 +182,7 @@ mod tests {
             in_flight_max: 1,
             waiting_buyers_max: 1,
             waiting_readers_max: 1,
+            lookup: super::super::Lookup::default(),
         };
         let budgets = Budgets::new(&config);
         let all = |kind: CallKind| if kind == Own { OWN_MAX } else { 1 };

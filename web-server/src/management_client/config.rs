@@ -3,7 +3,7 @@
 use shared::config::{Secret, Settings};
 use shared::http::{WAITING_BUYERS, WAITING_READERS};
 
-use super::{Balancing, ReplicaUrl};
+use super::{Balancing, Lookup, ReplicaUrl};
 
 /// How to reach management-api.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub struct ManagementConfig {
     pub waiting_buyers_max: usize,
     /// Readers who wait for a purchase at once; over it they are answered with what is there.
     pub waiting_readers_max: usize,
+    /// How names are resolved (not a setting: tests have their own).
+    pub lookup: Lookup,
 }
 
 impl ManagementConfig {
@@ -57,6 +59,7 @@ impl ManagementConfig {
             ),
             waiting_buyers_max: settings.size("WAITING_BUYERS_MAX", 768, 1..=1_000_000, WAITING_BUYERS),
             waiting_readers_max: settings.size("WAITING_READERS_MAX", 256, 1..=1_000_000, WAITING_READERS),
+            lookup: Lookup::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod calls;
 mod config;
 mod connector;
 mod hedging;
+mod lookup;
 mod probe;
 mod race;
 mod replica;
@@ -38,6 +39,7 @@ pub use self::config::ManagementConfig;
 use self::connector::Connector;
 use self::hedging::Hedging;
 pub use self::hedging::Route;
+pub use self::lookup::Lookup;
 use self::probe::Prober;
 use self::race::Race;
 pub use self::replica::ReplicaState;
@@ -85,7 +87,7 @@ impl ManagementClient {
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> Self {
-        let replicas = Arc::new(Replicas::new(config.urls.clone()));
+        let replicas = Arc::new(Replicas::new(config.urls.clone(), config.lookup.clone()));
         let (resolving, shutdown) = (Arc::clone(&replicas), supervisor.shutdown().clone());
         // What was resolved is kept beside the task.
         let keep_resolving = move || Arc::clone(&resolving).keep_resolving(shutdown.clone());

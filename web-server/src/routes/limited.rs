@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Deserialize;
 use shared::http::{Caller, Problem, RequestContext, kinds};
+use uuid::Uuid;
 
 use crate::access::Asker;
 use crate::limits::table::Allowance;
@@ -21,7 +22,7 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 /// What callers' rates are for. Who looks after keys and accounts has the quota of reads.
-const CLASSES: [(&str, &[Method], RouteClass); 16] = [
+const CLASSES: [(&str, &[Method], RouteClass); 18] = [
     ("/buy", POST, RouteClass::Buy),
     (BATCH, POST, RouteClass::Buy),
     ("/getAllUserBuys/{userid}", READ, RouteClass::Read),
@@ -36,8 +37,10 @@ const CLASSES: [(&str, &[Method], RouteClass); 16] = [
     ("/accounts_page", READ, RouteClass::Read),
     ("/backends", READ, RouteClass::Read),
     ("/account", POST, RouteClass::Login),
+    ("/account/password", POST, RouteClass::Login),
     ("/login", POST, RouteClass::Login),
     ("/refresh", POST, RouteClass::Refresh),
+    ("/logout", POST, RouteClass::Refresh),
 ];
 
 /// Whose quota a request has been taken from, for who finds out that it costs more.
@@ -91,12 +94,25 @@ pub(super) fn charge_login(app: &App, head: &Parts, body: &[u8]) -> Result<Optio
     let Some(SigningIn(address)) = head.extensions.get() else { return Ok(None) };
     let login = app.limits.logins.login(*address, &email_of(body));
     let Some(allowance) = app.limits.allowance(login.account, RouteClass::Login, None) else { return Ok(None) };
-    if app.limits.logins.is_known(login) {
-        return Ok(Some(login));
+    if !app.limits.logins.is_known(login) {
+        charge_signing_in(app, allowance)?;
     }
+    Ok(Some(login))
+}
+
+/// Takes a look at an account's password from the quota of the account, for who has a token of it: what was stolen opens no way to guess.
+///
+/// # Errors
+/// As above.
+pub(super) fn charge_password(app: &App, account_id: Uuid) -> Result<(), Box<Response>> {
+    let account = CallerKey::of_account(account_id).signing_in();
+    app.limits.allowance(account, RouteClass::Login, None).map_or(Ok(()), |allowance| charge_signing_in(app, allowance))
+}
+
+fn charge_signing_in(app: &App, allowance: Allowance) -> Result<(), Box<Response>> {
     let verdict = app.limits.ask(allowance);
     if verdict.is_admitted {
-        return Ok(Some(login));
+        return Ok(());
     }
     let mut response = app.limits.refuse(RouteClass::Login, verdict).into_response();
     tell(response.headers_mut(), allowance, verdict);

@@ -7,5 +7,6 @@ mod crowd;
 mod descriptions;
 mod harness;
 mod invariants;
+mod key_rotation;
 mod metrics_table;
 mod settings_table;

@@ -15,7 +15,7 @@ use shared::http::{Problem, Query, RequestContext, kinds};
 use uuid::Uuid;
 
 use self::fields::{parse_overlap, parse_wish};
-use super::accounts::{AccountProblems, BodyProblems, accounts, actor, read};
+use super::accounts::{AccountProblems, BodyProblems, accounts, actor, read, required_id};
 use super::openapi::Unauthorized;
 use crate::accounts::{Actor, ApiKeys, By, KeyError};
 use crate::state::App;
@@ -158,13 +158,6 @@ fn which(key_id: &Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<(Which
         Ok(Path(key_id)) => query.finish().map(|()| (WhichKey { key_id: *key_id, account_id }, actor)),
         Err(_) => Err(Problem::invalid(vec![FieldError::new("key_id", "must be a UUID")])),
     }
-}
-
-fn required_id(query: &mut Query<'_>, name: &'static str) -> Uuid {
-    query.id(name).unwrap_or_else(|| {
-        query.refuse(FieldError::new(name, "is required"));
-        Uuid::nil()
-    })
 }
 
 /// Not 404, which is about accounts that are not set up here.

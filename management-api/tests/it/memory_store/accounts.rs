@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use management_api::store::{
-    Account, AccountKeeping, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession, Revocation,
-    Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
+    Account, AccountKeeping, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession,
+    PasswordChange, Revocation, Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash,
+    UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
 use shared::config::Secret;
@@ -25,6 +26,14 @@ impl AccountKeeping for MemoryStore {
     }
 
     async fn find_account(&self, _: &str) -> Result<Option<KnownAccount>, StoreError> {
+        not_kept()
+    }
+
+    async fn find_account_by_id(&self, _: Uuid) -> Result<Option<KnownAccount>, StoreError> {
+        not_kept()
+    }
+
+    async fn change_password(&self, _: &PasswordChange) -> Result<bool, StoreError> {
         not_kept()
     }
 
