@@ -88,9 +88,9 @@ mod tests {
     #[tokio::test]
     async fn all_share_a_call_and_the_next_ones_begin_another() {
         let (flights, read) = (Flights::default(), read());
-        let (begun, answer) = (Mutex::new(0), Arc::new(Notify::new()));
+        let (calls, answer) = (Mutex::new(0), Arc::new(Notify::new()));
         let begin = || {
-            *begun.lock().unwrap() += 1;
+            *calls.lock().unwrap() += 1;
             let answer = Arc::clone(&answer);
             async move {
                 answer.notified().await;
@@ -101,7 +101,7 @@ mod tests {
         for count in [1, 2] {
             let all = join_all((0..100).map(|_| flights.join(&read, begin)));
             tokio::join!(all, async { answer.notify_one() });
-            assert_eq!(*begun.lock().unwrap(), count);
+            assert_eq!(*calls.lock().unwrap(), count);
             assert!(flights.lock().is_empty());
         }
     }

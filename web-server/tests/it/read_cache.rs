@@ -96,9 +96,9 @@ async fn who_join_a_call_that_is_too_old_for_them_share_the_next_one() {
 /// Answers each read of a user's purchases by what `script` says of its number, from 0 on.
 fn answers_in_turn(server: &Server, script: impl Fn(usize) -> FakeAnswer + Send + 'static) {
     let count = AtomicUsize::new(0);
-    server.management.answers(move |seen| match seen.target.starts_with("/users/") {
-        true => script(count.fetch_add(1, Ordering::Relaxed)),
-        false => FakeAnswer::status(404, "{}"),
+    server.management.answers(move |seen| {
+        let is_read = seen.target.starts_with("/users/");
+        if is_read { script(count.fetch_add(1, Ordering::Relaxed)) } else { FakeAnswer::status(404, "{}") }
     });
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
+use rcgen::{Certificate, CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use shared::config::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -191,8 +191,11 @@ async fn when_the_certificate_ends_is_told() {
         let key = KeyPair::generate().unwrap();
         let certificates: Vec<_> = certificates.map(|params| params.self_signed(&key).unwrap()).collect();
         fs::create_dir_all(folder.path().join(name)).unwrap();
-        fs::write(folder.path().join(name).join("tls.crt"), certificates.iter().map(|it| it.pem()).collect::<String>())
-            .unwrap();
+        fs::write(
+            folder.path().join(name).join("tls.crt"),
+            certificates.iter().map(Certificate::pem).collect::<String>(),
+        )
+        .unwrap();
         fs::write(folder.path().join(name).join("tls.key"), key.serialize_pem()).unwrap();
         certificates[0].der().clone()
     };
