@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 pub use self::api_keys::{ApiKeys, KeyError, KeyWish, parse_key_name};
 use self::audit::Event;
+pub use self::audit::{Actor, By};
 pub use self::clock::Clock;
 pub use self::config::AccountsConfig;
 pub use self::first_admin::FirstAdmin;
@@ -121,7 +122,8 @@ impl Accounts {
         if !self.store.create_account(&new).await? {
             return Err(AccountError::Taken);
         }
-        audit::tell(Event::AccountCreated, Some(new.account.account_id), request_id);
+        // Who makes one has none yet.
+        audit::tell(Event::AccountCreated, Some(new.account.account_id), By { actor: Actor::Service, request_id });
         Ok(new.account)
     }
 
@@ -158,7 +160,7 @@ impl Accounts {
         let verdict = turn.verify(password, known.as_ref().map(|known| known.password_hash.clone())).await?;
         let account_id = known.as_ref().map(|known| known.account.account_id);
         let (Some(mut known), Verdict::Right { rehashed }) = (known, verdict) else {
-            audit::tell(Event::LoginFailed, account_id, request_id);
+            audit::tell(Event::LoginFailed, account_id, By { actor: Actor::Service, request_id });
             return Err(AccountError::Refused);
         };
         if let Some(stronger) = rehashed {
@@ -171,7 +173,8 @@ impl Accounts {
         }
         let tokens = self.sessions.begin(&known).await?;
         if tokens.is_some() {
-            audit::tell(Event::Login, account_id, request_id);
+            let by = By { actor: Actor::Account(known.account.account_id), request_id };
+            audit::tell(Event::Login, account_id, by);
         }
         Ok(tokens)
     }
@@ -182,11 +185,12 @@ impl Accounts {
     /// When it is refused, or nobody has the time.
     pub async fn change_password(&self, wish: PasswordWish, request_id: &str) -> Result<(), AccountError> {
         let PasswordWish { account_id, session_id, old, new } = wish;
+        let by = By { actor: Actor::Account(account_id), request_id };
         let turn = self.passwords.turn().await.ok_or(AccountError::Busy)?;
         let known = self.store.find_account_by_id(account_id).await.map_err(AccountError::NotRead)?;
         let known = known.ok_or(AccountError::Refused)?;
         let Some(new_hash) = turn.change(old, known.password_hash.clone(), new).await? else {
-            audit::tell(Event::PasswordRefused, Some(account_id), request_id);
+            audit::tell(Event::PasswordRefused, Some(account_id), by);
             return Err(AccountError::Refused);
         };
         let change = PasswordChange {
@@ -200,7 +204,7 @@ impl Accounts {
             // It was changed, or hashed anew, since it was read.
             return Err(AccountError::Busy);
         }
-        audit::tell(Event::PasswordChanged, Some(account_id), request_id);
+        audit::tell(Event::PasswordChanged, Some(account_id), by);
         Ok(())
     }
 
@@ -224,9 +228,9 @@ impl Accounts {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn delete(&self, account_id: Uuid, request_id: &str) -> Result<(), AccountError> {
+    pub async fn delete(&self, account_id: Uuid, by: By<'_>) -> Result<(), AccountError> {
         if self.store.delete_account(account_id, sessions::revocation(self.clock.now())).await? {
-            audit::tell(Event::AccountDeleted, Some(account_id), request_id);
+            audit::tell(Event::AccountDeleted, Some(account_id), by);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use shared::config::TokenConfig;
 use shared::event::Timestamp;
 use uuid::Uuid;
 
-use super::audit::{self, Event};
+use super::audit::{self, Actor, By, Event};
 use super::refresh_tokens::{RefreshToken, random_key};
 use super::{AccountError, Clock, SigningKeys};
 use crate::store::{Account, KnownAccount, NewSession, Revocation, Session, SpentToken, Standing, Store, StoreError};
@@ -88,12 +88,14 @@ impl Sessions {
                 Standing::Spent(ago) if ago <= GRACE => true,
                 Standing::Spent(_) | Standing::Unknown => {
                     self.store.revoke_session(token.session_id, revocation(now)).await?;
-                    audit::tell(Event::RefreshReuse, Some(session.account_id), request_id);
+                    let by = By { actor: Actor::Service, request_id };
+                    audit::tell(Event::RefreshReuse, Some(session.account_id), by);
                     return Err(AccountError::Refused);
                 }
             };
             if goes_on {
-                audit::tell(Event::Refresh, Some(session.account_id), request_id);
+                let by = By { actor: Actor::Account(session.account_id), request_id };
+                audit::tell(Event::Refresh, Some(session.account_id), by);
                 let successor = token.successor(&session.successor_key);
                 let Session { account_id, username, is_admin, .. } = session;
                 return self.tokens(Subject { account_id, username, is_admin }, &successor, now);
@@ -110,7 +112,8 @@ impl Sessions {
             self.store.find_session(token.session_id, &token.hash(), now).await.map_err(AccountError::NotRead)?;
         if let Some(session) = found.filter(|session| now < session.ends_at) {
             self.store.revoke_session(token.session_id, revocation(now)).await?;
-            audit::tell(Event::Logout, Some(session.account_id), request_id);
+            let by = By { actor: Actor::Account(session.account_id), request_id };
+            audit::tell(Event::Logout, Some(session.account_id), by);
         }
         Ok(())
     }

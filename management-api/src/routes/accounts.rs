@@ -21,7 +21,9 @@ use uuid::Uuid;
 use self::fields::Fields;
 pub(super) use self::fields::object;
 use super::openapi::Unauthorized;
-use crate::accounts::{AccountError, Accounts, Email, Password, PasswordWish, Registration, SessionTokens, Username};
+use crate::accounts::{
+    AccountError, Accounts, Actor, By, Email, Password, PasswordWish, Registration, SessionTokens, Username,
+};
 use crate::state::App;
 
 /// Room for the longest fields, every character of them escaped.
@@ -164,17 +166,20 @@ pub(super) async fn logout(
 /// Deletes an account, its sessions with it; its access tokens are revoked. Also when it is not there any more.
 #[utoipa::path(
     post, path = "/internal/accounts/{account_id}/delete", tag = "accounts", security((), ("token" = [])),
-    params(("account_id" = Uuid, Path)),
+    params(("account_id" = Uuid, Path), ("actor" = Option<Uuid>, Query, nullable = false, description = "Who has signed in, and wants it")),
     responses((status = 204, description = "It is not there any more"), AccountProblems, Unauthorized)
 )]
 pub(super) async fn delete_account(
     State(app): State<App>,
     Extension(context): Extension<RequestContext>,
     account_id: Result<Path<Uuid>, PathRejection>,
+    uri: Uri,
 ) -> Result<StatusCode, Problem> {
-    let accounts = accounts(&app)?;
+    let (accounts, mut query) = (accounts(&app)?, Query::new(&uri));
+    let actor = actor(&mut query);
+    query.finish()?;
     let account_id = parse_account_id(account_id)?;
-    accounts.delete(account_id, context.request_id()).await.map_err(problem)?;
+    accounts.delete(account_id, By { actor, request_id: context.request_id() }).await.map_err(problem)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -248,6 +253,11 @@ pub(super) async fn token_keys(State(app): State<App>) -> Result<Json<TokenKeys>
 /// 404 and not 503: this replica is well, and another attempt would be told the same.
 pub(super) fn accounts(app: &App) -> Result<&Accounts, Problem> {
     app.accounts.as_deref().ok_or_else(|| Problem::new(kinds::NOT_FOUND, "accounts are not set up"))
+}
+
+/// Who wants something done: the caller of web-server that has signed in, or else the service itself.
+pub(super) fn actor(query: &mut Query<'_>) -> Actor {
+    query.id("actor").map_or(Actor::Service, Actor::Account)
 }
 
 pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

@@ -1,9 +1,11 @@
 //! What all replicas are asked for by a caller, and what they have let in, against its limit.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use super::Moment;
 use super::report::Told;
+use super::{Moment, RouteClass};
 
 /// How much of a limit that nobody could use is made up for later, in windows of it. Of what was let in over it as much is, or as
 /// much as replicas let in that each have less than a request to give, and let one in.
@@ -21,6 +23,8 @@ const DEMAND_MAX: f32 = 10.0;
 pub struct Account {
     /// What its caller may do a window, as far as is known here.
     pub limit: f32,
+    /// When somebody first told of the caller.
+    pub since: Duration,
     /// What could have been let in and was not; less than nothing for the opposite.
     balance: f32,
     settled: Moment,
@@ -46,11 +50,19 @@ pub struct Asked {
     pub all: f32,
 }
 
+impl Asked {
+    /// As if all were asked alike: nobody may take what is left by those that have not told yet what they are asked for.
+    #[must_use]
+    pub fn alike(self, replicas: f32) -> Self {
+        Self { own: self.all / replicas, ..self }
+    }
+}
+
 impl Account {
     /// Nobody has told anything so far.
     #[must_use]
-    pub fn new(limit: f32, now: Moment) -> Self {
-        Self { limit, balance: 0.0, settled: now, entries: Vec::new() }
+    pub fn new(limit: f32, class: RouteClass, now: Duration) -> Self {
+        Self { limit, since: now, balance: 0.0, settled: class.moment(now), entries: Vec::new() }
     }
 
     /// A replica tells what it is asked for, and how much it has let in since it knows the caller.
@@ -104,10 +116,8 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::limits::{CallerKey, RouteClass};
+    use crate::limits::CallerKey;
 
     const ONE: Uuid = Uuid::from_u128(1);
 
@@ -121,7 +131,7 @@ mod tests {
 
     /// What can be let in after `ms`, if so many of 100 a second were.
     fn limit_after(ms: u64, admitted: u32) -> f32 {
-        let mut account = Account::new(100.0, at(0));
+        let mut account = Account::new(100.0, RouteClass::Buy, Duration::ZERO);
         account.tell(ONE, &told(100.0, 7));
         account.tell(ONE, &told(100.0, 7 + admitted));
         account.settle(ONE, 1.0, true, at(ms)).limit
@@ -139,7 +149,7 @@ mod tests {
 
     #[test]
     fn who_is_not_heard_is_not_taken_for_one_that_lets_nobody_in() {
-        let mut account = Account::new(100.0, at(0));
+        let mut account = Account::new(100.0, RouteClass::Buy, Duration::ZERO);
         account.tell(ONE, &told(100.0, 7));
         assert!((account.settle(ONE, 1.0, false, at(900)).limit - 100.0).abs() < 0.1);
         assert!((account.settle(ONE, 1.0, true, at(1_000)).limit - 110.0).abs() < 0.1);
@@ -147,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_count_that_begins_anew_is_no_debt() {
-        let mut account = Account::new(100.0, at(0));
+        let mut account = Account::new(100.0, RouteClass::Buy, Duration::ZERO);
         account.tell(ONE, &told(100.0, 1_000_000));
         account.tell(ONE, &told(100.0, 5));
         assert!((account.settle(ONE, 1.0, true, at(100)).limit - 105.0).abs() < 0.1);

@@ -36,6 +36,8 @@ pub struct Fleet {
 struct Peer {
     sequence: u64,
     heard: Duration,
+    /// When its report before the latest was heard: what it was asked before that moment is in the latest.
+    tells_since: Duration,
 }
 
 impl Fleet {
@@ -75,9 +77,11 @@ impl Fleet {
         if report.instance == self.instance || is_old || is_too_many {
             return;
         }
+        let tells_since =
+            known.map_or(now, |peer| if peer.sequence < report.sequence { peer.heard } else { peer.tells_since });
         self.contact = Some(now);
         self.note(report.instance, &report.demands, now);
-        self.peers.insert(report.instance, Peer { sequence: report.sequence, heard: now });
+        self.peers.insert(report.instance, Peer { sequence: report.sequence, heard: now, tells_since });
     }
 
     /// Another replica's machine was reached, though the replica itself says nothing: the network is not what is wrong.
@@ -114,9 +118,12 @@ impl Fleet {
             self.forget(instance);
         }
         let is_all_heard = self.peers.values().all(|peer| now.saturating_sub(peer.heard) <= HEARD_WITHIN);
+        let tell_since = self.peers.values().map(|peer| peer.tells_since).min().unwrap_or(now);
         let (instance, replicas) = (self.instance, 1 + self.peers.len());
         let asked = self.accounts.iter_mut().map(|(quota, account)| {
-            (*quota, account.settle(instance, count(replicas), is_all_heard, quota.1.moment(now)))
+            let asked = account.settle(instance, count(replicas), is_all_heard, quota.1.moment(now));
+            let is_told_by_all = account.since <= tell_since;
+            (*quota, if is_told_by_all { asked } else { asked.alike(count(replicas)) })
         });
         Some(Shares::divide(replicas, asked))
     }
@@ -137,7 +144,7 @@ impl Fleet {
     fn note(&mut self, instance: Uuid, demands: &[Told], now: Duration) {
         self.accounts.values_mut().for_each(|account| account.hush(instance));
         for told in demands {
-            let new = || Account::new(self.rates.limit(told.class), told.class.moment(now));
+            let new = || Account::new(self.rates.limit(told.class), told.class, now);
             self.accounts.entry(told.quota()).or_insert_with(new).tell(instance, told);
         }
     }
@@ -202,6 +209,19 @@ mod tests {
         assert!(share(&mut fleet, 2_600).is_some_and(|share| share < 40.0));
         fleet.lose(Uuid::from_u128(2), at(2_600));
         assert!(share(&mut fleet, 2_600).is_some_and(|share| share >= 100.0));
+    }
+
+    #[test]
+    fn what_others_are_not_asked_for_is_taken_only_once_they_had_time_to_tell() {
+        let mut fleet = fleet();
+        let hear_nothing_at = |fleet: &mut Fleet, ms: u32| {
+            fleet.hear(&Report { demands: Vec::new(), ..report(2, ms, 0.0) }, at(ms.into()));
+            share(fleet, ms + 50)
+        };
+        assert_eq!(hear_nothing_at(&mut fleet, 1_000), Some(50.0));
+        let second = hear_nothing_at(&mut fleet, 1_100);
+        assert!(second.is_some_and(|share| share < 60.0), "it may have been written before the caller came");
+        assert!(hear_nothing_at(&mut fleet, 1_200).is_some_and(|share| share > 90.0));
     }
 
     #[test]

@@ -198,8 +198,8 @@ impl ManagementClient {
     async fn call(&self, call: &Call<'_>, time: Duration) -> Result<Answer, Problem> {
         let deadline = Instant::now() + time;
         let _turn = match call.kind {
-            // Who waits has taken a place before.
-            CallKind::ReaderWait | CallKind::BuyerWait => None,
+            // Who reads or waits has taken a place before.
+            CallKind::Read | CallKind::ReaderWait | CallKind::BuyerWait => None,
             kind => Some(self.budgets.wait_for_turn(kind, time).await.ok_or_else(no_turn)?),
         };
         let failures = match Race::new(self, call, deadline).run().await {

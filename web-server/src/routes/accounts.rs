@@ -150,12 +150,13 @@ pub(super) async fn change_password(State(app): State<AppState>, request: Reques
         (status = 204, description = "It is not there any more"),
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "An outside issuer's token: there is no account here"),
+        (status = 429, description = "Over the caller's rate"),
         AccountProblems,
     )
 )]
 pub(super) async fn delete_account(State(app): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
     let claims = app.tokens.check_account(request.headers()).await?;
-    let target = format!("/internal/accounts/{}/delete", claims.sub);
+    let target = format!("/internal/accounts/{0}/delete?actor={0}", claims.sub);
     let context = RequestContext::of(request.extensions(), request.headers());
     told(app.management.command(target, Bytes::new(), DEADLINE, &context).await?)?;
     app.tokens.expect_news();

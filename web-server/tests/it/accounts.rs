@@ -138,7 +138,7 @@ async fn an_account_is_deleted_by_its_own_token() {
     let good = token(&claims());
     assert_eq!(delete(&good).await.status, 204);
     let deleted = server.management.seen().into_iter().find(|seen| seen.method == "POST").unwrap();
-    assert_eq!((deleted.target, deleted.body.as_str()), (format!("/internal/accounts/{ID}/delete"), ""));
+    assert_eq!((deleted.target, deleted.body.as_str()), (format!("/internal/accounts/{ID}/delete?actor={ID}"), ""));
     signer.revoke(ID);
     let began = Instant::now();
     crate::harness::eventually("the token counts no more", async || delete(&good).await.status == 401).await;

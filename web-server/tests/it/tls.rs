@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use shared::config::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -176,6 +176,34 @@ async fn files_of_no_use_leave_the_certificate_as_it_is() {
     assert!(connect(&server, &certificate).await.is_ok());
     swap(folder.path(), "three");
     eventually("the good pair is taken", async || connect(&server, &new).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn when_the_certificate_ends_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    // Each year's first day; of a chain the one that ends first counts.
+    let pair = |name: &str, years: &[i32]| {
+        let certificates = years.iter().map(|year| {
+            let mut params = CertificateParams::new(["shop.test".to_owned()]).unwrap();
+            params.not_after = date_time_ymd(*year, 1, 1);
+            params
+        });
+        let key = KeyPair::generate().unwrap();
+        let certificates: Vec<_> = certificates.map(|params| params.self_signed(&key).unwrap()).collect();
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("tls.crt"), certificates.iter().map(|it| it.pem()).collect::<String>())
+            .unwrap();
+        fs::write(folder.path().join(name).join("tls.key"), key.serialize_pem()).unwrap();
+        certificates[0].der().clone()
+    };
+    let (old, new) = (pair("one", &[2100]), pair("two", &[2110, 2105]));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    let ends = |seconds: u64| format!("tls_certificate_expires_timestamp_seconds {seconds}");
+    assert!(shows(&server, &old, &ends(4_102_444_800)).await, "{}", metrics(&server, &old).await);
+    swap(folder.path(), "two");
+    eventually("the new one is there", async || connect(&server, &new).await.is_ok()).await;
+    assert!(shows(&server, &new, &ends(4_260_211_200)).await, "{}", metrics(&server, &new).await);
 }
 
 #[tokio::test]

@@ -55,12 +55,12 @@ const LIST: &str = "
     SELECT account_id, username, email, is_admin, created_at FROM accounts
     WHERE account_id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY account_id DESC LIMIT $2";
 
-/// Its sessions go with it, its keys are revoked. What others are forgetting at the moment is left to them.
+/// Its sessions go with it, its keys are revoked: changed by the clock that says how long that is told. What others are forgetting at the moment is left to them.
 const DELETE: &str = "
     WITH ended AS (
         DELETE FROM accounts WHERE account_id = $1 RETURNING account_id
     ), keys AS (
-        UPDATE api_keys SET version = version + 1, changed_at = $2, revoked_at = $2
+        UPDATE api_keys SET version = version + 1, changed_at = now(), revoked_at = $2
         WHERE account_id = $1 AND revoked_at IS NULL
     ), forgotten AS (
         DELETE FROM token_revocations WHERE revoked_id IN (

@@ -1,10 +1,12 @@
 //! It keeps no accounts or keys: tests of those have a database.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use management_api::store::{
     Account, AccountKeeping, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession,
-    PasswordChange, Revocation, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash, UsageQuery,
-    WhichKey,
+    PasswordChange, Revocation, Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash,
+    UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
 use shared::config::Secret;
@@ -89,7 +91,7 @@ impl KeyKeeping for MemoryStore {
         not_kept()
     }
 
-    async fn rotate_key(&self, _: &Rotation) -> Result<Option<Uuid>, StoreError> {
+    async fn rotate_key(&self, _: &Rotation) -> Result<Rotated, StoreError> {
         not_kept()
     }
 
@@ -97,7 +99,7 @@ impl KeyKeeping for MemoryStore {
         not_kept()
     }
 
-    async fn list_changed_keys(&self, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
+    async fn list_changed_keys(&self, _: Duration, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
         not_kept()
     }
 }
