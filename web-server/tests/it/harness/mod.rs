@@ -138,10 +138,15 @@ impl Drop for FakeServer {
     }
 }
 
-/// The settings that tests share; `pairs` win.
+/// The settings that tests share; `pairs` win. What a busy machine cannot serve in time is the concern of the tests of shedding alone.
 fn config(kafka: &[(&str, &str)], pairs: &[(&str, &str)], management: &FakeManagement) -> Config {
     let url = format!("http://{}", management.address);
-    let base = [("CUSTOMER_MGMT_API_URL", url.as_str()), ("DRAIN_TIMEOUT_MS", "5000")];
+    let base = [
+        ("CUSTOMER_MGMT_API_URL", url.as_str()),
+        ("DRAIN_TIMEOUT_MS", "5000"),
+        ("SHED_BUY_LATENCY_MS", "0"),
+        ("SHED_READ_LATENCY_MS", "0"),
+    ];
     let all = base.iter().chain(kafka).chain(pairs).copied();
     let mut settings = Settings::from_pairs(all);
     let config = Config::read(&mut settings);
