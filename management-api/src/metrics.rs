@@ -12,7 +12,8 @@ use self::partitions::PartitionMetrics;
 pub use self::partitions::PartitionState;
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 15] = [
+pub const TASKS: [&str; 16] = [
+    "commits",
     "database_watch",
     "dead_letter_limits",
     "first_admin",

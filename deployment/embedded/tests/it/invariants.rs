@@ -86,7 +86,7 @@ const WEB_SERVER: [&[&str]; 10] = [
 const MANAGEMENT_API: [&[&str]; 10] = [
     &["letter", "metrics", "memory"],
     &["store"],
-    &["accounts", "dead_letters", "planted", "waiters"],
+    &["accounts", "commits", "dead_letters", "planted", "waiters"],
     &["ingest"],
     &["partitions"],
     &["config"],
