@@ -76,6 +76,24 @@ impl CommitPosition {
         self.log_id == other.log_id && self.numbers().all(|(partition, number)| number <= other.number(partition))
     }
 
+    /// What was seen at both positions of one log.
+    #[must_use]
+    pub fn nearest(&self, other: &Self) -> Self {
+        let numbers = self.numbers().map(|(partition, number)| (partition, number.min(other.number(partition))));
+        Self::new(self.log_id, numbers.filter(|(_, number)| *number > 0))
+    }
+
+    /// What was seen at one of two positions of one log.
+    #[must_use]
+    pub fn furthest(&self, other: &Self) -> Self {
+        let mut position = self.clone();
+        for (partition, number) in other.numbers().filter(|(partition, number)| self.number(*partition) < *number) {
+            position.numbers.insert(partition, number);
+            position.part = position.part.filter(|(part_of, _)| *part_of != partition);
+        }
+        position
+    }
+
     /// A commit was seen, all of it.
     pub fn pass(&mut self, commit: &Commit) {
         self.numbers.insert(commit.partition, commit.number);
@@ -193,6 +211,15 @@ mod tests {
         };
         assert!(reaches(7, &[(0, 4)]) && reaches(7, &[(0, 5), (1, 1)]));
         assert!(!reaches(7, &[(0, 3), (1, 9)]) && !reaches(8, &[(0, 5)]));
+    }
+
+    #[test]
+    fn two_positions_have_one_behind_and_one_before_them() {
+        let one = CommitPosition::new(7, [(0, 4), (3, 9)]).within(&commit(0, 5, 3), 2);
+        let other = CommitPosition::new(7, [(1, 1), (3, 8)]);
+        assert_eq!(one.nearest(&other), CommitPosition::new(7, [(3, 8)]));
+        assert_eq!(one.furthest(&other).to_string(), "7.0-4~2.1-1.3-9");
+        assert_eq!(one.furthest(&CommitPosition::new(7, [(0, 5)])).to_string(), "7.0-5.3-9");
     }
 
     proptest! {

@@ -18,12 +18,14 @@ use crate::state::{App, AppState, Identified};
 /// The path whose requests bring more than one thing.
 const BATCH: &str = "/buy/batch";
 /// The paths that callers' rates are for, by the method that brings something.
-const CLASSES: [(&str, RouteClass); 8] = [
+const CLASSES: [(&str, RouteClass); 10] = [
     ("/buy", RouteClass::Buy),
     (BATCH, RouteClass::Buy),
     ("/getAllUserBuys/{userid}", RouteClass::Read),
     ("/purchases", RouteClass::Read),
     ("/purchases/{purchase_id}", RouteClass::Read),
+    ("/purchases/{purchase_id}/events", RouteClass::Read),
+    ("/users/{userid}/events", RouteClass::Read),
     ("/account", RouteClass::Login),
     ("/login", RouteClass::Login),
     ("/refresh", RouteClass::Refresh),
