@@ -1,5 +1,6 @@
 //! A reader of server-sent events.
 
+use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -34,17 +35,28 @@ impl EventStream {
     /// # Panics
     /// When there is no answer in time.
     pub async fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        Self::try_open(address, path, headers).await.expect("an answer")
+    }
+
+    /// As [`EventStream::open`], where the server may be gone.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn try_open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address).await?;
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         // In HTTP/1.0 an answer ends with its connection: there are no chunks to put together.
         let request = format!("GET {path} HTTP/1.0\r\nhost: h\r\naccept: text/event-stream\r\n{headers}\r\n");
-        stream.write_all(request.as_bytes()).await.expect("a request is sent");
-        let (reader, last_id) = (BufReader::new(stream), String::new());
-        let mut opened = Self { reader, head: Vec::new(), last_id, retry_ms: None };
-        while let Some(line) = opened.line().await.filter(|line| !line.is_empty()) {
+        stream.write_all(request.as_bytes()).await?;
+        let reader = BufReader::new(stream);
+        let mut opened = Self { reader, head: Vec::new(), last_id: String::new(), retry_ms: None };
+        loop {
+            let line = opened.line().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if line.is_empty() {
+                return Ok(opened);
+            }
             opened.head.push(line.to_lowercase());
         }
-        opened
     }
 
     /// The answer's status.
@@ -58,39 +70,47 @@ impl EventStream {
 
     /// The next event; nothing when the stream ends.
     pub async fn next(&mut self) -> Option<ServerEvent> {
-        let (mut event, mut data) = ("message".to_owned(), None::<String>);
         loop {
-            let line = self.line().await?;
-            match line.split_once(':').map(|(field, value)| (field, value.trim_start_matches(' '))) {
-                None if line.is_empty() => {
-                    if let Some(data) = data {
-                        return Some(ServerEvent { event, data });
-                    }
-                    event = "message".to_owned();
-                }
-                Some(("event", value)) => value.clone_into(&mut event),
-                Some(("data", value)) => data = Some(data.map_or_else(|| value.to_owned(), |data| data + "\n" + value)),
-                _ => {}
+            let (event, data) = self.block().await?;
+            if let Some(data) = data {
+                return Some(ServerEvent { event, data });
             }
         }
     }
 
     /// Reads on until an id has come.
+    ///
+    /// # Panics
+    /// When the stream ends before.
     pub async fn opened(&mut self) {
         while self.last_id.is_empty() {
-            self.line().await.expect("the stream goes on");
+            self.block().await.expect("the stream goes on");
+        }
+    }
+
+    /// What stands before the next empty line. Only with that an id counts: what was cut off is sent again.
+    async fn block(&mut self) -> Option<(String, Option<String>)> {
+        let (mut event, mut data, mut id) = ("message".to_owned(), None::<String>, None);
+        loop {
+            let line = self.line().await?;
+            match line.split_once(':').map(|(field, value)| (field, value.trim_start_matches(' '))) {
+                None if line.is_empty() => {
+                    self.last_id = id.unwrap_or_else(|| std::mem::take(&mut self.last_id));
+                    return Some((event, data));
+                }
+                Some(("event", value)) => value.clone_into(&mut event),
+                Some(("data", value)) => data = Some(data.map_or_else(|| value.to_owned(), |data| data + "\n" + value)),
+                Some(("id", value)) => id = Some(value.to_owned()),
+                Some(("retry", value)) => self.retry_ms = value.parse().ok(),
+                _ => {}
+            }
         }
     }
 
     async fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = timeout(DEADLINE, self.reader.read_line(&mut line)).await.expect("something comes in time");
-        let line = line.trim_end_matches(['\r', '\n']);
-        if let Some(id) = line.strip_prefix("id: ") {
-            id.clone_into(&mut self.last_id);
-        } else if let Some(retry) = line.strip_prefix("retry: ") {
-            self.retry_ms = retry.parse().ok();
-        }
-        (read.ok()? > 0).then(|| line.to_owned())
+        let is_whole = read.is_ok() && line.ends_with('\n');
+        is_whole.then(|| line.trim_end_matches(['\r', '\n']).to_owned())
     }
 }

@@ -78,7 +78,7 @@ impl Feed {
 
     /// Gives them back if one of them comes from where nothing is served any more: then each is told alone.
     async fn catch_up(&self, mut returning: Vec<Returning>) -> Vec<Returning> {
-        returning.retain(|one| !one.listener.sender.is_closed());
+        returning.retain(|one| !one.listener.is_gone());
         let start = returning.iter().map(|one| one.position.clone()).reduce(|one, other| one.nearest(&other));
         let Some(mut position) = start else { return Vec::new() };
         let mut page = self.next_page(&position).await;

@@ -1,7 +1,7 @@
 //! All who listen, and until where in the log they have been told.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::commits::{CommitPage, CommitPosition};
 use tokio::sync::{Notify, watch};
@@ -74,7 +74,7 @@ impl Hub {
             state.returning.push(Returning { topic, position, listener });
             self.returned.notify_one();
         } else {
-            listener.tell(Event::Reached(position.clone()));
+            listener.tell(Event::Reached(Arc::new(position.clone())));
             state.listeners.add(topic, listener);
         }
     }
@@ -142,7 +142,7 @@ impl Hub {
         if is_there {
             for (topic, mut listener) in returned.drain() {
                 let ahead = listener.position(position);
-                if listener.tell(Event::Reached(ahead.clone())) {
+                if listener.tell(Event::Reached(Arc::new(ahead.clone()))) {
                     listener.ahead = Some(Box::new(ahead));
                     state.listeners.add(topic, listener);
                 }

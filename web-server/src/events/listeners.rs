@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shared::commits::{Commit, CommitPage, CommitPosition, userid_mark};
 use shared::event::Purchase;
@@ -21,15 +22,26 @@ pub(super) enum Topic {
     Purchase(Uuid),
 }
 
+/// How many events wait for a listener when it is too slow: it is let go of, and comes again from where it was. All that one page
+/// brings comes besides, so that who has just listened is never too slow.
+const WAITING_MAX: usize = 1024;
+
 /// Somebody who waits for events.
 pub(super) struct Listener {
     /// Which one it is.
     pub(super) number: u64,
     /// Whose purchases are told; anybody's where one purchase is waited for.
     pub(super) userid: Option<Box<str>>,
-    pub(super) sender: mpsc::Sender<Event>,
+    sender: mpsc::UnboundedSender<Event>,
+    waiting: Arc<AtomicUsize>,
     /// What it has been told already, if that is more than the others.
     pub(super) ahead: Option<Box<CommitPosition>>,
+}
+
+/// What waits for a listener.
+pub(super) struct Inbox {
+    events: mpsc::UnboundedReceiver<Event>,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// Those who are told the same, as far as it concerns them.
@@ -44,17 +56,42 @@ impl Topic {
     }
 }
 
+impl Inbox {
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        let event = self.events.recv().await?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(event)
+    }
+}
+
 impl Listener {
-    /// Tells it something; says no when it is too slow, or gone.
+    pub(super) fn new(number: u64, userid: Option<Box<str>>) -> (Self, Inbox) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        (Self { number, userid, sender, waiting: Arc::clone(&waiting), ahead: None }, Inbox { events, waiting })
+    }
+
+    /// Whether nobody listens any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether it is behind with what was told before.
+    fn is_slow(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= WAITING_MAX
+    }
+
+    /// Tells it something; says no when it is gone.
     pub(super) fn tell(&self, event: Event) -> bool {
-        self.sender.try_send(event).is_ok()
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.sender.send(event).is_ok()
     }
 
     /// Tells it of the purchase at this place of a commit, if it is to know and does not yet.
-    fn tell_of(&self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, position: &CommitPosition) -> bool {
+    fn tell_of(&self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, position: &Arc<CommitPosition>) -> bool {
         let is_others = self.userid.as_deref().is_some_and(|userid| userid != purchase.userid);
         let is_known = self.ahead.as_ref().is_some_and(|ahead| ahead.seen_of(commit) > place);
-        is_others || is_known || self.tell(Event::Recorded(Arc::clone(purchase), position.clone()))
+        is_others || is_known || self.tell(Event::Recorded(Arc::clone(purchase), Arc::clone(position)))
     }
 
     /// Where it stands, where all others stand at `position`.
@@ -120,6 +157,7 @@ impl Listeners {
     /// Tells everybody what comes after `position`, which moves on. Gives how many were told something.
     pub(super) fn tell(&mut self, page: &CommitPage, found: &Found, position: &mut CommitPosition) -> u64 {
         let mut told = 0;
+        self.let_go_of_the_slow();
         if page.is_reset {
             *position = page.position.clone();
             told += self.reset(found, position);
@@ -141,7 +179,7 @@ impl Listeners {
         if topics.iter().all(|topic| !self.by_topic.contains_key(topic)) {
             return 0;
         }
-        let position = before.within(commit, place + 1);
+        let position = Arc::new(before.within(commit, place + 1));
         let mut told = 0;
         for topic in topics {
             self.retain(topic, |listener| {
@@ -154,13 +192,13 @@ impl Listeners {
 
     /// Tells all that the log goes on at another place, and who waits for one purchase whether it is there.
     fn reset(&mut self, found: &Found, position: &CommitPosition) -> u64 {
-        let mut told = 0;
+        let (mut told, position) = (0, Arc::new(position.clone()));
         for (topic, listeners) in &mut self.by_topic {
             let event = match topic {
-                Topic::User(_) => Some(Event::Reset(position.clone())),
+                Topic::User(_) => Some(Event::Reset(Arc::clone(&position))),
                 Topic::Purchase(id) => {
                     let purchase = found.get(id).cloned().flatten();
-                    purchase.map(|purchase| Event::Recorded(purchase, position.clone()))
+                    purchase.map(|purchase| Event::Recorded(purchase, Arc::clone(&position)))
                 }
             };
             let Some(event) = event else { continue };
@@ -178,10 +216,17 @@ impl Listeners {
     pub(super) fn tell_position(&mut self, position: &CommitPosition) {
         for (topic, listeners) in &mut self.by_topic {
             if matches!(topic, Topic::User(_)) {
-                listeners.retain(|listener| listener.tell(Event::Reached(listener.position(position))));
+                listeners.retain(|listener| listener.tell(Event::Reached(Arc::new(listener.position(position)))));
             }
         }
         self.by_topic.retain(|_, listeners| !listeners.is_empty());
+    }
+
+    fn let_go_of_the_slow(&mut self) {
+        self.by_topic.retain(|_, listeners| {
+            listeners.retain(|listener| !listener.is_slow());
+            !listeners.is_empty()
+        });
     }
 
     /// Who was ahead of the others, and is no more, is one of them.

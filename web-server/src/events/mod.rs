@@ -11,19 +11,17 @@ use std::time::Duration;
 use shared::commits::CommitPosition;
 use shared::event::Purchase;
 use shared::supervise::Supervisor;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::config::EventsConfig;
 use self::feed::Feed;
 use self::hub::Hub;
-use self::listeners::{Listener, Topic};
+use self::listeners::{Inbox, Listener, Topic};
 use crate::management_client::ManagementClient;
 use crate::metrics::Metrics;
 
-/// How many events wait for a listener that reads slowly. With one more it is let go of, and comes again from where it was.
-const WAITING_MAX: usize = 256;
 /// How long whoever listens waits until it is known where the log stands.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -31,11 +29,11 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A purchase was recorded; just after it, the log stands here.
-    Recorded(Arc<Purchase>, CommitPosition),
+    Recorded(Arc<Purchase>, Arc<CommitPosition>),
     /// Nothing was missed up to here.
-    Reached(CommitPosition),
+    Reached(Arc<CommitPosition>),
     /// Something may have been missed before this position.
-    Reset(CommitPosition),
+    Reset(Arc<CommitPosition>),
 }
 
 /// Everybody who listens.
@@ -47,8 +45,7 @@ pub struct Events {
 
 /// Somebody listens, until this is dropped.
 pub struct Subscription {
-    /// What it is told; it ends when its listener is too slow.
-    pub events: mpsc::Receiver<Event>,
+    events: Inbox,
     topic: Topic,
     number: u64,
     hub: Arc<Hub>,
@@ -113,14 +110,20 @@ impl Events {
         after: Option<CommitPosition>,
     ) -> Result<Subscription, CannotListen> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| CannotListen::Crowded)?;
-        let (sender, events) = mpsc::channel(WAITING_MAX);
         let number = self.hub.next_number();
-        let listener = Listener { number, userid, sender, ahead: None };
+        let (listener, events) = Listener::new(number, userid);
         let entering = self.hub.enter(topic, listener, after);
         timeout(BEGIN_TIMEOUT, entering).await.map_err(|_| CannotListen::Unknown)?;
         let (hub, metrics) = (Arc::clone(&self.hub), Arc::clone(&self.metrics));
         metrics.events.streams.increment(1.0);
         Ok(Subscription { events, topic, number, hub, metrics, _place: place })
+    }
+}
+
+impl Subscription {
+    /// What it is told next; nothing when it was too slow, and is told no more.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.next().await
     }
 }
 

@@ -185,7 +185,7 @@ impl Events {
                     self.end = Some(StreamEnd::Draining);
                     return Some(format!("retry: {}\n\n", rand::rng().random_range(RETRY_MS)));
                 }
-                event = self.subscription.events.recv() => match event {
+                event = self.subscription.next() => match event {
                     Some(event) => if let Some(text) = self.told(event) { return Some(text) },
                     None => self.end = Some(StreamEnd::Slow),
                 },

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use shared::commits::{Commit, CommitPosition};
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{PostgresStore, answer, session};
+use crate::store::commits::in_order;
 use crate::store::{CommitLog, StoreError};
 
 /// Each partition's newest commit. From the newest of one to the newest of the next: those that were deleted, whose index entries
@@ -35,7 +37,7 @@ const LIST: &str = newest!(
     LEFT JOIN unnest($1::integer[], $2::bigint[]) AS seen (kafka_partition, number)
         ON seen.kafka_partition = newest.kafka_partition
     CROSS JOIN LATERAL (
-        SELECT kafka_partition, number, purchase_ids, userid_marks FROM commits
+        SELECT recorded_at, kafka_partition, number, purchase_ids, userid_marks FROM commits
         WHERE kafka_partition = newest.kafka_partition AND number > coalesce(seen.number, 0)
         ORDER BY number LIMIT $3
     ) AS found
@@ -63,10 +65,11 @@ impl CommitLog for PostgresStore {
         let query = sqlx::query_as(LIST).bind(partitions).bind(numbers).bind(i64::from(limit));
         let mut session = session::acquire(&self.reading).await?;
         let rows = answer(query.fetch_all(&mut *session)).await;
-        let rows: Vec<(i32, i64, Vec<Uuid>, Option<Vec<i32>>)> = session.judge(rows)?;
-        let commit =
-            |(partition, number, purchase_ids, userid_marks)| Commit { partition, number, purchase_ids, userid_marks };
-        Ok(rows.into_iter().map(commit).collect())
+        let rows: Vec<(DateTime<Utc>, i32, i64, Vec<Uuid>, Option<Vec<i32>>)> = session.judge(rows)?;
+        let commit = |(time, partition, number, purchase_ids, userid_marks)| {
+            (time, Commit { partition, number, purchase_ids, userid_marks })
+        };
+        Ok(in_order(rows.into_iter().map(commit).collect()))
     }
 
     async fn forget_commits(&self, age: Duration) -> Result<u64, StoreError> {

@@ -9,6 +9,7 @@ use shared::event::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{SqliteStore, json_list, judge};
+use crate::store::commits::in_order;
 use crate::store::pending::PendingRows;
 use crate::store::{CommitLog, StoreError};
 
@@ -21,11 +22,11 @@ const LAST: &str = "
     FROM commit_log LEFT JOIN commits ON true GROUP BY log_id, kafka_partition";
 
 const LIST: &str = "
-    SELECT kafka_partition, number, purchase_ids, userid_marks FROM (
+    SELECT recorded_at, kafka_partition, number, purchase_ids, userid_marks FROM (
         SELECT commits.*, row_number() OVER (PARTITION BY commits.kafka_partition ORDER BY number) AS place
         FROM commits LEFT JOIN json_each(?1) AS seen ON seen.value ->> 0 = kafka_partition
         WHERE number > coalesce(seen.value ->> 1, 0)
-    ) WHERE place <= ?2 ORDER BY kafka_partition, number";
+    ) WHERE place <= ?2";
 
 const FORGET: &str = "
     DELETE FROM commits WHERE recorded_at < ?1 AND number < (
@@ -62,9 +63,8 @@ impl CommitLog for SqliteStore {
 
     async fn list_commits(&self, after: &CommitPosition, limit: u32) -> Result<Vec<Commit>, StoreError> {
         let seen = json!(after.numbers().collect::<Vec<_>>()).to_string();
-        let rows: Vec<(i32, i64, String, String)> =
-            sqlx::query_as(LIST).bind(seen).bind(limit).fetch_all(&self.reading).await?;
-        rows.into_iter().map(commit).collect()
+        let rows = sqlx::query_as(LIST).bind(seen).bind(limit).fetch_all(&self.reading).await?;
+        Ok(in_order(rows.into_iter().map(commit).collect::<Result<_, _>>()?))
     }
 
     async fn forget_commits(&self, age: Duration) -> Result<u64, StoreError> {
@@ -75,9 +75,11 @@ impl CommitLog for SqliteStore {
     }
 }
 
-fn commit((partition, number, ids, marks): (i32, i64, String, String)) -> Result<Commit, StoreError> {
+/// By position: time, partition, number, ids, marks.
+fn commit(row: (String, i32, i64, String, String)) -> Result<(String, Commit), StoreError> {
+    let (time, partition, number, ids, marks) = row;
     let strange = |error: serde_json::Error| StoreError(error.to_string());
     let purchase_ids = serde_json::from_str(&ids).map_err(strange)?;
     let userid_marks = serde_json::from_str(&marks).map_err(strange)?;
-    Ok(Commit { partition, number, purchase_ids, userid_marks })
+    Ok((time, Commit { partition, number, purchase_ids, userid_marks }))
 }
