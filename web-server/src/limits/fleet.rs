@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn what_others_are_not_asked_for_is_taken_only_once_they_had_time_to_tell() {
         let mut fleet = fleet();
-        let mut hear_nothing_at = |fleet: &mut Fleet, ms: u32| {
+        let hear_nothing_at = |fleet: &mut Fleet, ms: u32| {
             fleet.hear(&Report { demands: Vec::new(), ..report(2, ms, 0.0) }, at(ms.into()));
             share(fleet, ms + 50)
         };
