@@ -57,6 +57,10 @@ impl Topic {
 }
 
 impl Inbox {
+    pub(super) fn is_closed(&self) -> bool {
+        self.events.is_closed()
+    }
+
     pub(super) async fn next(&mut self) -> Option<Event> {
         let event = self.events.recv().await?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -125,6 +125,12 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<Event> {
         self.events.next().await
     }
+
+    /// Whether it is told no more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.events.is_closed()
+    }
 }
 
 impl Drop for Subscription {

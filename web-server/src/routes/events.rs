@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -14,7 +15,7 @@ use rand::RngExt;
 use shared::api_keys::RequestClass;
 use shared::commits::CommitPosition;
 use shared::event::{FieldError, Purchase, check_name};
-use shared::http::{Name, Problem, RequestContext};
+use shared::http::{Endless, Name, Problem, RequestContext};
 use tokio::time::{Interval, MissedTickBehavior};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -170,7 +171,7 @@ impl Events {
             // nginx would keep events back until it has a buffer full of them.
             (header::HeaderName::from_static("x-accel-buffering"), "no"),
         ];
-        (headers, Body::from_stream(parts)).into_response()
+        (Extension(Endless), headers, Body::from_stream(parts)).into_response()
     }
 
     /// What is said next; nothing when the stream is over.
@@ -226,7 +227,9 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.app.metrics.events.ended.of(self.end.unwrap_or(StreamEnd::Left)).increment(1);
+        // Who reads nothing is never told that it was let go of.
+        let unsaid = if self.subscription.is_over() { StreamEnd::Slow } else { StreamEnd::Left };
+        self.app.metrics.events.ended.of(self.end.unwrap_or(unsaid)).increment(1);
     }
 }
 
