@@ -18,7 +18,7 @@ use crate::commits::CommitFeed;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
-use crate::metrics::{IngestMetrics, TASKS};
+use crate::metrics::{IngestMetrics, PasswordMetrics, TASKS};
 use crate::routes;
 use crate::state::App;
 use crate::store::{self, Store};
@@ -93,7 +93,7 @@ impl Service {
             .with_health("transactions", move || transactions.check_transactions());
         let app = App {
             store: store.clone(),
-            accounts: Accounts::new(&config.accounts, store.clone()),
+            accounts: Accounts::new(&config.accounts, store.clone(), PasswordMetrics::register(&registry)),
             waiters: Arc::clone(&waiters),
             commits: Arc::clone(&commits),
             token: config.token.clone(),

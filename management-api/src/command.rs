@@ -236,6 +236,8 @@ pub fn new_signing_key() -> ExitCode {
 /// Looks after API keys, and prints what comes of it.
 #[must_use]
 pub fn look_after_keys(config: &Config, action: KeyAction) -> ExitCode {
+    // What is done here belongs into the audit log as well.
+    config.log.start();
     run(async {
         let store = open_store(config).await?;
         let done = action.run(&store).await;

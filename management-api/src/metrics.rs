@@ -1,6 +1,7 @@
 //! Every metric of this service, but for those that both services share.
 
 mod partitions;
+mod passwords;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use shared::metrics::{Buckets, Counter, CounterBy, Gauge, Histogram, Label, Regi
 
 use self::partitions::PartitionMetrics;
 pub use self::partitions::PartitionState;
+pub use self::passwords::PasswordMetrics;
 
 /// The long-lived tasks and threads of management-api.
 pub const TASKS: [&str; 16] = [

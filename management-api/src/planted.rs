@@ -1,8 +1,6 @@
 //! Bugs for the simulation to find: each a rule of the record path left out, on purpose and on one thread.
 
-use shared::event::{Purchase, Timestamp};
-
-use crate::store::{Batch, Recorded};
+use shared::event::Purchase;
 
 /// Which rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +51,13 @@ pub enum Bug {
     KeyLeftBehind,
     /// Two purchases of a batch are recorded with each other's price.
     PricesSwapped,
+    /// A record of a purchase that is recorded already counts for its key once more.
+    RepeatCounted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::FenceIgnored,
         Self::ReloadForgotten,
         Self::OffsetBeforeDeadLetter,
@@ -81,6 +81,7 @@ impl Bug {
         Self::ClaimBelieved,
         Self::KeyLeftBehind,
         Self::PricesSwapped,
+        Self::RepeatCounted,
     ];
 }
 
@@ -94,11 +95,6 @@ pub(crate) fn swap_prices(rows: &mut [Purchase]) {
     if let [.., one, other] = rows {
         std::mem::swap(&mut one.price, &mut other.price);
     }
-}
-
-/// What is told of a batch that is not recorded.
-pub(crate) fn recorded(batch: &Batch) -> Recorded {
-    Recorded { inserted: batch.rows.len(), duplicates: 0, recorded_at: Timestamp::now() }
 }
 
 #[cfg(debug_assertions)]

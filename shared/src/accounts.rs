@@ -118,6 +118,19 @@ pub struct LoginBody {
     password: String,
 }
 
+/// Another password.
+#[derive(ToSchema)]
+#[schema(as = NewPassword)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub struct PasswordBody {
+    /// The account's now.
+    #[schema(format = Password)]
+    old_password: String,
+    /// What it is to be. Any characters.
+    #[schema(min_length = 8, max_length = 128, format = Password)]
+    new_password: String,
+}
+
 /// A session that is to go on.
 #[derive(ToSchema)]
 #[schema(as = Refresh)]

@@ -112,7 +112,7 @@ pub async fn serve(app: AppState, listener: TcpListener) -> Result<(), RunError>
 /// The certificate, if there is to be TLS, and what keeps it up to date.
 fn certificate(app: &AppState) -> Result<Option<Arc<Certificate>>, RunError> {
     let Some(config) = app.config.tls.clone() else { return Ok(None) };
-    let certificate = Certificate::load(config, app.metrics.tls_reloads.clone())?;
+    let certificate = Certificate::load(config, app.metrics.tls.clone())?;
     let (reloading, shutdown) = (Arc::clone(&certificate), app.shutdown.clone());
     tokio::spawn(app.supervisor.restart("certificate", move || Arc::clone(&reloading).keep_up(shutdown.clone())));
     Ok(Some(certificate))

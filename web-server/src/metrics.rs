@@ -6,7 +6,7 @@ mod shedding;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::http::Reload;
+use shared::http::TlsMetrics;
 use shared::metrics::{Counter, CounterBy, Gauge, Histogram, HttpMetrics, Label, Registry, RouteSeries, value};
 
 pub use self::events::{EventMetrics, StreamEnd};
@@ -237,8 +237,8 @@ pub struct Metrics {
     management_hedges: CounterBy<HedgeWinner>,
     /// In use, and left out.
     management_replicas: [Gauge; 2],
-    /// Changes of the certificate's files.
-    pub tls_reloads: CounterBy<Reload>,
+    /// Of the certificate.
+    pub tls: TlsMetrics,
     token_revocations_age: Gauge,
     /// Questions for an outside issuer's keys.
     pub key_fetches: CounterBy<KeyFetch>,
@@ -263,6 +263,8 @@ impl Metrics {
         let replicas = |state| {
             registry.gauge("management_replicas", "Replicas of management-api that are known.", &[("state", state)])
         };
+        let certificate_end =
+            "When the certificate in use ends, or the first of its chain, since 1970; 0 without HTTPS.";
         let age = "Seconds since revoked access tokens were last asked for; -1 until the first token is used.";
         let token_revocations_age = registry.gauge("token_revocations_age_seconds", age, &[]);
         token_revocations_age.set(-1.0);
@@ -284,7 +286,10 @@ impl Metrics {
             management_duration: registry.histogram(MANAGEMENT_SECONDS, request_time, &[]),
             management_hedges: CounterBy::register(&registry, "management_hedges_total", hedges),
             management_replicas: ["in_use", "left_out"].map(replicas),
-            tls_reloads: CounterBy::register(&registry, "tls_reloads_total", "Changes of the certificate's files."),
+            tls: TlsMetrics {
+                reloads: CounterBy::register(&registry, "tls_reloads_total", "Changes of the certificate's files."),
+                expires_at: registry.gauge("tls_certificate_expires_timestamp_seconds", certificate_end, &[]),
+            },
             registry,
         })
     }

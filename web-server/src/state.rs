@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::management_client::{ManagementClient, Route};
 use crate::metrics::{Metrics, Refusal, Work};
 use crate::publisher::PurchasePublisher;
-use crate::read_cache::ReadCache;
+use crate::read_cache::{NotRead, ReadCache};
 use crate::shedding::{Shed, Shedding, Slot};
 use crate::tokens::Tokens;
 
@@ -144,7 +144,9 @@ impl App {
         if self.shutdown.is_stopped() {
             return Err(self.refuse(Refusal::Draining));
         }
-        self.shedding.check(work).map_err(|shed| self.shed(shed))?;
+        if !self.shedding.has_room(work) {
+            return Err(self.shed(work));
+        }
         Ok(Admission { app: self, work })
     }
 
@@ -160,13 +162,37 @@ impl App {
         deadline: Duration,
         context: &RequestContext,
     ) -> Result<Bytes, Problem> {
-        let mut slot = self.shedding.enter(Work::Reads).map_err(|shed| self.shed(shed))?;
-        let read = self.management.get(route, target, deadline, context).await;
-        slot.end_work(read.as_ref().map_or_else(|problem| problem.status().is_client_error(), |_| true));
-        read
+        let read = self.read_shared(route, target, deadline, context).await;
+        read.map_err(|reason| self.not_read(reason))
     }
 
-    fn shed(&self, Shed { reason, retry_after }: Shed) -> Problem {
+    /// As [`App::read`], for who tells the outcome to many.
+    ///
+    /// # Errors
+    /// What [`App::not_read`] makes an answer of, for each of them.
+    pub async fn read_shared(
+        &self,
+        route: Route,
+        target: String,
+        deadline: Duration,
+        context: &RequestContext,
+    ) -> Result<Bytes, NotRead> {
+        let mut slot = self.shedding.enter(Work::Reads).ok_or(NotRead::NoPlace)?;
+        let read = self.management.get(route, target, deadline, context).await;
+        slot.end_work(read.as_ref().map_or_else(|problem| problem.status().is_client_error(), |_| true));
+        read.map_err(NotRead::Failed)
+    }
+
+    /// What one caller is told whose read has no answer. Each who found no place is counted, and comes again at another time.
+    pub fn not_read(&self, reason: NotRead) -> Problem {
+        match reason {
+            NotRead::NoPlace => self.shed(Work::Reads),
+            NotRead::Failed(problem) => problem,
+        }
+    }
+
+    fn shed(&self, work: Work) -> Problem {
+        let Shed { reason, retry_after } = self.shedding.refuse(work);
         self.refuse(reason).with_retry_after(retry_after)
     }
 
@@ -239,6 +265,6 @@ impl Admission<'_> {
     /// # Errors
     /// 503 when others have taken the last place meanwhile.
     pub fn enter(self) -> Result<Slot, Problem> {
-        self.app.shedding.enter(self.work).map_err(|shed| self.app.shed(shed))
+        self.app.shedding.enter(self.work).ok_or_else(|| self.app.shed(self.work))
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 use stack::{
     Load, LoadPlan, Result, Service,
-    error::Doing,
+    error::{Doing, StackError},
     ledger::Attempt,
     load::{Latencies, LoadReport, Pace},
     stand_ins::{self, StandIn},
@@ -167,7 +167,7 @@ impl Readers {
 
     fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or(Ok(()))
+        self.thread.join().unwrap_or_else(|_| Err(StackError::Refused("the readers' thread has panicked".to_owned())))
     }
 }
 
@@ -180,4 +180,17 @@ async fn read_on(address: &str, pause: Duration, number: usize, stopped: &Atomic
         client.ask(READ).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_who_have_failed_or_panicked_fail_the_measurement() {
+        let stop = |end: fn() -> Result<()>| Readers { stop: Arc::default(), thread: thread::spawn(end) }.stop();
+        assert!(stop(|| Ok(())).is_ok());
+        assert!(stop(|| Err(StackError::Refused("no answer".to_owned()))).is_err());
+        assert!(stop(|| panic!("on purpose")).is_err());
+    }
 }

@@ -12,8 +12,10 @@ use shared::event::{Timestamp, check_name};
 use uuid::Uuid;
 
 use super::Clock;
-use super::audit::{self, Event};
-use crate::store::{Creation, NewKey, Rotation, Store, StoreError, UsageQuery, WhichKey};
+use super::audit::{self, By, Event};
+use crate::store::{
+    Creation, KEYS_MAX, KEYS_TOLD_MAX, NewKey, Rotated, Rotation, Store, StoreError, UsageQuery, WhichKey,
+};
 
 /// How long a change of a key is told: as long as anybody takes it for what it was, who asks anew as often as tokens end.
 const CHANGES_TOLD: Duration = ACCESS_TOKEN_LIFETIME.saturating_add(CLOCK_SKEW).saturating_add(CLOCK_SKEW);
@@ -63,8 +65,20 @@ pub enum KeyError {
     #[error("there is no such key, or it counts no more")]
     NoKey,
     /// The account has too many.
-    #[error("the account has too many keys: revoke one")]
+    #[error("the account has {KEYS_MAX} keys, as many as it may have: revoke one that is not needed")]
     TooMany,
+    /// It has too many with those that were changed lately.
+    #[error(
+        "with those that were revoked in the last {} minutes the account has {KEYS_TOLD_MAX} keys, as many as it may have: \
+         wait until that is longer ago, and keep keys for longer",
+        CHANGES_TOLD.as_secs() / 60
+    )]
+    TooManyChanged,
+    /// The one before the key's present secret counts still.
+    #[error(
+        "an earlier secret counts until {0}: wait, or rotate with an overlap of 0, which ends it at once, and the present one too"
+    )]
+    EarlierCounts(Timestamp),
     /// It would be over before it begins.
     #[error("a key must end in the future")]
     Over,
@@ -84,7 +98,7 @@ impl ApiKeys {
     ///
     /// # Errors
     /// When there is no account, no room, or nobody to do it.
-    pub async fn create(&self, wish: KeyWish, request_id: &str) -> Result<SecretAnswer, KeyError> {
+    pub async fn create(&self, wish: KeyWish, by: By<'_>) -> Result<SecretAnswer, KeyError> {
         let (now, secret) = (self.clock.now(), ApiKeySecret::random());
         if wish.expires_at.is_some_and(|end| end <= now) {
             return Err(KeyError::Over);
@@ -99,14 +113,15 @@ impl ApiKeys {
             secret_start: secret.start().to_owned(),
             created_at: now,
             expires_at: wish.expires_at,
-            forgets_before: now.before(CHANGES_TOLD),
+            told: CHANGES_TOLD,
         };
         match self.store.create_key(&key).await? {
             Creation::Kept => {}
             Creation::NoAccount => return Err(KeyError::NoAccount),
             Creation::TooMany => return Err(KeyError::TooMany),
+            Creation::TooManyChanged => return Err(KeyError::TooManyChanged),
         }
-        audit::tell_of_key(Event::KeyCreated, wish.account_id, key.key_id, request_id);
+        audit::tell_of_key(Event::KeyCreated, wish.account_id, key.key_id, by);
         Ok(SecretAnswer { key_id: key.key_id, api_key: secret.expose().to_owned(), old_ends_at: None })
     }
 
@@ -126,11 +141,12 @@ impl ApiKeys {
         Ok(self.store.list_keys(account_id).await?)
     }
 
-    /// Gives a key a new secret, which counts at once; the old one counts on for `overlap`.
+    /// Gives a key a new secret, which counts at once; the old one counts on for `overlap`. Without one, all before the new one
+    /// are over.
     ///
     /// # Errors
-    /// When there is no such key, or the database does not answer.
-    pub async fn rotate(&self, which: WhichKey, overlap: Duration, request_id: &str) -> Result<SecretAnswer, KeyError> {
+    /// When there is no such key, an earlier secret than the present one still counts, or the database does not answer.
+    pub async fn rotate(&self, which: WhichKey, overlap: Duration, by: By<'_>) -> Result<SecretAnswer, KeyError> {
         let (now, secret) = (self.clock.now(), ApiKeySecret::random());
         let old_ends_at = now.after(overlap);
         let rotation = Rotation {
@@ -140,8 +156,12 @@ impl ApiKeys {
             at: now,
             old_ends_at,
         };
-        let owner = self.store.rotate_key(&rotation).await?.ok_or(KeyError::NoKey)?;
-        audit::tell_of_key(Event::KeyRotated, owner, which.key_id, request_id);
+        let owner = match self.store.rotate_key(&rotation).await? {
+            Rotated::Done(owner) => owner,
+            Rotated::NoKey => return Err(KeyError::NoKey),
+            Rotated::EarlierCounts(until) => return Err(KeyError::EarlierCounts(until)),
+        };
+        audit::tell_of_key(Event::KeyRotated, owner, which.key_id, by);
         let api_key = secret.expose().to_owned();
         Ok(SecretAnswer { key_id: which.key_id, api_key, old_ends_at: Some(old_ends_at) })
     }
@@ -150,9 +170,9 @@ impl ApiKeys {
     ///
     /// # Errors
     /// When there is no such key, or the database does not answer.
-    pub async fn revoke(&self, which: WhichKey, request_id: &str) -> Result<(), KeyError> {
+    pub async fn revoke(&self, which: WhichKey, by: By<'_>) -> Result<(), KeyError> {
         let owner = self.store.revoke_key(which, self.clock.now()).await?.ok_or(KeyError::NoKey)?;
-        audit::tell_of_key(Event::KeyRevoked, owner, which.key_id, request_id);
+        audit::tell_of_key(Event::KeyRevoked, owner, which.key_id, by);
         Ok(())
     }
 
@@ -161,7 +181,7 @@ impl ApiKeys {
     /// # Errors
     /// When the database does not answer.
     pub async fn changed(&self) -> Result<Vec<ChangedKey>, StoreError> {
-        self.store.list_changed_keys(self.clock.now().before(CHANGES_TOLD)).await
+        self.store.list_changed_keys(CHANGES_TOLD, self.clock.now()).await
     }
 
     /// Adds what was counted elsewhere, once however often it is said.

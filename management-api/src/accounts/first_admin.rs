@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::audit::{self, Event};
+use super::audit::{self, Actor, By, Event};
 use super::passwords::Verdict;
 use super::{AccountError, Accounts, Email, Password, Registration, Username};
 use crate::store::KnownAccount;
@@ -61,7 +61,8 @@ impl Accounts {
             return Ok(());
         }
         self.store.appoint_admin(known.account.account_id).await?;
-        audit::tell(Event::AdminAppointed, Some(known.account.account_id), AT_START);
+        let by = By { actor: Actor::Service, request_id: AT_START };
+        audit::tell(Event::AdminAppointed, Some(known.account.account_id), by);
         Ok(())
     }
 

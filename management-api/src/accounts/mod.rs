@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 pub use self::api_keys::{ApiKeys, KeyError, KeyWish, parse_key_name};
 use self::audit::Event;
+pub use self::audit::{Actor, By};
 pub use self::clock::Clock;
 pub use self::config::AccountsConfig;
 pub use self::first_admin::FirstAdmin;
@@ -27,7 +28,11 @@ use self::passwords::{Passwords, Verdict};
 pub use self::sessions::SessionTokens;
 use self::sessions::Sessions;
 pub use self::signing_keys::{SigningKeys, new_signing_key};
-use crate::store::{Account, KnownAccount, NewAccount, Store, StoreError};
+use crate::metrics::PasswordMetrics;
+use crate::store::{Account, NewAccount, PasswordChange, Store, StoreError};
+
+/// How often an account is looked at that changes meanwhile.
+const LOOKS_MAX: u32 = 3;
 
 /// Who may sign in, and how.
 pub struct Accounts {
@@ -72,13 +77,25 @@ pub struct Registration {
     pub password: Password,
 }
 
+/// Another password for an account.
+pub struct PasswordWish {
+    /// Whose.
+    pub account_id: Uuid,
+    /// The session that asks, and goes on.
+    pub session_id: Uuid,
+    /// What opens it now.
+    pub old: Password,
+    /// What is to.
+    pub new: Password,
+}
+
 impl Accounts {
     /// The accounts in `store`, if there is a key to sign their tokens with.
     #[must_use]
-    pub fn new(config: &AccountsConfig, store: Arc<dyn Store>) -> Option<Arc<Self>> {
+    pub fn new(config: &AccountsConfig, store: Arc<dyn Store>, metrics: PasswordMetrics) -> Option<Arc<Self>> {
         let keys = config.keys.clone()?;
         Some(Arc::new(Self {
-            passwords: Passwords::new(config.hashes_max),
+            passwords: Passwords::new(config.hashes_max, metrics),
             sessions: Sessions::new(Arc::clone(&store), keys, config.tokens.clone(), config.clock.clone()),
             clock: config.clock.clone(),
             api_keys: ApiKeys::new(Arc::clone(&store), config.clock.clone()),
@@ -105,7 +122,8 @@ impl Accounts {
         if !self.store.create_account(&new).await? {
             return Err(AccountError::Taken);
         }
-        audit::tell(Event::AccountCreated, Some(new.account.account_id), request_id);
+        // Who makes one has none yet.
+        audit::tell(Event::AccountCreated, Some(new.account.account_id), By { actor: Actor::Service, request_id });
         Ok(new.account)
     }
 
@@ -119,6 +137,21 @@ impl Accounts {
         password: Password,
         request_id: &str,
     ) -> Result<SessionTokens, AccountError> {
+        for _ in 0..LOOKS_MAX {
+            if let Some(tokens) = self.try_login(email, password.clone(), request_id).await? {
+                return Ok(tokens);
+            }
+        }
+        Err(AccountError::Busy)
+    }
+
+    /// Nothing when the account has changed while it was looked at: deleted, with another password, or the same hashed anew.
+    async fn try_login(
+        &self,
+        email: &str,
+        password: Password,
+        request_id: &str,
+    ) -> Result<Option<SessionTokens>, AccountError> {
         // Before anything is asked of the database: however many come, as many as may be hashed do.
         let turn = self.passwords.turn().await.ok_or(AccountError::Busy)?;
         // Nobody has the empty address, and it takes as long to find out.
@@ -126,19 +159,53 @@ impl Accounts {
         let known = self.store.find_account(&key).await.map_err(AccountError::NotRead)?;
         let verdict = turn.verify(password, known.as_ref().map(|known| known.password_hash.clone())).await?;
         let account_id = known.as_ref().map(|known| known.account.account_id);
-        let (Some(known), Verdict::Right { rehashed }) = (known, verdict) else {
-            audit::tell(Event::LoginFailed, account_id, request_id);
+        let (Some(mut known), Verdict::Right { rehashed }) = (known, verdict) else {
+            audit::tell(Event::LoginFailed, account_id, By { actor: Actor::Service, request_id });
             return Err(AccountError::Refused);
         };
         if let Some(stronger) = rehashed {
-            let KnownAccount { account, password_hash } = &known;
-            if let Err(error) = self.store.replace_hash(account.account_id, password_hash, &stronger).await {
-                tracing::warn!(%error, "a password's hash could not be made stronger; the next login tries again");
+            match self.store.replace_hash(known.account.account_id, &known.password_hash, &stronger).await {
+                Ok(()) => known.password_hash = stronger,
+                Err(error) => {
+                    tracing::warn!(%error, "a password's hash could not be made stronger; the next login tries again");
+                }
             }
         }
-        let tokens = self.sessions.begin(&known.account).await?;
-        audit::tell(Event::Login, account_id, request_id);
+        let tokens = self.sessions.begin(&known).await?;
+        if tokens.is_some() {
+            let by = By { actor: Actor::Account(known.account.account_id), request_id };
+            audit::tell(Event::Login, account_id, by);
+        }
         Ok(tokens)
+    }
+
+    /// Gives an account another password, for who knows the one that it has, and ends all its sessions but the one that asks.
+    ///
+    /// # Errors
+    /// When it is refused, or nobody has the time.
+    pub async fn change_password(&self, wish: PasswordWish, request_id: &str) -> Result<(), AccountError> {
+        let PasswordWish { account_id, session_id, old, new } = wish;
+        let by = By { actor: Actor::Account(account_id), request_id };
+        let turn = self.passwords.turn().await.ok_or(AccountError::Busy)?;
+        let known = self.store.find_account_by_id(account_id).await.map_err(AccountError::NotRead)?;
+        let known = known.ok_or(AccountError::Refused)?;
+        let Some(new_hash) = turn.change(old, known.password_hash.clone(), new).await? else {
+            audit::tell(Event::PasswordRefused, Some(account_id), by);
+            return Err(AccountError::Refused);
+        };
+        let change = PasswordChange {
+            account_id,
+            old_hash: known.password_hash,
+            new_hash,
+            goes_on: session_id,
+            revocation: sessions::revocation(self.clock.now()),
+        };
+        if !self.store.change_password(&change).await? {
+            // It was changed, or hashed anew, since it was read.
+            return Err(AccountError::Busy);
+        }
+        audit::tell(Event::PasswordChanged, Some(account_id), by);
+        Ok(())
     }
 
     /// Goes on with a session.
@@ -149,13 +216,21 @@ impl Accounts {
         self.sessions.refresh(token, request_id).await
     }
 
+    /// Ends a session, for who has a token of it. One that is over, or never was, is no mistake.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn logout(&self, token: &str, request_id: &str) -> Result<(), AccountError> {
+        self.sessions.end(token, request_id).await
+    }
+
     /// Deletes an account, and with it all its sessions; its keys are revoked. One that is not there is deleted already.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn delete(&self, account_id: Uuid, request_id: &str) -> Result<(), AccountError> {
+    pub async fn delete(&self, account_id: Uuid, by: By<'_>) -> Result<(), AccountError> {
         if self.store.delete_account(account_id, sessions::revocation(self.clock.now())).await? {
-            audit::tell(Event::AccountDeleted, Some(account_id), request_id);
+            audit::tell(Event::AccountDeleted, Some(account_id), by);
         }
         Ok(())
     }

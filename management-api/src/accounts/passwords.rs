@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use unicode_normalization::UnicodeNormalization;
 
 use super::AccountError;
+use crate::metrics::PasswordMetrics;
 
 /// The characters that a password may have.
 const LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
@@ -63,29 +64,38 @@ pub(super) enum Verdict {
 /// Turns to hash a password.
 pub(super) struct Passwords {
     turns: Arc<Semaphore>,
+    metrics: PasswordMetrics,
 }
 
 /// One turn. It lasts as long as the hashing, whether or not anybody waits for that any more: only so is memory bounded.
 pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
+    metrics: PasswordMetrics,
 }
 
 impl Passwords {
-    pub(super) fn new(hashes_max: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(hashes_max)) }
+    pub(super) fn new(hashes_max: usize, metrics: PasswordMetrics) -> Self {
+        Self { turns: Arc::new(Semaphore::new(hashes_max)), metrics }
     }
 
     /// A turn, if one is free by now or in a moment.
     pub(super) async fn turn(&self) -> Option<Turn> {
-        let permit = timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await.ok()?.ok()?;
-        Some(Turn { _permit: permit })
+        let permit = timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await.ok().and_then(Result::ok);
+        if permit.is_none() {
+            self.metrics.refused();
+        }
+        Some(Turn { _permit: permit?, metrics: self.metrics.clone() })
     }
 }
 
 impl Turn {
     /// Hashes a new password.
     pub(super) async fn hash(self, password: Password) -> Result<Secret<String>, AccountError> {
-        self.work(move || hash(password.bytes())).await
+        self.work(move |metrics| {
+            metrics.hashed();
+            hash(password.bytes())
+        })
+        .await
     }
 
     /// Holds a password against an account's, or nobody's: the work is the same.
@@ -94,15 +104,32 @@ impl Turn {
         password: Password,
         known: Option<Secret<String>>,
     ) -> Result<Verdict, AccountError> {
-        self.work(move || verify(&password, known.as_ref())).await
+        self.work(move |metrics| verify(&password, known.as_ref(), metrics)).await
+    }
+
+    /// Hashes a new password for who knows the old one; nothing for who does not.
+    pub(super) async fn change(
+        self,
+        old: Password,
+        known: Secret<String>,
+        new: Password,
+    ) -> Result<Option<Secret<String>>, AccountError> {
+        self.work(move |metrics| match verify(&old, Some(&known), metrics)? {
+            Verdict::Wrong => Ok(None),
+            Verdict::Right { .. } => {
+                metrics.hashed();
+                hash(new.bytes()).map(Some)
+            }
+        })
+        .await
     }
 
     async fn work<T: Send + 'static>(
         self,
-        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+        work: impl FnOnce(&PasswordMetrics) -> Result<T, String> + Send + 'static,
     ) -> Result<T, AccountError> {
         let worked = tokio::task::spawn_blocking(move || {
-            let worked = work();
+            let worked = work(&self.metrics);
             drop(self);
             worked
         });
@@ -120,15 +147,20 @@ fn hash(password: &[u8]) -> Result<Secret<String>, String> {
     Ok(Secret::new(hashed.to_string()))
 }
 
-fn verify(password: &Password, known: Option<&Secret<String>>) -> Result<Verdict, String> {
+fn verify(password: &Password, known: Option<&Secret<String>>, metrics: &PasswordMetrics) -> Result<Verdict, String> {
     let nobodys = NOBODYS_HASH.as_ref().map_err(Clone::clone)?;
     let stored = known.unwrap_or(nobodys).expose();
     let stored = PasswordHash::new(stored).map_err(|error| error.to_string())?;
+    metrics.hashed();
     let matches = argon2().verify_password(password.bytes(), &stored).is_ok();
     if !matches || known.is_none() || password.0.is_none() {
         return Ok(Verdict::Wrong);
     }
-    let rehashed = if is_weaker(&stored) { Some(hash(password.bytes())?) } else { None };
+    if !is_weaker(&stored) {
+        return Ok(Verdict::Right { rehashed: None });
+    }
+    metrics.hashed();
+    let rehashed = Some(hash(password.bytes())?);
     Ok(Verdict::Right { rehashed })
 }
 
@@ -141,7 +173,13 @@ fn is_weaker(stored: &PasswordHash) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use shared::metrics::Registry;
+
     use super::*;
+
+    fn verify(password: &Password, known: Option<&Secret<String>>) -> Result<Verdict, String> {
+        super::verify(password, known, &PasswordMetrics::register(&Registry::new(&[])))
+    }
 
     fn hashed_with(params: Params, password: &str) -> Secret<String> {
         let weaker = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);

@@ -8,10 +8,10 @@ use shared::config::TokenConfig;
 use shared::event::Timestamp;
 use uuid::Uuid;
 
-use super::audit::{self, Event};
+use super::audit::{self, Actor, By, Event};
 use super::refresh_tokens::{RefreshToken, random_key};
 use super::{AccountError, Clock, SigningKeys};
-use crate::store::{Account, NewSession, Revocation, Session, SpentToken, Standing, Store, StoreError};
+use crate::store::{Account, KnownAccount, NewSession, Revocation, Session, SpentToken, Standing, Store, StoreError};
 
 /// How long a session lasts without being used.
 const IDLE_MAX: Duration = Duration::from_hours(30 * 24);
@@ -54,23 +54,24 @@ impl Sessions {
         Self { store, keys, names, clock }
     }
 
-    /// Begins a session.
-    pub(super) async fn begin(&self, account: &Account) -> Result<SessionTokens, AccountError> {
+    /// Begins a session of an account as it was found; nothing when it is not so any more.
+    pub(super) async fn begin(&self, known: &KnownAccount) -> Result<Option<SessionTokens>, AccountError> {
+        let KnownAccount { account, password_hash } = known;
         let (now, token) = (self.clock.now(), RefreshToken::first());
         let session = NewSession {
             session_id: token.session_id,
             account_id: account.account_id,
+            password_hash: password_hash.clone(),
             successor_key: random_key(),
             token: token.hash(),
             began_at: now,
             ends_at: end(now, now),
         };
         if !self.store.begin_session(&session).await? {
-            // Deleted since it was found.
-            return Err(AccountError::Refused);
+            return Ok(None);
         }
         let Account { account_id, username, is_admin, .. } = account.clone();
-        self.tokens(Subject { account_id, username, is_admin }, &token, now)
+        self.tokens(Subject { account_id, username, is_admin }, &token, now).map(Some)
     }
 
     /// Spends a token for its successor. Who comes at the same moment, or again within the grace, gets the same one.
@@ -87,18 +88,34 @@ impl Sessions {
                 Standing::Spent(ago) if ago <= GRACE => true,
                 Standing::Spent(_) | Standing::Unknown => {
                     self.store.revoke_session(token.session_id, revocation(now)).await?;
-                    audit::tell(Event::RefreshReuse, Some(session.account_id), request_id);
+                    let by = By { actor: Actor::Service, request_id };
+                    audit::tell(Event::RefreshReuse, Some(session.account_id), by);
                     return Err(AccountError::Refused);
                 }
             };
             if goes_on {
-                audit::tell(Event::Refresh, Some(session.account_id), request_id);
+                let by = By { actor: Actor::Account(session.account_id), request_id };
+                audit::tell(Event::Refresh, Some(session.account_id), by);
                 let successor = token.successor(&session.successor_key);
                 let Session { account_id, username, is_admin, .. } = session;
                 return self.tokens(Subject { account_id, username, is_admin }, &successor, now);
             }
         }
         Err(StoreError("a token is current and cannot be spent".to_owned()).into())
+    }
+
+    /// Ends the session of a token, whatever has become of the token. Who has no session is signed out already.
+    pub(super) async fn end(&self, text: &str, request_id: &str) -> Result<(), AccountError> {
+        let Some(token) = RefreshToken::parse(text) else { return Ok(()) };
+        let now = self.clock.now();
+        let found =
+            self.store.find_session(token.session_id, &token.hash(), now).await.map_err(AccountError::NotRead)?;
+        if let Some(session) = found.filter(|session| now < session.ends_at) {
+            self.store.revoke_session(token.session_id, revocation(now)).await?;
+            let by = By { actor: Actor::Account(session.account_id), request_id };
+            audit::tell(Event::Logout, Some(session.account_id), by);
+        }
+        Ok(())
     }
 
     /// Whether it was this call that has spent it.

@@ -9,11 +9,17 @@ use shared::api_keys::{RATE_MAX, Scope};
 use shared::event::Timestamp;
 use uuid::Uuid;
 
-use crate::accounts::{ApiKeys, Clock, Email, KeyWish, parse_key_name};
+use crate::accounts::{Actor, ApiKeys, By, Clock, Email, KeyError, KeyWish, parse_key_name};
 use crate::store::{Store, WhichKey};
 
 /// Stands in the audit log where requests have their id.
-const BY_COMMAND: &str = "command";
+const BY_COMMAND: By<'static> = By { actor: Actor::CommandLine, request_id: "command" };
+
+/// What to do when nobody knows whether a key was made, or has another secret.
+const MAYBE_MADE: &str =
+    "it may be made all the same, and its secret cannot be shown again: list the keys, and revoke it";
+const MAYBE_ROTATED: &str =
+    "it may have a new secret all the same, which cannot be shown again: rotate with an overlap of 0";
 
 /// What to do with keys.
 #[derive(Subcommand)]
@@ -73,10 +79,12 @@ impl KeyAction {
                 let account_id = find_account(&**store, &arguments.account).await?;
                 let CreateArguments { name, scopes, expires_at, rate_per_second, .. } = arguments;
                 let wish = KeyWish { account_id, name, scopes, expires_at, rate_per_second };
-                keys.create(wish, BY_COMMAND).await
+                keys.create(wish, BY_COMMAND).await.map_err(|error| told(&error, MAYBE_MADE))
             }
             Self::Rotate { key_id, overlap_seconds } => {
-                keys.rotate(anybodys(key_id), Duration::from_secs(overlap_seconds.into()), BY_COMMAND).await
+                let overlap = Duration::from_secs(overlap_seconds.into());
+                let rotated = keys.rotate(anybodys(key_id), overlap, BY_COMMAND).await;
+                rotated.map_err(|error| told(&error, MAYBE_ROTATED))
             }
             Self::Revoke { key_id } => {
                 keys.revoke(anybodys(key_id), BY_COMMAND).await.map_err(|error| error.to_string())?;
@@ -88,8 +96,13 @@ impl KeyAction {
                 return Ok(listed.iter().fold(String::new(), |lines, key| lines + &json!(key).to_string() + "\n"));
             }
         };
-        secret.map(|secret| format!("{}\n", json!(secret))).map_err(|error| error.to_string())
+        secret.map(|secret| format!("{}\n", json!(secret)))
     }
+}
+
+/// What went wrong, with what to do where nobody knows whether it was done.
+fn told(error: &KeyError, advice: &str) -> String {
+    if matches!(error, KeyError::Store(_)) { format!("{error}; {advice}") } else { error.to_string() }
 }
 
 fn anybodys(key_id: Uuid) -> WhichKey {

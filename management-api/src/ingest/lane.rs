@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::backoff::Backoff;
-use shared::event::Purchase;
+use shared::event::{Purchase, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -99,7 +99,9 @@ impl Committer {
                 self.set_aside(&mut part).await;
             }
             if planted::is(Bug::WakeBeforeCommit) {
-                ingest.waiters.wake(&part.batch.rows, &planted::recorded(&part.batch));
+                let inserted = part.batch.rows.len();
+                let untrue = Recorded { inserted, duplicates: 0, recorded_at: Timestamp::now() };
+                ingest.waiters.wake(&part.batch.rows, &untrue);
             }
             let started = Instant::now();
             match self.record(&part).await {

@@ -6,11 +6,12 @@ use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use shared::accounts::{
-    ACCESS_TOKEN_LIFETIME, AccountAnswer, AccountPage, LoginBody, NewAccountBody, RefreshBody, TokenKeys, TokensAnswer,
+    ACCESS_TOKEN_LIFETIME, AccountAnswer, AccountPage, LoginBody, NewAccountBody, PasswordBody, RefreshBody, TokenKeys,
+    TokensAnswer,
 };
 use shared::event::FieldError;
 use shared::http::{BodyLimits, Problem, Query, RequestContext, kinds, read_json_body};
@@ -20,7 +21,9 @@ use uuid::Uuid;
 use self::fields::Fields;
 pub(super) use self::fields::object;
 use super::openapi::Unauthorized;
-use crate::accounts::{AccountError, Accounts, Email, Password, Registration, SessionTokens, Username};
+use crate::accounts::{
+    AccountError, Accounts, Actor, By, Email, Password, PasswordWish, Registration, SessionTokens, Username,
+};
 use crate::state::App;
 
 /// Room for the longest fields, every character of them escaped.
@@ -138,29 +141,80 @@ pub(super) async fn refresh(
     body: Body,
 ) -> Result<Json<TokensAnswer>, Problem> {
     let accounts = accounts(&app)?;
-    let body = read(&app, &headers, body).await?;
-    let mut fields = Fields::parse(&body)?;
-    let token = fields.text("refresh_token");
-    fields.finish()?;
-    let tokens = accounts.refresh(&token.unwrap_or_default(), context.request_id()).await;
-    tokens.map(answer).map_err(problem)
+    let token = refresh_token(&read(&app, &headers, body).await?)?;
+    accounts.refresh(&token, context.request_id()).await.map(answer).map_err(problem)
+}
+
+/// Ends a session by a token of it, whatever has become of the token; also when there is no such session.
+#[utoipa::path(
+    post, path = "/internal/logout", tag = "accounts", security((), ("token" = [])),
+    request_body = RefreshBody,
+    responses((status = 204, description = "It is over"), AccountProblems, BodyProblems, Unauthorized)
+)]
+pub(super) async fn logout(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let accounts = accounts(&app)?;
+    let token = refresh_token(&read(&app, &headers, body).await?)?;
+    accounts.logout(&token, context.request_id()).await.map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes an account, its sessions with it; its access tokens are revoked. Also when it is not there any more.
 #[utoipa::path(
     post, path = "/internal/accounts/{account_id}/delete", tag = "accounts", security((), ("token" = [])),
-    params(("account_id" = Uuid, Path)),
+    params(("account_id" = Uuid, Path), ("actor" = Option<Uuid>, Query, nullable = false, description = "Who has signed in, and wants it")),
     responses((status = 204, description = "It is not there any more"), AccountProblems, Unauthorized)
 )]
 pub(super) async fn delete_account(
     State(app): State<App>,
     Extension(context): Extension<RequestContext>,
     account_id: Result<Path<Uuid>, PathRejection>,
+    uri: Uri,
 ) -> Result<StatusCode, Problem> {
-    let accounts = accounts(&app)?;
-    let bad_id = |_| Problem::invalid(vec![FieldError::new("account_id", "must be a UUID")]);
-    let Path(account_id) = account_id.map_err(bad_id)?;
-    accounts.delete(account_id, context.request_id()).await.map_err(problem)?;
+    let (accounts, mut query) = (accounts(&app)?, Query::new(&uri));
+    let actor = actor(&mut query);
+    query.finish()?;
+    let account_id = parse_account_id(account_id)?;
+    accounts.delete(account_id, By { actor, request_id: context.request_id() }).await.map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives an account another password, for who knows the one that it has. All its sessions end but the one that asks.
+#[utoipa::path(
+    post, path = "/internal/accounts/{account_id}/password", tag = "accounts", security((), ("token" = [])),
+    params(("account_id" = Uuid, Path), ("session_id" = Uuid, Query, description = "The session that goes on")),
+    request_body = PasswordBody,
+    responses(
+        (status = 204, description = "The new one counts"),
+        (status = 403, description = "Not the account's password"),
+        AccountProblems, BodyProblems, Unauthorized,
+    )
+)]
+pub(super) async fn change_password(
+    State(app): State<App>,
+    Extension(context): Extension<RequestContext>,
+    account_id: Result<Path<Uuid>, PathRejection>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let (accounts, (head, body)) = (accounts(&app)?, request.into_parts());
+    let account_id = parse_account_id(account_id)?;
+    let mut query = Query::new(&head.uri);
+    let session_id = required_id(&mut query, "session_id");
+    query.finish()?;
+    let body = read(&app, &head.headers, body).await?;
+    let mut fields = Fields::parse(&body)?;
+    let old = fields.text("old_password");
+    let new = fields.parse_field("new_password", Password::parse);
+    fields.finish()?;
+    let (Some(old), Some(new)) = (old, new) else {
+        return Err(Problem::new(kinds::INTERNAL, "an internal error"));
+    };
+    let wish = PasswordWish { account_id, session_id, old: Password::given(&old), new };
+    accounts.change_password(wish, context.request_id()).await.map_err(problem)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -201,9 +255,34 @@ pub(super) fn accounts(app: &App) -> Result<&Accounts, Problem> {
     app.accounts.as_deref().ok_or_else(|| Problem::new(kinds::NOT_FOUND, "accounts are not set up"))
 }
 
+/// Who wants something done: the caller of web-server that has signed in, or else the service itself.
+pub(super) fn actor(query: &mut Query<'_>) -> Actor {
+    query.id("actor").map_or(Actor::Service, Actor::Account)
+}
+
 pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
     read_json_body(headers, body, limits, &app.budget).await
+}
+
+fn parse_account_id(account_id: Result<Path<Uuid>, PathRejection>) -> Result<Uuid, Problem> {
+    let bad_id = |_| Problem::invalid(vec![FieldError::new("account_id", "must be a UUID")]);
+    account_id.map(|Path(id)| id).map_err(bad_id)
+}
+
+/// A parameter that must be there.
+pub(super) fn required_id(query: &mut Query<'_>, name: &'static str) -> Uuid {
+    query.id(name).unwrap_or_else(|| {
+        query.refuse(FieldError::new(name, "is required"));
+        Uuid::nil()
+    })
+}
+
+fn refresh_token(body: &[u8]) -> Result<String, Problem> {
+    let mut fields = Fields::parse(body)?;
+    let token = fields.text("refresh_token");
+    fields.finish()?;
+    Ok(token.unwrap_or_default())
 }
 
 fn answer(SessionTokens { access_token, refresh_token }: SessionTokens) -> Json<TokensAnswer> {

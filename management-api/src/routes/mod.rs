@@ -31,6 +31,8 @@ fn routes() -> Routes<App> {
         .post("/internal/accounts/{account_id}/delete", 204, accounts::delete_account)
         .post("/internal/login", 200, accounts::login)
         .post("/internal/refresh", 200, accounts::refresh)
+        .post("/internal/logout", 204, accounts::logout)
+        .post("/internal/accounts/{account_id}/password", 204, accounts::change_password)
         .get("/internal/token-keys", 200, accounts::token_keys)
         .post("/internal/api-keys", 201, api_keys::create_key)
         .get("/internal/api-keys", 200, api_keys::list_keys)

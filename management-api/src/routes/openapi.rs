@@ -27,6 +27,8 @@ use super::{accounts, api_keys, commits, purchases, usage, wait};
         accounts::delete_account,
         accounts::login,
         accounts::refresh,
+        accounts::logout,
+        accounts::change_password,
         accounts::token_keys,
         api_keys::create_key,
         api_keys::list_keys,

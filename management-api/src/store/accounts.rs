@@ -19,6 +19,9 @@ pub trait AccountKeeping: Send + Sync + 'static {
     /// The account of an e-mail, by its key.
     async fn find_account(&self, email_key: &str) -> Result<Option<KnownAccount>, StoreError>;
 
+    /// The account of an id.
+    async fn find_account_by_id(&self, account_id: Uuid) -> Result<Option<KnownAccount>, StoreError>;
+
     /// Puts a stronger hash of the same password in the place of `old`, if that is still there.
     async fn replace_hash(
         &self,
@@ -26,6 +29,10 @@ pub trait AccountKeeping: Send + Sync + 'static {
         old: &Secret<String>,
         new: &Secret<String>,
     ) -> Result<(), StoreError>;
+
+    /// Puts the hash of another password in the place of the old one, if that is still there, and then ends and revokes all sessions
+    /// of the account but one. Gives whether it was there.
+    async fn change_password(&self, change: &PasswordChange) -> Result<bool, StoreError>;
 
     /// Makes an account an administrator's.
     async fn appoint_admin(&self, account_id: Uuid) -> Result<(), StoreError>;
@@ -72,4 +79,19 @@ pub struct KnownAccount {
     pub account: Account,
     /// The hash of its password.
     pub password_hash: Secret<String>,
+}
+
+/// Another password of an account.
+#[derive(Clone, Debug)]
+pub struct PasswordChange {
+    /// Whose.
+    pub account_id: Uuid,
+    /// The hash of the old one.
+    pub old_hash: Secret<String>,
+    /// The hash of the new one.
+    pub new_hash: Secret<String>,
+    /// The session that does not end.
+    pub goes_on: Uuid,
+    /// When the others are revoked.
+    pub revocation: Revocation,
 }

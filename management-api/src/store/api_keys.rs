@@ -1,5 +1,7 @@
 //! What API keys need of a database.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use shared::api_keys::{ApiKeyRow, ChangedKey, KnownKey, Scope, SecretHash};
 use shared::event::Timestamp;
@@ -7,10 +9,14 @@ use uuid::Uuid;
 
 use super::StoreError;
 
-/// The most keys of one account that count, about: of those that are made at one moment, none sees the others.
-pub(super) const KEYS_MAX: u32 = 100;
-/// How many of its revoked keys are remembered.
-pub(super) const REVOKED_MAX: u32 = 1000;
+/// The most keys of one account that stand, about: of those that are made at one moment, none sees the others.
+pub const KEYS_MAX: u32 = 100;
+/// The most with those whose changes are told, so that no account makes the list of changes longer than that.
+pub const KEYS_TOLD_MAX: u32 = 200;
+/// How many are remembered of its keys that count nowhere any more.
+pub(super) const OVER_MAX: u32 = 1000;
+/// The most that an account can have of all of them.
+pub(super) const LISTED_MAX: u32 = KEYS_TOLD_MAX + OVER_MAX;
 
 /// What API keys need of it.
 #[async_trait]
@@ -24,14 +30,16 @@ pub trait KeyKeeping: Send + Sync + 'static {
     /// The keys of an account, newest first, revoked ones too.
     async fn list_keys(&self, account_id: Uuid) -> Result<Vec<ApiKeyRow>, StoreError>;
 
-    /// Puts a new secret in the place of a key's, if it counts. Gives whose key it is; nothing where there is none.
-    async fn rotate_key(&self, rotation: &Rotation) -> Result<Option<Uuid>, StoreError>;
+    /// Puts a new secret in the place of a key's, if that counts. An earlier one that still counts is ended only by a rotation
+    /// without overlap.
+    async fn rotate_key(&self, rotation: &Rotation) -> Result<Rotated, StoreError>;
 
     /// Revokes a key. Gives whose it is; nothing where there is none.
     async fn revoke_key(&self, which: WhichKey, at: Timestamp) -> Result<Option<Uuid>, StoreError>;
 
-    /// The keys that were changed since then, in no particular order.
-    async fn list_changed_keys(&self, since: Timestamp) -> Result<Vec<ChangedKey>, StoreError>;
+    /// The keys that were changed no longer than `told` ago, in no particular order. A database that replicas share goes by its
+    /// own clock, not by `now`: theirs differ.
+    async fn list_changed_keys(&self, told: Duration, now: Timestamp) -> Result<Vec<ChangedKey>, StoreError>;
 }
 
 /// A key, and whose it must be, if that matters.
@@ -64,8 +72,8 @@ pub struct NewKey {
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
-    /// Nobody can take one for good that was revoked before then.
-    pub forgets_before: Timestamp,
+    /// How long changes are told: one that is over for longer counts nowhere.
+    pub told: Duration,
 }
 
 /// What became of a new key.
@@ -77,6 +85,21 @@ pub enum Creation {
     NoAccount,
     /// The account has too many.
     TooMany,
+    /// It has too many with those that were changed lately.
+    TooManyChanged,
+}
+
+impl Creation {
+    /// What becomes of it: `standing` keys of the account are neither revoked nor over, `told` are those with all whose changes
+    /// are told.
+    pub(super) fn judge(has_account: bool, standing: i64, told: i64) -> Self {
+        match has_account {
+            false => Self::NoAccount,
+            true if standing >= KEYS_MAX.into() => Self::TooMany,
+            true if told >= KEYS_TOLD_MAX.into() => Self::TooManyChanged,
+            true => Self::Kept,
+        }
+    }
 }
 
 /// A secret that is followed by another.
@@ -92,6 +115,29 @@ pub struct Rotation {
     pub at: Timestamp,
     /// How long the old one counts beside it.
     pub old_ends_at: Timestamp,
+}
+
+/// What became of a rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    /// The new secret counts, of this owner's key.
+    Done(Uuid),
+    /// There is no such key, or it counts no more.
+    NoKey,
+    /// The secret before the present one counts until then.
+    EarlierCounts(Timestamp),
+}
+
+impl Rotated {
+    /// What has become of a key that was found, or not: whose it is, whether it has the new secret, and until when an earlier one
+    /// was to count.
+    pub(super) fn judge(found: Option<(Uuid, bool, Option<Timestamp>)>) -> Self {
+        match found {
+            Some((owner, true, _)) => Self::Done(owner),
+            Some((_, false, Some(until))) => Self::EarlierCounts(until),
+            _ => Self::NoKey,
+        }
+    }
 }
 
 /// A key as it is stored, found by one of its secrets.

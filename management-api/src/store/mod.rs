@@ -22,8 +22,8 @@ use async_trait::async_trait;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount};
-pub use self::api_keys::{Creation, KeyKeeping, NewKey, Rotation, WhichKey};
+pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount, PasswordChange};
+pub use self::api_keys::{Creation, KEYS_MAX, KEYS_TOLD_MAX, KeyKeeping, NewKey, Rotated, Rotation, WhichKey};
 pub use self::commits::CommitLog;
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
@@ -31,6 +31,7 @@ pub use self::cursor::{Cursor, InvalidCursor};
 pub use self::dead_letters::{KeptLetter, Redriven, Redrives};
 pub use self::mending::{Mending, Skipped};
 pub use self::metering::{Metering, UsageQuery};
+pub use self::pending::PendingRows;
 use self::reading::{PAGE_MAX, page};
 pub use self::reading::{PageQuery, Reading};
 pub use self::recording::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording};

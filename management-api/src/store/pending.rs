@@ -7,19 +7,25 @@ use shared::event::{Purchase, STORABLE_MILLIS};
 use uuid::Uuid;
 
 use super::{Batch, RecordError};
+use crate::planted::{self, Bug};
 
 /// The rows still to be inserted, each with its index in the batch. By ascending id: replicas that insert the same ids
 /// then wait for each other in one order, and never in a circle.
-pub(super) struct PendingRows<'a>(Vec<(usize, &'a Purchase)>);
+pub struct PendingRows<'a>(Vec<(usize, &'a Purchase)>);
 
 impl<'a> PendingRows<'a> {
     /// All rows of a batch.
     ///
     /// # Errors
     /// `Rejected` when some row is none that can be stored and read back, or the batch is malformed.
-    pub(super) fn new(batch: &'a Batch) -> Result<Self, RecordError> {
+    pub fn new(batch: &'a Batch) -> Result<Self, RecordError> {
         if batch.moves.is_empty() {
             return Err(RecordError::Rejected("the batch moves no offset".to_owned()));
+        }
+        // One key too few or too many, and others would be counted for it than have bought.
+        if !batch.key_ids.is_empty() && batch.key_ids.len() != batch.rows.len() {
+            let (keys, rows) = (batch.key_ids.len(), batch.rows.len());
+            return Err(RecordError::Rejected(format!("the batch has {keys} keys for {rows} rows")));
         }
         let mut rows: Vec<(usize, &Purchase)> = batch.rows.iter().enumerate().collect();
         rows.sort_unstable_by_key(|(_, row)| row.purchase_id);
@@ -43,12 +49,18 @@ impl<'a> PendingRows<'a> {
     }
 
     /// How many of them each API key has bought on each day, in order.
-    pub(super) fn bought_by_keys(&self, batch: &Batch) -> BTreeMap<(Uuid, Day), i64> {
+    #[must_use]
+    pub fn bought_by_keys(&self, batch: &Batch) -> BTreeMap<(Uuid, Day), i64> {
         let mut bought = BTreeMap::new();
-        for (index, row) in &self.0 {
-            if let Some(key_id) = batch.key_ids.get(*index).copied().flatten() {
+        let count = |(index, row): (usize, &Purchase)| {
+            if let Some(key_id) = batch.key_ids.get(index).copied().flatten() {
                 *bought.entry((key_id, Day::of(row.timestamp))).or_default() += 1;
             }
+        };
+        if planted::is(Bug::RepeatCounted) {
+            batch.rows.iter().enumerate().for_each(count);
+        } else {
+            self.0.iter().copied().for_each(count);
         }
         bought
     }
@@ -63,7 +75,7 @@ impl<'a> PendingRows<'a> {
     ///
     /// # Errors
     /// `Conflict` when an id is stored with other content.
-    pub(super) fn remove_stored(&mut self, stored: &[Purchase]) -> Result<(), RecordError> {
+    pub fn remove_stored(&mut self, stored: &[Purchase]) -> Result<(), RecordError> {
         let stored = by_id(stored);
         let mut conflicts = Vec::new();
         self.0.retain(|(index, row)| match stored.get(&row.purchase_id) {

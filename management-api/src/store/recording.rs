@@ -41,7 +41,8 @@ pub struct Batch {
     pub moves: Vec<OffsetMove>,
     /// The purchases, each id once.
     pub rows: Vec<Purchase>,
-    /// The API key that bought each of them, index by index, as far as there are any: what is newly recorded is counted.
+    /// The API key that bought each of them, if one did, index by index: what is newly recorded is counted. Empty where none has
+    /// bought anything.
     pub key_ids: Vec<Option<Uuid>>,
     /// Dead letters that the dead-letter topic does not keep.
     pub dead_letters: Vec<DeadLetter>,

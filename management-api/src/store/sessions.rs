@@ -20,7 +20,8 @@ pub type TokenHash = [u8; 32];
 /// What sessions need of it.
 #[async_trait]
 pub trait SessionKeeping: Send + Sync + 'static {
-    /// Begins a session, and forgets those of the account that are over. Gives whether the account is there.
+    /// Begins a session, and forgets those of the account that are over. Gives whether the account is there, with the password that
+    /// was shown.
     async fn begin_session(&self, session: &NewSession) -> Result<bool, StoreError>;
 
     /// A session that has not ended, and what is known in it of a token. How long ago it was spent is told by the clock that all
@@ -58,6 +59,8 @@ pub struct NewSession {
     pub session_id: Uuid,
     /// Whose it is.
     pub account_id: Uuid,
+    /// The hash of the password that was shown for it.
+    pub password_hash: Secret<String>,
     /// Of what successors are made.
     pub successor_key: Secret<[u8; 32]>,
     /// Its first token.

@@ -4,6 +4,7 @@ mod api_keys;
 mod crowds;
 mod first_admin;
 mod harness;
+mod passwords;
 mod refused;
 mod sessions;
 

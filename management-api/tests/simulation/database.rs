@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use management_api::letter::DeadLetter;
-use management_api::store::{Batch, OffsetMove, RecordError, Recorded};
+use management_api::store::{Batch, OffsetMove, PendingRows, RecordError, Recorded};
+use shared::api_keys::Day;
 use shared::event::{Purchase, Timestamp};
 use uuid::Uuid;
 
@@ -22,6 +23,10 @@ pub struct Database {
     pub dead_letters: BTreeSet<u32>,
     /// Records that are kept as dead letters here.
     pub kept: BTreeSet<u32>,
+    /// What keys have bought on each day, as it is counted with the batches.
+    metered: BTreeMap<(Uuid, Day), i64>,
+    /// The same, row by row.
+    bought: BTreeMap<(Uuid, Day), i64>,
     /// The furthest that each partition was ever recorded.
     pub furthest: BTreeMap<i32, i64>,
     /// What should not have happened.
@@ -51,19 +56,15 @@ impl Database {
         if ids.len() < batch.rows.len() {
             self.violations.push("an id stands twice in a batch".to_owned());
         }
-        let conflicts = batch
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(_, row)| self.rows.get(&row.purchase_id).is_some_and(|stored| !stored.same_content(row)));
-        let conflicts: Vec<usize> = conflicts.map(|(index, _)| index).collect();
-        if !conflicts.is_empty() {
-            return Err(RecordError::Conflict(conflicts));
-        }
+        // What the real databases do before they are asked.
+        let mut rows = PendingRows::new(batch)?;
+        let stored: Vec<_> = ids.iter().filter_map(|id| self.rows.get(id).cloned()).collect();
+        rows.remove_stored(&stored)?;
         let before = self.rows.len();
         for (index, row) in batch.rows.iter().enumerate() {
             self.insert(row, batch.key_ids.get(index).copied().flatten(), topic);
         }
+        self.meter(rows.bought_by_keys(batch));
         batch.dead_letters.iter().for_each(|letter| self.keep(letter, topic));
         batch.moves.iter().for_each(|step| self.advance(&batch.incarnation, step, topic));
         let inserted = self.rows.len() - before;
@@ -87,6 +88,20 @@ impl Database {
             self.violations.push(format!("record {number} is recorded as {row:?}"));
         } else if !topic.is_bought_by(number, key_id) {
             self.violations.push(format!("purchase {number} is counted for the key {key_id:?}"));
+        }
+        if let Some(key_id) = key_id {
+            *self.bought.entry((key_id, Day::of(row.timestamp))).or_default() += 1;
+        }
+    }
+
+    /// Counts what keys have bought of a batch. At every commit that comes to as much as the rows do.
+    fn meter(&mut self, bought: BTreeMap<(Uuid, Day), i64>) {
+        for (place, purchases) in bought {
+            *self.metered.entry(place).or_default() += purchases;
+        }
+        if self.metered != self.bought {
+            let (metered, bought) = (&self.metered, &self.bought);
+            self.violations.push(format!("keys have bought {bought:?}, and {metered:?} is counted for them"));
         }
     }
 

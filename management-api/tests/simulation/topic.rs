@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use crate::world::Mode;
 
-/// The time of the first record, in milliseconds since 1970.
+/// The time of the first record, in milliseconds since 1970, and how long after it the next one is: keys buy on many days.
 const FIRST_TIME_MS: i64 = 1_700_000_000_000;
+const STEP_MS: i64 = 3_600_000;
 
 /// Whose rows the database refuses.
 pub const REFUSED_USER: &str = "mallory";
@@ -264,7 +265,7 @@ impl Topic {
             offset: self.logs[partition].end(),
             leader_epoch: Some(self.logs[partition].epoch),
             key: Some(number.to_string().into_bytes()),
-            timestamp_ms: Some(FIRST_TIME_MS + i64::from(number)),
+            timestamp_ms: Some(FIRST_TIME_MS + STEP_MS * i64::from(number)),
             headers: bought_by(number),
             ..OwnedRecord::default()
         }

@@ -150,7 +150,7 @@ pub struct KeyUsage {
     pub day: Day,
     /// Purchases that are recorded, each once.
     pub purchases: u64,
-    /// Requests that were let in, counted within some seconds.
+    /// Requests within their rate, also those that were refused for another reason; counted within some seconds.
     pub requests: RequestCounts,
 }
 

@@ -33,4 +33,4 @@ pub use self::query::Query;
 pub use self::request_context::{Caller, RequestContext, Traceparent};
 pub use self::routes::Routes;
 pub use self::server::{Endless, Server, ServerLimits};
-pub use self::tls::{Certificate, Reload, TlsConfig};
+pub use self::tls::{Certificate, Reload, TlsConfig, TlsMetrics};

@@ -9,14 +9,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use crate::config::Settings;
-use crate::metrics::{CounterBy, Label};
+use crate::metrics::{CounterBy, Gauge, Label};
 use crate::shutdown::Shutdown;
 
 /// How often the files are looked at.
@@ -40,13 +42,28 @@ pub enum Reload {
     Refused,
 }
 
+/// What is told of the certificate.
+#[derive(Clone)]
+pub struct TlsMetrics {
+    /// Changes of its files.
+    pub reloads: CounterBy<Reload>,
+    /// When it ends, or the first of its chain does, in seconds since 1970.
+    pub expires_at: Gauge,
+}
+
 /// The certificate that new connections get.
 pub struct Certificate {
     config: TlsConfig,
     current: ArcSwap<ServerConfig>,
     /// What the files held when they were last looked at.
     seen: Mutex<Content>,
-    reloads: CounterBy<Reload>,
+    metrics: TlsMetrics,
+}
+
+/// What is made of both files.
+struct Usable {
+    config: ServerConfig,
+    expires_at: Option<UnixTime>,
 }
 
 /// What both files hold.
@@ -65,6 +82,13 @@ impl Label for Reload {
             Self::Loaded => "loaded",
             Self::Refused => "refused",
         }
+    }
+}
+
+impl TlsMetrics {
+    fn show_end(&self, expires_at: Option<UnixTime>) {
+        // 0 as without a certificate, if it does not say.
+        self.expires_at.set(expires_at.map_or(0.0, |time| Duration::from_secs(time.as_secs()).as_secs_f64()));
     }
 }
 
@@ -99,12 +123,13 @@ impl TlsConfig {
 
 impl Content {
     /// What is made of them: TLS 1.2 and 1.3, HTTP/1.1 alone. The text of an error has nothing of a key.
-    fn parse(&self) -> Result<ServerConfig, String> {
+    fn parse(&self) -> Result<Usable, String> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.certificate).collect();
         let chain = chain.map_err(|error| format!("is no certificate in PEM: {error}"))?;
         if chain.is_empty() {
             return Err("has no certificate in PEM".to_owned());
         }
+        let expires_at = chain.iter().filter_map(expires_at).min_by_key(UnixTime::as_secs);
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| "has no key in PEM beside it".to_owned())?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -113,7 +138,20 @@ impl Content {
             .with_single_cert(chain, key)
             .map_err(|error| format!("and TLS_KEY_FILE do not go together: {error}"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(Usable { config, expires_at })
+    }
+}
+
+/// When a certificate ends. The verifier tells it of one that is over, as on the last of all days every one is; it looks at that
+/// before it asks who has signed it.
+fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let certificate = ParsedCertificate::try_from(certificate).ok()?;
+    let last_day = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    let nobody = RootCertStore::empty();
+    match verify_server_cert_signed_by_trust_anchor(&certificate, &nobody, &[], last_day, algorithms) {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => Some(not_after),
+        _ => None,
     }
 }
 
@@ -122,10 +160,12 @@ impl Certificate {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn load(config: TlsConfig, reloads: CounterBy<Reload>) -> io::Result<Arc<Self>> {
+    pub fn load(config: TlsConfig, metrics: TlsMetrics) -> io::Result<Arc<Self>> {
         let content = config.content().map_err(io::Error::other)?;
-        let current = ArcSwap::from_pointee(content.parse().map_err(io::Error::other)?);
-        Ok(Arc::new(Self { config, current, seen: Mutex::new(content), reloads }))
+        let usable = content.parse().map_err(io::Error::other)?;
+        metrics.show_end(usable.expires_at);
+        let current = ArcSwap::from_pointee(usable.config);
+        Ok(Arc::new(Self { config, current, seen: Mutex::new(content), metrics }))
     }
 
     /// Takes over what changes in the files, until the service stops. By their content: a mounted secret is swapped as a whole by
@@ -149,13 +189,14 @@ impl Certificate {
             return;
         }
         match content.parse() {
-            Ok(config) => {
+            Ok(Usable { config, expires_at }) => {
+                self.metrics.show_end(expires_at);
                 self.current.store(Arc::new(config));
-                self.reloads.of(Reload::Loaded).increment(1);
+                self.metrics.reloads.of(Reload::Loaded).increment(1);
                 tracing::info!("new connections get a new certificate");
             }
             Err(problem) => {
-                self.reloads.of(Reload::Refused).increment(1);
+                self.metrics.reloads.of(Reload::Refused).increment(1);
                 tracing::error!(problem = %format!("TLS_CERT_FILE {problem}"), "the new certificate is of no use; the one before stays");
             }
         }

@@ -15,7 +15,7 @@ pub const LANES: usize = 2;
 pub enum RouteClass {
     /// Brings purchases.
     Buy,
-    /// Reads what is recorded.
+    /// Reads what is recorded, or looks after keys and accounts.
     Read,
     /// Begins a session, or makes an account: by the minute.
     Login,

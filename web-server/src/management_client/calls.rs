@@ -79,9 +79,9 @@ impl CallKind {
     }
 }
 
-/// How many calls of each kind may be under way: none takes the place of another kind's.
+/// How many calls of each kind may be under way: none takes the place of another kind's. Callers' reads have no budget here: each has
+/// found its place before it came (`shedding`), and would only wait for a second one.
 pub struct Budgets {
-    reads: Semaphore,
     own: Semaphore,
     key_checks: Semaphore,
     commands: Semaphore,
@@ -96,9 +96,8 @@ pub type Place<'a> = SemaphorePermit<'a>;
 impl Budgets {
     /// As many as the settings say.
     pub fn new(config: &ManagementConfig) -> Self {
-        let [reads, commands, streams] = [(); 3].map(|()| Semaphore::new(config.in_flight_max));
+        let [commands, streams] = [(); 2].map(|()| Semaphore::new(config.in_flight_max));
         Self {
-            reads,
             own: Semaphore::new(OWN_MAX),
             key_checks: Semaphore::new(config.in_flight_max),
             commands,
@@ -110,23 +109,23 @@ impl Budgets {
 
     /// Takes so many places, if they are free now.
     pub fn enter(&self, kind: CallKind, places: usize) -> Option<Place<'_>> {
-        self.of(kind).try_acquire_many(u32::try_from(places).ok()?).ok()
+        self.of(kind)?.try_acquire_many(u32::try_from(places).ok()?).ok()
     }
 
     /// Takes a place within `time`, in the order of arrival.
     pub async fn wait_for_turn(&self, kind: CallKind, time: Duration) -> Option<Place<'_>> {
-        tokio::time::timeout(time, self.of(kind).acquire()).await.ok()?.ok()
+        tokio::time::timeout(time, self.of(kind)?.acquire()).await.ok()?.ok()
     }
 
-    fn of(&self, kind: CallKind) -> &Semaphore {
+    fn of(&self, kind: CallKind) -> Option<&Semaphore> {
         match kind {
-            CallKind::Read => &self.reads,
-            CallKind::Own => &self.own,
-            CallKind::KeyCheck => &self.key_checks,
-            CallKind::ReaderWait => &self.readers,
-            CallKind::BuyerWait => &self.buyers,
-            CallKind::Command => &self.commands,
-            CallKind::Stream => &self.streams,
+            CallKind::Read => None,
+            CallKind::Own => Some(&self.own),
+            CallKind::KeyCheck => Some(&self.key_checks),
+            CallKind::ReaderWait => Some(&self.readers),
+            CallKind::BuyerWait => Some(&self.buyers),
+            CallKind::Command => Some(&self.commands),
+            CallKind::Stream => Some(&self.streams),
         }
     }
 }
@@ -183,11 +182,13 @@ mod tests {
             in_flight_max: 1,
             waiting_buyers_max: 1,
             waiting_readers_max: 1,
+            lookup: super::super::Lookup::default(),
         };
         let budgets = Budgets::new(&config);
         let all = |kind: CallKind| if kind == Own { OWN_MAX } else { 1 };
-        let taken: Vec<_> = CallKind::ALL.iter().map(|kind| budgets.enter(*kind, all(*kind))).collect();
+        let limited: Vec<_> = CallKind::ALL.into_iter().filter(|kind| *kind != Read).collect();
+        let taken: Vec<_> = limited.iter().map(|kind| budgets.enter(*kind, all(*kind))).collect();
         assert!(taken.iter().all(Option::is_some));
-        assert!(CallKind::ALL.iter().all(|kind| budgets.enter(*kind, 1).is_none()));
+        assert!(limited.iter().all(|kind| budgets.enter(*kind, 1).is_none()));
     }
 }

@@ -3,7 +3,7 @@
 use shared::config::{Secret, Settings};
 use shared::http::{WAITING_BUYERS, WAITING_READERS};
 
-use super::{Balancing, ReplicaUrl};
+use super::{Balancing, Lookup, ReplicaUrl};
 
 /// How to reach management-api.
 #[derive(Clone)]
@@ -14,12 +14,14 @@ pub struct ManagementConfig {
     pub balancing: Balancing,
     /// The bearer token, when the replicas want one.
     pub token: Option<Secret<String>>,
-    /// Requests of one kind to all replicas at once; more wait for their turn within their deadline.
+    /// Requests of one kind to all replicas at once, but reads; more wait for their turn within their deadline.
     pub in_flight_max: usize,
     /// Purchases that buyers wait for at once; over it they are answered as if they had not asked.
     pub waiting_buyers_max: usize,
     /// Readers who wait for a purchase at once; over it they are answered with what is there.
     pub waiting_readers_max: usize,
+    /// How names are resolved (not a setting: tests have their own).
+    pub lookup: Lookup,
 }
 
 impl ManagementConfig {
@@ -53,10 +55,11 @@ impl ManagementConfig {
                 "MANAGEMENT_IN_FLIGHT_MAX",
                 1024,
                 1..=1_000_000,
-                "requests of one kind to management-api at once; more wait for their turn",
+                "requests of one kind to management-api at once, but reads; more wait for their turn",
             ),
             waiting_buyers_max: settings.size("WAITING_BUYERS_MAX", 768, 1..=1_000_000, WAITING_BUYERS),
             waiting_readers_max: settings.size("WAITING_READERS_MAX", 256, 1..=1_000_000, WAITING_READERS),
+            lookup: Lookup::default(),
         }
     }
 }

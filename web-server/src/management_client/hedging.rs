@@ -38,6 +38,15 @@ pub enum Route {
     Other,
 }
 
+/// An attempt beyond a call's first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// One without which the call may have no answer.
+    Second,
+    /// One more at the same time. It takes nothing that others need for their second: half of what there may be is left to those.
+    Third,
+}
+
 /// What decides about attempts beyond the first.
 #[derive(Default)]
 pub struct Hedging {
@@ -88,8 +97,8 @@ impl Hedging {
     }
 
     /// Whether one more attempt beyond a call's first may begin; it is counted then.
-    pub fn may_try_again(&self, now: Instant) -> bool {
-        self.extras.take(now)
+    pub fn may_try_again(&self, extra: Extra, now: Instant) -> bool {
+        self.extras.take(extra, now)
     }
 }
 
@@ -157,13 +166,14 @@ impl ExtraAttempts {
         current(&mut self.lock(), number).calls += 1;
     }
 
-    fn take(&self, now: Instant) -> bool {
+    fn take(&self, extra: Extra, now: Instant) -> bool {
         let number = self.number(now);
         let mut seconds = self.lock();
         let recent = || seconds.iter().filter(|second| second.number + SECONDS > number);
         let calls: u32 = recent().map(|second| second.calls).sum();
         let extras: u32 = recent().map(|second| second.extras).sum();
-        let allowed = extras < (calls / CALLS_PER_EXTRA).max(EXTRAS_MIN);
+        let all = (calls / CALLS_PER_EXTRA).max(EXTRAS_MIN);
+        let allowed = extras < if extra == Extra::Third { all / 2 } else { all };
         if allowed {
             current(&mut seconds, number).extras += 1;
         }
@@ -225,8 +235,10 @@ mod tests {
     #[test]
     fn attempts_beyond_the_first_are_a_tenth_of_the_calls_of_ten_seconds() {
         let (hedging, start) = (Hedging::default(), Instant::now());
-        let taken = |now| (0..1_000).filter(|_| hedging.may_try_again(now)).count();
-        assert_eq!(taken(start), 10, "where there are few calls");
+        let taken_by = |extra, now| (0..1_000).filter(|_| hedging.may_try_again(extra, now)).count();
+        let taken = |now| taken_by(Extra::Second, now);
+        assert_eq!(taken_by(Extra::Third, start), 5, "half is left to second ones");
+        assert_eq!(taken(start), 5, "ten, where there are few calls");
         for second in 0..10 {
             (0..100).for_each(|_| hedging.call(start + second * SECOND));
         }

@@ -8,6 +8,7 @@ pub mod calls;
 mod config;
 mod connector;
 mod hedging;
+mod lookup;
 mod probe;
 mod race;
 mod replica;
@@ -40,6 +41,7 @@ pub use self::config::ManagementConfig;
 use self::connector::Connector;
 use self::hedging::Hedging;
 pub use self::hedging::Route;
+pub use self::lookup::Lookup;
 use self::probe::Prober;
 use self::race::Race;
 pub use self::replica::ReplicaState;
@@ -94,7 +96,7 @@ impl ManagementClient {
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> Self {
-        let replicas = Arc::new(Replicas::new(config.urls.clone()));
+        let replicas = Arc::new(Replicas::new(config.urls.clone(), config.lookup.clone()));
         let (resolving, shutdown) = (Arc::clone(&replicas), supervisor.shutdown().clone());
         // What was resolved is kept beside the task.
         let keep_resolving = move || Arc::clone(&resolving).keep_resolving(shutdown.clone());
@@ -234,8 +236,8 @@ impl ManagementClient {
     async fn call(&self, call: &Call<'_>, time: Duration) -> Result<Answer, Problem> {
         let deadline = Instant::now() + time;
         let _turn = match call.kind {
-            // Who waits has taken a place before.
-            CallKind::ReaderWait | CallKind::BuyerWait => None,
+            // Who reads or waits has taken a place before.
+            CallKind::Read | CallKind::ReaderWait | CallKind::BuyerWait => None,
             kind => Some(self.budgets.wait_for_turn(kind, time).await.ok_or_else(no_turn)?),
         };
         let failures = match Race::new(self, call, deadline).run().await {

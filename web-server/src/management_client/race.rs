@@ -12,6 +12,7 @@ use super::ManagementClient;
 use super::answer::Answer;
 use super::attempt::{Call, Failure, attempt};
 use super::calls::CallKind;
+use super::hedging::Extra;
 use super::replica::Replica;
 use super::trial::{Ending, Trial};
 use crate::metrics::HedgeWinner;
@@ -35,7 +36,7 @@ pub(super) struct Race<'a> {
     begun: usize,
     running: FuturesUnordered<BoxFuture<'a, Finished>>,
     failures: Vec<Failure>,
-    /// The time to begin others has come.
+    /// The time to begin others has come, or the first attempt has failed before.
     is_late: bool,
     /// Others have begun.
     is_hedged: bool,
@@ -89,7 +90,7 @@ impl<'a> Race<'a> {
                     Err(failure) if self.goes_on_after(failure, replica) => {}
                     Err(_) => break,
                 },
-                () = tokio::time::sleep_until(hedge_at.into()), if self.may_hedge() => self.hedge(),
+                () = tokio::time::sleep_until(hedge_at.into()), if self.may_hedge() => self.begin_others(),
             }
         }
         self.end(HedgeWinner::None);
@@ -106,8 +107,10 @@ impl<'a> Race<'a> {
             // In its place: nothing of it has reached anybody.
             self.absent.push(replica);
             self.next_replica().or_else(|| self.next_round()).into_iter().for_each(|replica| self.begin(replica));
+        } else if self.may_hedge() {
+            self.begin_others();
         } else if self.running.is_empty() {
-            self.begin_extra_attempt();
+            self.begin_extra_attempt(Extra::Second);
         }
         true
     }
@@ -116,23 +119,23 @@ impl<'a> Race<'a> {
         self.call.route.is_some() && !self.is_late
     }
 
-    /// The first attempt takes longer than is usual: the others begin, both at once.
-    fn hedge(&mut self) {
+    /// The first attempt takes longer than is usual, or has failed: the others begin, both at once.
+    fn begin_others(&mut self) {
         self.is_late = true;
-        while self.begin_extra_attempt() {
-            self.is_hedged = true;
+        for extra in [Extra::Second, Extra::Third] {
+            self.is_hedged |= self.begin_extra_attempt(extra);
         }
     }
 
     /// Begins an attempt beyond the first, if there may be one more.
-    fn begin_extra_attempt(&mut self) -> bool {
+    fn begin_extra_attempt(&mut self, extra: Extra) -> bool {
         let unreachable = self.failures.iter().filter(|failure| **failure == Failure::Unreachable).count();
         if self.begun - unreachable >= ATTEMPTS_MAX {
             return false;
         }
         // Without another replica nothing is taken from what other calls may need.
         let Some(replica) = self.next_replica() else { return false };
-        if self.call.kind != CallKind::Own && !self.client.hedging.may_try_again(Instant::now()) {
+        if self.call.kind != CallKind::Own && !self.client.hedging.may_try_again(extra, Instant::now()) {
             return false;
         }
         self.begin(replica);

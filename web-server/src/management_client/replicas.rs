@@ -8,20 +8,18 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use shared::shutdown::Shutdown;
 
-use super::ReplicaUrl;
 use super::balancing::Balancing;
 use super::calls::CallKind;
 use super::replica::{Replica, Standing};
+use super::{Lookup, ReplicaUrl};
 
 /// How often names are resolved anew; a new replica gets its first request that much later at most.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a name server may take.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// All replicas known now.
 pub struct Replicas {
     urls: Vec<ReplicaUrl>,
+    lookup: Lookup,
     known: Mutex<Arc<[Arc<Replica>]>>,
     /// How many calls of each kind there were: one kind's turns are not another's.
     turns: [AtomicUsize; CallKind::ALL.len()],
@@ -29,14 +27,14 @@ pub struct Replicas {
 
 impl Replicas {
     /// The replicas of `urls`; those that are plain addresses are known at once.
-    pub fn new(urls: Vec<ReplicaUrl>) -> Self {
+    pub fn new(urls: Vec<ReplicaUrl>, lookup: Lookup) -> Self {
         let now = Instant::now();
         let literal = |url: &ReplicaUrl| {
             let address = SocketAddr::new(url.host.parse().ok()?, url.port);
             Some(Arc::new(Replica::new(url, address, Duration::ZERO, now)))
         };
         let known: Vec<_> = urls.iter().filter_map(literal).collect();
-        Self { urls, known: Mutex::new(known.into()), turns: Default::default() }
+        Self { urls, lookup, known: Mutex::new(known.into()), turns: Default::default() }
     }
 
     /// Those known now.
@@ -97,15 +95,10 @@ impl Replicas {
     async fn resolve(&self) -> std::io::Result<()> {
         let before = self.known();
         let (mut found, mut failure) = (Vec::new(), Ok(()));
-        let looked_up = join_all(self.urls.iter().map(addresses)).await;
+        let looked_up = join_all(self.urls.iter().map(|url| self.lookup.addresses(&url.host, url.port))).await;
         for (url, addresses) in self.urls.iter().zip(looked_up) {
             match addresses {
-                Ok(mut addresses) => {
-                    // A name server may turn its list with each answer; that is no change.
-                    addresses.sort_unstable();
-                    addresses.dedup();
-                    found.extend(addresses.into_iter().map(|address| at(&before, url, address)));
-                }
+                Ok(addresses) => found.extend(addresses.into_iter().map(|address| at(&before, url, address))),
                 Err(error) => {
                     found.extend(before.iter().filter(|replica| replica.authority == url.authority).cloned());
                     failure = Err(error);
@@ -122,12 +115,6 @@ impl Replicas {
     fn lock(&self) -> MutexGuard<'_, Arc<[Arc<Replica>]>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The addresses of one name.
-async fn addresses(url: &ReplicaUrl) -> std::io::Result<Vec<SocketAddr>> {
-    let looked_up = tokio::net::lookup_host((url.host.as_str(), url.port));
-    Ok(tokio::time::timeout(RESOLVE_TIMEOUT, looked_up).await??.collect())
 }
 
 /// The replica at `address`: one that is known with all that is known of it, or a new one that is taken to be as quick as the
@@ -149,7 +136,7 @@ mod tests {
 
     fn replicas(ports: &[u16]) -> Replicas {
         let url = |port| ReplicaUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap();
-        Replicas::new(ports.iter().map(url).collect())
+        Replicas::new(ports.iter().map(url).collect(), Lookup::default())
     }
 
     fn ports(replicas: &Replicas) -> Vec<u16> {
@@ -159,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_cannot_be_resolved_leaves_the_others_alone() {
         let urls = ["http://nowhere.invalid:1", "http://127.0.0.1:8081"].map(|url| ReplicaUrl::parse(url).unwrap());
-        let replicas = Replicas::new(urls.to_vec());
+        let replicas = Replicas::new(urls.to_vec(), Lookup::default());
         *replicas.lock() = Arc::default();
         assert!(replicas.resolve().await.is_err());
         assert_eq!(ports(&replicas), [8081]);
@@ -167,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_stands_for_all_its_addresses_and_keeps_what_is_known_of_them() {
-        let replicas = Replicas::new(vec![ReplicaUrl::parse("http://localhost:8081").unwrap()]);
+        let replicas = Replicas::new(vec![ReplicaUrl::parse("http://localhost:8081").unwrap()], Lookup::default());
         assert!(replicas.known().is_empty());
         replicas.resolve().await.unwrap();
         let known = replicas.known();

@@ -1,17 +1,20 @@
 //! Answers of `getAllUserBuys`, kept for a moment: one call serves many equal reads.
 
 mod config;
+mod flights;
 mod recent_buyers;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use futures_util::FutureExt;
 use moka::Expiry;
 use moka::future::Cache;
 use shared::http::Problem;
+use tokio::time::timeout;
 
 pub use self::config::ReadCacheConfig;
+use self::flights::{Flights, Outcome};
 use self::recent_buyers::RecentBuyers;
 
 /// The share of what callers may make the service hold that goes to answers kept for others.
@@ -20,6 +23,8 @@ const BUDGET_SHARE: usize = 8;
 const ENTRY_BYTES: usize = 256;
 /// Below this an answer may be part of a larger buffer, which would be kept with it.
 const SMALL_BYTES: usize = 4 * 1024;
+/// When a caller may come again whose own time was over before that of the call it waited for.
+const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,14 +33,24 @@ pub struct UserRead {
     pub userid: String,
     /// How many at most.
     pub limit: u32,
-    /// How long the call may take: who joins another's call wants to wait as long.
+    /// How long the call may take: who joins another's call wants to wait as long, from its own beginning on.
     pub timeout: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub enum NotRead {
+    /// No place was free. Of all who shared the call each is told so for itself.
+    NoPlace,
+    /// The call has failed.
+    Failed(Problem),
 }
 
 /// The answers kept now.
 pub struct ReadCache {
     age_max: Duration,
     answers: Cache<UserRead, Kept>,
+    flights: Flights,
     buyers: RecentBuyers,
 }
 
@@ -53,6 +68,10 @@ impl Expiry<UserRead, Kept> for ByAge {
     fn expire_after_create(&self, _: &UserRead, kept: &Kept, _: Instant) -> Option<Duration> {
         Some(self.0.saturating_sub(kept.asked_at.elapsed()))
     }
+
+    fn expire_after_update(&self, read: &UserRead, kept: &Kept, now: Instant, _: Option<Duration>) -> Option<Duration> {
+        self.expire_after_create(read, kept, now)
+    }
 }
 
 impl ReadCache {
@@ -66,7 +85,7 @@ impl ReadCache {
             .weigher(weight)
             .expire_after(ByAge(config.age_max))
             .build();
-        Self { age_max: config.age_max, answers, buyers: RecentBuyers::default() }
+        Self { age_max: config.age_max, answers, flights: Flights::default(), buyers: RecentBuyers::default() }
     }
 
     /// Whether anything is ever kept.
@@ -85,34 +104,70 @@ impl ReadCache {
     /// may take.
     ///
     /// # Errors
-    /// As the call.
-    pub async fn get<F>(&self, read: UserRead, call: impl Fn(Duration) -> F) -> Result<Bytes, Problem>
+    /// As the call, or when this caller's own time is over.
+    pub async fn get<F>(&self, read: UserRead, call: impl Fn(Duration) -> F) -> Result<Bytes, NotRead>
     where
-        F: Future<Output = Result<Bytes, Problem>>,
+        F: Future<Output = Result<Bytes, NotRead>> + Send + 'static,
     {
         let begun = Instant::now();
         if !self.is_on() || self.buyers.contains(&read.userid, begun) {
             return call(read.timeout).await;
         }
-        let kept = self.ask(&read, read.timeout, &call).await?;
-        if begun.saturating_duration_since(kept.asked_at) <= self.age_max {
+        if let Some(kept) = self.answers.get(&read).await
+            && self.is_young(kept.asked_at, begun)
+        {
             return Ok(kept.body);
         }
-        // That call had begun long before this one: what it has read is too old for this caller, and for all who joined it since.
+        let first = self.share(&read, &call).await;
+        // Who has joined a call may have come long after it began: then what it has read is too old, or its time was over too soon.
+        let is_for_us = match first.result {
+            Ok(_) => self.is_young(first.asked_at, begun),
+            Err(_) => first.asked_at >= begun || first.asked_at.elapsed() < read.timeout,
+        };
+        if is_for_us {
+            return first.result;
+        }
+        // The next one begins after this caller has come, and has all the time that there is: others may come later still.
         let left = read.timeout.saturating_sub(begun.elapsed());
-        self.ask(&read, left, &call).await.map(|kept| kept.body)
+        match (timeout(left, self.share(&read, &call)).await, first.result) {
+            (Ok(next), _) => next.result,
+            (Err(_), Err(reason)) => Err(reason),
+            (Err(_), Ok(_)) => Err(not_in_time(left)),
+        }
     }
 
-    async fn ask<F>(&self, read: &UserRead, time: Duration, call: impl Fn(Duration) -> F) -> Result<Kept, Problem>
-    where
-        F: Future<Output = Result<Bytes, Problem>>,
-    {
-        let ask = async {
-            let asked_at = Instant::now();
-            let body = call(time).await?;
-            let body = if body.len() < SMALL_BYTES { Bytes::copy_from_slice(&body) } else { body };
-            Ok::<_, Problem>(Kept { body, asked_at })
-        };
-        self.answers.try_get_with_by_ref(read, ask).await.map_err(|problem: Arc<Problem>| (*problem).clone())
+    /// Whether an answer that was asked for then is good enough for who has come at `begun`.
+    fn is_young(&self, asked_at: Instant, begun: Instant) -> bool {
+        begun.saturating_duration_since(asked_at) <= self.age_max
     }
+
+    /// The outcome of a call that all who want the same share. An answer is kept.
+    async fn share<F>(&self, read: &UserRead, call: impl Fn(Duration) -> F) -> Outcome
+    where
+        F: Future<Output = Result<Bytes, NotRead>> + Send + 'static,
+    {
+        let begin = || {
+            let (asked_at, called) = (Instant::now(), call(read.timeout));
+            let (answers, read) = (self.answers.clone(), read.clone());
+            async move {
+                let result = called.await.map(alone);
+                if let Ok(body) = &result {
+                    answers.insert(read, Kept { body: body.clone(), asked_at }).await;
+                }
+                Outcome { asked_at, result }
+            }
+            .boxed()
+        };
+        self.flights.join(read, begin).await
+    }
+}
+
+/// An answer in memory of its own.
+fn alone(body: Bytes) -> Bytes {
+    if body.len() < SMALL_BYTES { Bytes::copy_from_slice(&body) } else { body }
+}
+
+fn not_in_time(time: Duration) -> NotRead {
+    let detail = format!("management-api did not answer: attempt 1: no answer in {} ms", time.as_millis());
+    NotRead::Failed(Problem::unavailable(detail, RETRY_AFTER_SECONDS))
 }

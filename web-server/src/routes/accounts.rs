@@ -7,11 +7,11 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
-use shared::accounts::{AccountAnswer, LoginBody, NewAccountBody, RefreshBody, TokensAnswer};
+use shared::accounts::{AccountAnswer, LoginBody, NewAccountBody, PasswordBody, RefreshBody, TokensAnswer};
 use shared::http::{Problem, RequestContext, kinds, read_json_body};
 use utoipa::IntoResponses;
 
-use super::limited::charge_login;
+use super::limited::{charge_login, charge_password};
 use crate::management_client::{Answer, Route};
 use crate::state::{App, AppState};
 use crate::tokens::not_set_up;
@@ -107,6 +107,42 @@ pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Re
     send(&app, "/internal/refresh", request).await.map(json)
 }
 
+/// Signs out: ends the session of a refresh token, also of one that is spent. Its access tokens count no more within five seconds,
+/// everywhere. Who has no session is signed out already.
+#[utoipa::path(
+    post, path = "/logout", tag = "accounts", request_body = RefreshBody,
+    responses((status = 204, description = "The session is over"), BodyProblems, AccountProblems)
+)]
+pub(super) async fn logout(State(app): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
+    send(&app, "/internal/logout", request).await?;
+    app.tokens.expect_news();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives the account of who asks another password. All its sessions end but the one that asks; their tokens count no more within five
+/// seconds, everywhere. Its API keys stay.
+#[utoipa::path(
+    post, path = "/account/password", tag = "accounts", security(("access_token" = [])), request_body = PasswordBody,
+    responses(
+        (status = 204, description = "The new one counts"),
+        (status = 401, description = "No access token, or not a good one"),
+        (status = 403, description = "Not the account's password, or an outside issuer's token: there is no account here"),
+        BodyProblems, AccountProblems,
+    )
+)]
+pub(super) async fn change_password(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let claims = app.tokens.check_account(request.headers()).await?;
+    let (_, context, body) = read(&app, request).await?;
+    if let Err(refused) = charge_password(&app, claims.sub) {
+        return Ok(*refused);
+    }
+    let target = format!("/internal/accounts/{}/password?session_id={}", claims.sub, claims.sid);
+    let answer = app.management.command(target, body, DEADLINE, &context).await?;
+    told_or(answer, || Problem::new(kinds::FORBIDDEN, "not the account's password"))?;
+    app.tokens.expect_news();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 /// Deletes the account of who asks, with all its sessions. Tokens of it count no more within five seconds, everywhere.
 #[utoipa::path(
     delete, path = "/account", tag = "accounts", security(("access_token" = [])),
@@ -114,12 +150,13 @@ pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Re
         (status = 204, description = "It is not there any more"),
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "An outside issuer's token: there is no account here"),
+        (status = 429, description = "Over the caller's rate"),
         AccountProblems,
     )
 )]
 pub(super) async fn delete_account(State(app): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
     let claims = app.tokens.check_account(request.headers()).await?;
-    let target = format!("/internal/accounts/{}/delete", claims.sub);
+    let target = format!("/internal/accounts/{0}/delete?actor={0}", claims.sub);
     let context = RequestContext::of(request.extensions(), request.headers());
     told(app.management.command(target, Bytes::new(), DEADLINE, &context).await?)?;
     app.tokens.expect_news();

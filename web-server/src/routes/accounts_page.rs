@@ -44,6 +44,7 @@ pub(super) struct AccountsParameters {
         (status = 400, description = "Parameters that are out of range: `errors` names them"),
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "Not an administrator's"),
+        (status = 429, description = "Over the caller's rate"),
         (status = 503, description = "Nobody answers, or accounts are not set up"),
     )
 )]

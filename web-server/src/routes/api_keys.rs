@@ -10,14 +10,34 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 use shared::api_keys::{ApiKeysAnswer, NewApiKeyBody, RotationBody, SecretAnswer};
 use shared::http::{Problem, Query, RequestContext, kinds, read_json_body};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
 
-use super::accounts::{AccountProblems, BodyProblems, json, read_told, told_or};
+use super::accounts::{BodyProblems, json, read_told, told_or};
 use crate::state::{App, AppState};
 
 /// How long management-api may take.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What to do when nobody knows whether a key was made, or has another secret.
+const MAYBE_MADE: &str = "the key may be there, and its secret cannot be shown again: list the keys, and revoke it";
+const MAYBE_ROTATED: &str = "the key may have a new secret, which cannot be shown again: rotate it with an overlap of 0, or make \
+    another key and revoke this one";
+
+/// What can go wrong with what is done to keys.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub(super) enum KeyProblems {
+    /// Over the caller's rate (`Retry-After`, `RateLimit`): nothing was done.
+    #[response(status = 429)]
+    TooMany,
+    /// Nothing was done: accounts are not set up, or nobody answers.
+    #[response(status = 503)]
+    Unavailable,
+    /// Nobody answered in time, and it may have been done all the same: `detail` says what to do then. Revoking is safe to repeat.
+    #[response(status = 504)]
+    OutcomeUnknown,
+}
 
 /// Whose keys.
 #[derive(IntoParams)]
@@ -33,6 +53,8 @@ pub(super) struct OwnerParameter {
 pub(super) struct Asked {
     /// Whose keys it is about.
     pub account_id: Uuid,
+    /// Who asks.
+    pub actor: Uuid,
     /// Whether an administrator asks.
     pub is_admin: bool,
 }
@@ -46,16 +68,17 @@ pub(super) struct Asked {
         (status = 201, description = "It counts from now on", body = SecretAnswer),
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "The scope `service`, or another's account, and not an administrator's token"),
-        (status = 409, description = "The account has as many keys as it may have"),
-        BodyProblems, AccountProblems,
+        (status = 409, description = "The account has as many keys as it may have, or with those that were revoked lately"),
+        BodyProblems, KeyProblems,
     )
 )]
 pub(super) async fn create_key(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let asked = asked(&app, request.headers(), request.uri()).await?;
-    let target = format!("/internal/api-keys?account_id={}&may_serve={}", asked.account_id, asked.is_admin);
+    let Asked { account_id, actor, is_admin } = asked;
+    let target = format!("/internal/api-keys?account_id={account_id}&may_serve={is_admin}&actor={actor}");
     let why = "the scope service and a rate of its own are for administrators to give";
     let forbidden = || Problem::new(kinds::FORBIDDEN, why);
-    let made = send(&app, target, request, forbidden).await?;
+    let made = send(&app, target, request, forbidden).await.map_err(|problem| advise(problem, MAYBE_MADE))?;
     Ok((StatusCode::CREATED, json(made)).into_response())
 }
 
@@ -68,6 +91,7 @@ pub(super) async fn create_key(State(app): State<AppState>, request: Request) ->
         (status = 400, description = "Parameters that are wrong: `errors` names them"),
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "Another's account, and not an administrator's token"),
+        (status = 429, description = "Over the caller's rate"),
         (status = 503, description = "Nobody answers, or accounts are not set up"),
     )
 )]
@@ -77,7 +101,8 @@ pub(super) async fn list_keys(State(app): State<AppState>, request: Request) -> 
     read(&app, &parts, format!("/internal/api-keys?account_id={}", asked.account_id)).await
 }
 
-/// Gives a key a new secret, which counts at once. The old one counts on for `overlap_seconds`; the one before it, no more.
+/// Gives a key a new secret, which counts at once. The old one counts on for `overlap_seconds`, and until it is over there is no
+/// other rotation than one without overlap, which ends all secrets before.
 #[utoipa::path(
     post, path = "/api-keys/{key_id}/rotate", tag = "api keys", security(("access_token" = [])),
     params(("key_id" = Uuid, Path)),
@@ -87,7 +112,8 @@ pub(super) async fn list_keys(State(app): State<AppState>, request: Request) -> 
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "An outside issuer's token: there is no account here"),
         (status = 404, description = "No such key of this account, or it counts no more"),
-        BodyProblems, AccountProblems,
+        (status = 409, description = "An earlier secret than the present one still counts, and there is to be an overlap"),
+        BodyProblems, KeyProblems,
     )
 )]
 pub(super) async fn rotate_key(
@@ -96,7 +122,8 @@ pub(super) async fn rotate_key(
     request: Request,
 ) -> Result<Response, Problem> {
     let target = target_of(&app, key_id, request.headers(), "rotate").await?;
-    let rotated = send(&app, target, request, no_such_key).await?;
+    let rotated = send(&app, target, request, no_such_key).await;
+    let rotated = rotated.map_err(|problem| advise(problem, MAYBE_ROTATED))?;
     app.tokens.expect_news();
     Ok(json(rotated))
 }
@@ -110,7 +137,7 @@ pub(super) async fn rotate_key(
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "An outside issuer's token: there is no account here"),
         (status = 404, description = "No such key of this account"),
-        AccountProblems,
+        KeyProblems,
     )
 )]
 pub(super) async fn revoke_key(
@@ -135,7 +162,7 @@ pub(super) async fn asked(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<A
     if account_id != claims.sub && !is_admin {
         return Err(Problem::new(kinds::FORBIDDEN, "account_id is not your own"));
     }
-    Ok(Asked { account_id, is_admin })
+    Ok(Asked { account_id, actor: claims.sub, is_admin })
 }
 
 /// Reads what management-api tells of keys.
@@ -153,12 +180,21 @@ async fn target_of(
 ) -> Result<String, Problem> {
     let claims = app.tokens.check_account(headers).await?;
     let Path(key_id) = key_id.map_err(|_| no_such_key())?;
-    let owner = if claims.is_admin() { String::new() } else { format!("?account_id={}", claims.sub) };
-    Ok(format!("/internal/api-keys/{key_id}/{what}{owner}"))
+    let owner = if claims.is_admin() { String::new() } else { format!("&account_id={}", claims.sub) };
+    Ok(format!("/internal/api-keys/{key_id}/{what}?actor={}{owner}", claims.sub))
 }
 
 fn no_such_key() -> Problem {
     Problem::new(kinds::NOT_FOUND, "no such API key")
+}
+
+/// Adds what to do where nobody knows whether it was done.
+fn advise(problem: Problem, advice: &str) -> Problem {
+    if problem.status() == StatusCode::GATEWAY_TIMEOUT {
+        Problem::new(kinds::OUTCOME_UNKNOWN, format!("{}; {advice}", problem.detail()))
+    } else {
+        problem
+    }
 }
 
 /// Passes a body on as it came; where there is none, one that says nothing.

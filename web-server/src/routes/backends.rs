@@ -36,6 +36,7 @@ pub(super) struct Backend {
         (status = 200, description = "All that are known", body = Backends),
         (status = 401, description = "No access token, or not a good one"),
         (status = 403, description = "Not an administrator's"),
+        (status = 429, description = "Over the caller's rate"),
         (status = 503, description = "Nobody can tell whose the token is, or accounts are not set up"),
     )
 )]

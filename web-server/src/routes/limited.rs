@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Deserialize;
 use shared::http::{Caller, Problem, RequestContext, kinds};
+use uuid::Uuid;
 
 use crate::access::Asker;
 use crate::limits::table::Allowance;
@@ -17,18 +18,31 @@ use crate::state::{App, AppState, Identified};
 
 /// The path whose requests bring more than one thing.
 const BATCH: &str = "/buy/batch";
-/// The paths that callers' rates are for, by the method that brings something.
-const CLASSES: [(&str, RouteClass); 10] = [
-    ("/buy", RouteClass::Buy),
-    (BATCH, RouteClass::Buy),
-    ("/getAllUserBuys/{userid}", RouteClass::Read),
-    ("/purchases", RouteClass::Read),
-    ("/purchases/{purchase_id}", RouteClass::Read),
-    ("/purchases/{purchase_id}/events", RouteClass::Read),
-    ("/users/{userid}/events", RouteClass::Read),
-    ("/account", RouteClass::Login),
-    ("/login", RouteClass::Login),
-    ("/refresh", RouteClass::Refresh),
+const READ: &[Method] = &[Method::GET, Method::HEAD];
+const POST: &[Method] = &[Method::POST];
+const DELETE: &[Method] = &[Method::DELETE];
+/// What callers' rates are for. Who looks after keys and accounts has the quota of reads.
+const CLASSES: [(&str, &[Method], RouteClass); 20] = [
+    ("/buy", POST, RouteClass::Buy),
+    (BATCH, POST, RouteClass::Buy),
+    ("/getAllUserBuys/{userid}", READ, RouteClass::Read),
+    ("/purchases", READ, RouteClass::Read),
+    ("/purchases/{purchase_id}", READ, RouteClass::Read),
+    ("/purchases/{purchase_id}/events", READ, RouteClass::Read),
+    ("/users/{userid}/events", READ, RouteClass::Read),
+    ("/usage", READ, RouteClass::Read),
+    ("/api-keys", READ, RouteClass::Read),
+    ("/api-keys", POST, RouteClass::Read),
+    ("/api-keys/{key_id}/rotate", POST, RouteClass::Read),
+    ("/api-keys/{key_id}", DELETE, RouteClass::Read),
+    ("/account", DELETE, RouteClass::Read),
+    ("/accounts_page", READ, RouteClass::Read),
+    ("/backends", READ, RouteClass::Read),
+    ("/account", POST, RouteClass::Login),
+    ("/account/password", POST, RouteClass::Login),
+    ("/login", POST, RouteClass::Login),
+    ("/refresh", POST, RouteClass::Refresh),
+    ("/logout", POST, RouteClass::Refresh),
 ];
 
 /// Whose quota a request has been taken from, for who finds out that it costs more.
@@ -82,12 +96,25 @@ pub(super) fn charge_login(app: &App, head: &Parts, body: &[u8]) -> Result<Optio
     let Some(SigningIn(address)) = head.extensions.get() else { return Ok(None) };
     let login = app.limits.logins.login(*address, &email_of(body));
     let Some(allowance) = app.limits.allowance(login.account, RouteClass::Login, None) else { return Ok(None) };
-    if app.limits.logins.is_known(login) {
-        return Ok(Some(login));
+    if !app.limits.logins.is_known(login) {
+        charge_signing_in(app, allowance)?;
     }
+    Ok(Some(login))
+}
+
+/// Takes a look at an account's password from the quota of the account, for who has a token of it: what was stolen opens no way to guess.
+///
+/// # Errors
+/// As above.
+pub(super) fn charge_password(app: &App, account_id: Uuid) -> Result<(), Box<Response>> {
+    let account = CallerKey::of_account(account_id).signing_in();
+    app.limits.allowance(account, RouteClass::Login, None).map_or(Ok(()), |allowance| charge_signing_in(app, allowance))
+}
+
+fn charge_signing_in(app: &App, allowance: Allowance) -> Result<(), Box<Response>> {
     let verdict = app.limits.ask(allowance);
     if verdict.is_admitted {
-        return Ok(Some(login));
+        return Ok(());
     }
     let mut response = app.limits.refuse(RouteClass::Login, verdict).into_response();
     tell(response.headers_mut(), allowance, verdict);
@@ -127,12 +154,8 @@ fn email_of(body: &[u8]) -> String {
 
 fn class_of(request: &Request) -> Option<RouteClass> {
     let path = request.extensions().get::<MatchedPath>()?.as_str();
-    let (_, class) = CLASSES.into_iter().find(|(known, _)| *known == path)?;
-    let is_served = match class {
-        RouteClass::Buy | RouteClass::Login | RouteClass::Refresh => request.method() == Method::POST,
-        RouteClass::Read => [Method::GET, Method::HEAD].contains(request.method()),
-    };
-    is_served.then_some(class)
+    let is_it = |(known, methods, _): &(&str, &[Method], _)| *known == path && methods.contains(request.method());
+    CLASSES.into_iter().find(is_it).map(|(_, _, class)| class)
 }
 
 fn is_batch(request: &Request) -> bool {
@@ -177,26 +200,13 @@ mod tests {
     use super::*;
     use crate::routes::routes;
 
-    /// What always needs a token is for who has signed in.
-    const OPEN: [&str; 7] = [
-        "/openapi.json",
-        "/accounts_page",
-        "/api-keys",
-        "/api-keys/{key_id}/rotate",
-        "/api-keys/{key_id}",
-        "/usage",
-        "/backends",
-    ];
-
     #[test]
     fn every_route_has_a_class_or_is_open_to_everybody() {
         for (method, path, _) in routes().series() {
-            let is_open = OPEN.contains(&path) || path.starts_with("/docs");
-            assert_ne!(
-                is_open,
-                CLASSES.iter().any(|(known, _)| *known == path),
-                "{method} {path}: give it a class here"
-            );
+            let is_open = path == "/openapi.json" || path.starts_with("/docs");
+            let is_it = |methods: &[Method]| methods.iter().any(|it| it == method);
+            let has_class = CLASSES.iter().any(|(known, methods, _)| *known == path && is_it(methods));
+            assert_ne!(is_open, has_class, "{method} {path}: give it a class here");
         }
     }
 }

@@ -42,6 +42,8 @@ fn routes() -> Routes<AppState> {
         .post("/account", 201, accounts::create_account)
         .post("/login", 200, accounts::login)
         .post("/refresh", 200, accounts::refresh)
+        .post("/logout", 204, accounts::logout)
+        .post("/account/password", 204, accounts::change_password)
         .delete("/account", 204, accounts::delete_account)
         .get("/accounts_page", 200, accounts_page::accounts_page)
         .post("/api-keys", 201, api_keys::create_key)

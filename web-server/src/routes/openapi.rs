@@ -33,6 +33,8 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, pur
         accounts::create_account,
         accounts::login,
         accounts::refresh,
+        accounts::logout,
+        accounts::change_password,
         accounts::delete_account,
         accounts_page::accounts_page,
         api_keys::create_key,

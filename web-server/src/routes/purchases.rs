@@ -1,5 +1,6 @@
 //! Reads, answered by management-api; its JSON is passed on as it came, with every digit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
@@ -122,12 +123,17 @@ pub async fn list_user_purchases(
         format!("/users/{}/purchases?limit={limit}", escape(&userid)),
         RequestContext::of(&parts.extensions, &parts.headers),
     );
-    let call = |time| app.read(Route::UserPurchases, target.clone(), time, &context);
-    let body = if wants_fresh(&parts.headers) {
-        call(timeout).await?
-    } else {
-        app.read_cache.get(UserRead { userid, limit, timeout }, call).await?
+    let call = |time| {
+        // Others may wait for it when this caller has left.
+        let (app, target, context) = (Arc::clone(&app), target.clone(), context.clone());
+        async move { app.read_shared(Route::UserPurchases, target, time, &context).await }
     };
+    let read = if wants_fresh(&parts.headers) {
+        call(timeout).await
+    } else {
+        app.read_cache.get(UserRead { userid, limit, timeout }, call).await
+    };
+    let body = read.map_err(|reason| app.not_read(reason))?;
     Ok(answer(&parts.headers, body, Keep::AndAsk))
 }
 

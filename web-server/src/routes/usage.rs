@@ -23,7 +23,7 @@ pub(super) struct UsageParameters {
     /// The last day; today when not given.
     #[param(inline, nullable = false)]
     to: Option<Day>,
-    /// Whose keys; one's own when not given. Another's is for administrators.
+    /// Whose keys, for who comes with an access token; one's own when not given. Another's is for administrators.
     #[param(nullable = false)]
     account_id: Option<Uuid>,
 }
@@ -38,17 +38,22 @@ pub(super) struct UsageParameters {
         (status = 400, description = "Parameters that are wrong or out of range: `errors` names them"),
         (status = 401, description = "Neither a good access token nor a good key"),
         (status = 403, description = "Another's account, and not an administrator's token"),
+        (status = 429, description = "Over the caller's rate"),
         (status = 503, description = "Nobody answers, or accounts are not set up"),
     )
 )]
 pub(super) async fn list_usage(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
+    let mut query = Query::new(&parts.uri);
     let whose = if Presented::of(&parts.headers) == Presented::Nothing {
         format!("account_id={}", asked(&app, &parts.headers, &parts.uri).await?.account_id)
     } else {
-        format!("key_id={}", app.api_keys.check(&parts.headers, &app.tokens, &|| true).await?.key_id)
+        let key = app.api_keys.check(&parts.headers, &app.tokens, &|| true).await?;
+        if query.text("account_id").is_some() {
+            query.refuse(FieldError::new("account_id", "is for access tokens: a key sees its own use alone"));
+        }
+        format!("key_id={}", key.key_id)
     };
-    let mut query = Query::new(&parts.uri);
     let mut target = format!("/internal/usage?{whose}");
     for name in ["from", "to"] {
         let Some(text) = query.text(name) else { continue };

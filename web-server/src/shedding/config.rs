@@ -42,7 +42,7 @@ impl SheddingConfig {
             ),
             reads_max: settings.size(
                 "READS_IN_FLIGHT_MAX",
-                4096,
+                1024,
                 1..=1_000_000,
                 "reads of management-api at once, at most",
             ),

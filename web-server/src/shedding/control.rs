@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::patience::Patience;
+
 /// The share of the most that is always let in: a target below what an idle back end takes would let in nothing otherwise.
 const FLOOR_SHARE: usize = 32;
 /// So many in any case, or all that there may be: of fewer the rate is known too badly to tell a queue.
@@ -25,9 +27,11 @@ const YIELD: f64 = 0.3;
 /// The limit of one kind of work.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// The time that one may take, in seconds; nothing for a fixed limit.
-    target: Option<f64>,
+    /// The time that one may take; nothing for a fixed limit.
+    patience: Option<Patience>,
     max: usize,
+    /// The fewest that are let in, unless the kind yields.
+    floor: f64,
     limit: f64,
     /// Served a second.
     rate: f64,
@@ -44,6 +48,8 @@ pub struct Seen {
     pub in_flight: f64,
     /// How many were served, and not failed.
     pub served: u64,
+    /// How long those took together.
+    pub took: Duration,
     /// How many were refused.
     pub shed: u64,
     /// How far the process is behind, as a multiple of what the kind accepts: over 1 it yields.
@@ -54,10 +60,11 @@ impl Control {
     /// At most `max` at once, and fewer when they take longer than `target` on average; zero for `max` always.
     #[must_use]
     pub fn new(max: usize, target: Duration) -> Self {
-        let target = (!target.is_zero()).then_some(target.as_secs_f64());
+        let patience = (!target.is_zero()).then(|| Patience::new(target));
         // All is taken to be well until it is seen not to be.
-        let rate = target.map_or(0.0, |target| float(max) / target);
-        Self { target, max, limit: float(max), rate, shed_rate: 0.0, in_flight: 0.0 }
+        let rate = patience.as_ref().map_or(0.0, |patience| float(max) / patience.seconds());
+        let floor = float((max / FLOOR_SHARE).max(FLOOR_MIN).min(max));
+        Self { patience, max, floor, limit: float(max), rate, shed_rate: 0.0, in_flight: 0.0 }
     }
 
     /// Works in what was seen; gives how many may be in flight from now on. To be called about every 100 ms.
@@ -69,8 +76,11 @@ impl Control {
             self.rate += weight * (count(seen.served) / elapsed - self.rate);
             self.shed_rate += weight * (count(seen.shed) / elapsed - self.shed_rate);
         }
-        if let Some(target) = self.target {
-            self.limit = self.next(target, &seen);
+        if let Some(patience) = &mut self.patience {
+            let is_lowest = self.limit <= self.floor && seen.in_flight <= self.floor && seen.pressure <= 1.0;
+            patience.turn(&seen, self.floor, is_lowest);
+            let time = patience.seconds();
+            self.limit = self.next(time, &seen);
         }
         self.limit()
     }
@@ -95,11 +105,10 @@ impl Control {
         if self.shed_rate > 0.0 { self.shed_rate / self.rate.max(1.0) } else { 0.0 }
     }
 
-    fn next(&self, target: f64, seen: &Seen) -> f64 {
-        let most = float(self.max);
-        let floor = float((self.max / FLOOR_SHARE).max(FLOOR_MIN).min(self.max));
+    fn next(&self, time: f64, seen: &Seen) -> f64 {
+        let (most, floor) = (float(self.max), self.floor);
         // So many are served in the time that one may take.
-        let enough = (self.rate * target).max(floor);
+        let enough = (self.rate * time).max(floor);
         let answer_to_pressure = seen.pressure.max(0.01).powf(-YIELD);
         if seen.pressure > 1.0 {
             let least = float((self.max / YIELDING_SHARE).max(1));
@@ -125,7 +134,7 @@ fn float(count: usize) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn count(count: u64) -> f64 {
+pub(super) fn count(count: u64) -> f64 {
     count as f64
 }
 
@@ -136,8 +145,9 @@ mod tests {
     const TARGET: Duration = Duration::from_millis(500);
 
     fn turns(control: &mut Control, count: usize, in_flight: f64, served: u64, pressure: f64) -> usize {
+        let elapsed = Duration::from_millis(100);
         for _ in 0..count {
-            control.turn(Seen { elapsed: Duration::from_millis(100), in_flight, served, shed: 0, pressure });
+            control.turn(Seen { elapsed, in_flight, served, took: elapsed.mul_f64(in_flight), shed: 0, pressure });
         }
         control.limit()
     }

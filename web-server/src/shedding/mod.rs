@@ -3,6 +3,7 @@
 
 mod config;
 pub mod control;
+mod patience;
 pub mod places;
 mod pressure;
 
@@ -17,8 +18,8 @@ use shared::supervise::Supervisor;
 
 pub use self::config::SheddingConfig;
 use self::control::{Control, Seen};
-use self::places::Places;
 pub use self::places::Slot;
+use self::places::{Done, Places};
 use self::pressure::Pressure;
 use crate::metrics::{Metrics, Refusal, Work};
 
@@ -86,21 +87,21 @@ impl Shedding {
     }
 
     /// Whether there is room for one more now.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn check(&self, work: Work) -> Result<(), Shed> {
-        let kind = self.of(work);
-        if kind.places.has_room() { Ok(()) } else { Err(kind.refuse()) }
+    #[must_use]
+    pub fn has_room(&self, work: Work) -> bool {
+        self.of(work).places.has_room()
     }
 
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn enter(&self, work: Work) -> Result<Slot, Shed> {
-        let kind = self.of(work);
-        kind.places.enter().ok_or_else(|| kind.refuse())
+    /// Takes a place, if there is one.
+    #[must_use]
+    pub fn enter(&self, work: Work) -> Option<Slot> {
+        self.of(work).places.enter()
+    }
+
+    /// Counts a caller for whom there was no place, and says when that one may come again.
+    #[must_use]
+    pub fn refuse(&self, work: Work) -> Shed {
+        self.of(work).refuse()
     }
 
     fn of(&self, work: Work) -> &Kind {
@@ -155,10 +156,10 @@ impl Kind {
     }
 
     fn turn(&self, watch: &mut Watch, elapsed: Duration, pressure: f64) {
-        let (served, shed) = self.places.take_counts();
+        let Done { served, took, shed } = self.places.take_done();
         let in_flight = mean(watch.in_flight, watch.looks);
         (watch.in_flight, watch.looks) = (0, 0);
-        self.places.set_limit(watch.control.turn(Seen { elapsed, in_flight, served, shed, pressure }));
+        self.places.set_limit(watch.control.turn(Seen { elapsed, in_flight, served, took, shed, pressure }));
         self.retry_after_max.store(retry_after_max(watch.control.excess()), Ordering::Relaxed);
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -22,13 +23,27 @@ struct Counts {
     /// Of those taken, whose work is not done yet.
     at_work: AtomicUsize,
     served: AtomicU64,
+    /// How long those took together, in microseconds.
+    took_us: AtomicU64,
     shed: AtomicU64,
+}
+
+/// What became of work since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// How many were served.
+    pub served: u64,
+    /// How long those took together.
+    pub took: Duration,
+    /// How many were refused.
+    pub shed: u64,
 }
 
 /// One place, given back on drop.
 #[derive(Debug)]
 pub struct Slot {
     counts: Arc<Counts>,
+    taken_at: Instant,
     is_at_work: bool,
 }
 
@@ -41,8 +56,9 @@ impl Places {
     #[must_use]
     pub fn new(max: usize) -> Self {
         let none = || AtomicUsize::new(0);
-        let (served, shed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self(Arc::new(Counts { max, limit: AtomicUsize::new(max), taken: none(), at_work: none(), served, shed }))
+        let [served, took_us, shed] = [(); 3].map(|()| AtomicU64::new(0));
+        let (limit, taken, at_work) = (AtomicUsize::new(max), none(), none());
+        Self(Arc::new(Counts { max, limit, taken, at_work, served, took_us, shed }))
     }
 
     /// Whether a place is free now. It may be gone a moment later.
@@ -58,7 +74,7 @@ impl Places {
         let more = |taken| (taken < limit).then_some(taken + 1);
         self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         self.0.at_work.fetch_add(1, Ordering::Relaxed);
-        Some(Slot { counts: Arc::clone(&self.0), is_at_work: true })
+        Some(Slot { counts: Arc::clone(&self.0), taken_at: Instant::now(), is_at_work: true })
     }
 
     /// Counts who was refused.
@@ -89,10 +105,12 @@ impl Places {
         self.0.at_work.load(Ordering::Relaxed)
     }
 
-    /// How many were served, and how many refused, since the last time that was asked.
+    /// What was done since the last time that was asked.
     #[must_use]
-    pub fn take_counts(&self) -> (u64, u64) {
-        (self.0.served.swap(0, Ordering::Relaxed), self.0.shed.swap(0, Ordering::Relaxed))
+    pub fn take_done(&self) -> Done {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        let (served, took) = (take(&self.0.served), Duration::from_micros(take(&self.0.took_us)));
+        Done { served, took, shed: take(&self.0.shed) }
     }
 }
 
@@ -110,6 +128,8 @@ impl Slot {
         self.is_at_work = false;
         self.counts.at_work.fetch_sub(1, Ordering::Relaxed);
         if is_served {
+            let took_us = u64::try_from(self.taken_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.counts.took_us.fetch_add(took_us, Ordering::Relaxed);
             self.counts.served.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -161,7 +181,7 @@ mod tests {
         assert!(!places.has_room() && places.enter().is_none());
         drop(slot);
         assert!(places.has_room() && places.enter().is_some());
-        assert_eq!(places.take_counts(), (0, 0), "nobody said that anything was served");
+        assert_eq!(places.take_done(), Done::default(), "nobody said that anything was served");
     }
 
     #[test]
@@ -196,7 +216,21 @@ mod tests {
         while places.enter().is_none() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(places.take_counts(), (1, 0));
+        assert_eq!(places.take_done().served, 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_served_is_told_with_its_time_and_once() {
+        let places = Places::new(2);
+        let work = |seconds| async move { tokio::time::sleep(Duration::from_millis(seconds)).await };
+        for is_served in [(|()| true) as fn(&()) -> bool, |()| false] {
+            places.enter().unwrap().hold(Box::pin(work(30)), is_served).await;
+        }
+        places.count_shed();
+        let Done { served, took, shed } = places.take_done();
+        assert_eq!((served, shed), (1, 1));
+        assert!(took >= Duration::from_millis(30), "{took:?}");
+        assert_eq!(places.take_done(), Done::default());
     }
 
     #[tokio::test]
@@ -204,7 +238,7 @@ mod tests {
         let places = Places::new(1);
         let (outcome, slot) = places.enter().unwrap().hold(Box::pin(async { 7 }), |outcome| *outcome == 7).await;
         assert_eq!(outcome, 7);
-        assert_eq!((places.at_work(), places.take_counts()), (0, (1, 0)), "what it is kept for now is no work");
+        assert_eq!((places.at_work(), places.take_done().served), (0, 1), "what it is kept for now is no work");
         assert!(places.enter().is_none());
         drop(slot);
         assert!(places.enter().is_some());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use self::signer::{Signer, claims, token};
+use self::signer::{Signer, claims, token, with};
 use crate::harness::{Answer, FakeAnswer, Server};
 
 pub const ID: &str = "019a0000-0000-7000-8000-000000000001";
@@ -73,6 +73,58 @@ async fn a_password_of_a_megabyte_goes_no_further() {
 }
 
 #[tokio::test]
+async fn who_signs_out_needs_no_more_than_a_refresh_token() {
+    let server = Server::start().await;
+    server.management.answers(|_| FakeAnswer::status(204, ""));
+    let body = r#"{"refresh_token":"prt_x"}"#;
+    let answer = server.client.post("/logout", body).send().await;
+    assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+    let seen = server.management.seen().into_iter().find(|seen| seen.method == "POST").unwrap();
+    assert_eq!((seen.target.as_str(), seen.body.as_str()), ("/internal/logout", body));
+    server.management.answers(|_| FakeAnswer::status(400, r#"{"detail":"as told"}"#));
+    server.client.post("/logout", "{}").send().await.problem("invalid-input");
+}
+
+#[tokio::test]
+async fn a_password_is_changed_with_a_token_and_tried_ten_times_a_minute() {
+    let server = Server::with(&[("TRUSTED_PROXIES", "127.0.0.1")], |_| {}).await;
+    Signer::new().serve_with(&server, |target| {
+        let is_right = target.contains("/password");
+        if is_right { FakeAnswer::status(204, "") } else { FakeAnswer::status(500, "") }
+    });
+    let body = r#"{"old_password":"correct horse","new_password":"another horse"}"#;
+    let change = async |token: &str, number: usize| {
+        let request = server.client.post("/account/password", body);
+        let request = request.header("authorization", &format!("Bearer {token}"));
+        request.header("x-forwarded-for", &format!("192.0.2.{number}")).send().await
+    };
+    change("nonsense", 0).await.problem("unauthorized");
+    let good = token(&claims());
+    let changed = change(&good, 0).await;
+    assert_eq!((changed.status, changed.text().as_str()), (204, ""));
+    let seen = server.management.seen().into_iter().find(|seen| seen.method == "POST").unwrap();
+    let sid = claims()["sid"].as_str().unwrap().to_owned();
+    let target = format!("/internal/accounts/{ID}/password?session_id={sid}");
+    assert_eq!((seen.target, seen.body.as_str()), (target, body));
+
+    Signer::new().serve_with(&server, |_| FakeAnswer::status(403, "{}"));
+    for number in 1..10 {
+        change(&good, number).await.problem("forbidden");
+    }
+    let refused = change(&good, 10).await;
+    assert_eq!(refused.problem("too-many-requests")["violated-policies"], json!(["login"]), "from wherever");
+    assert_eq!(refused.header("ratelimit-policy"), r#""login";q=10;w=60"#);
+    let other = token(&with("sub", "019a0000-0000-7000-8000-000000000002"));
+    change(&other, 10).await.problem("forbidden");
+    for number in 0..9 {
+        let other = token(&with("sub", format!("019a0000-0000-7000-8000-00000000001{number}")));
+        change(&other, 99).await.problem("forbidden");
+    }
+    change(&other, 99).await.problem("forbidden");
+    change(&other, 99).await.problem("too-many-requests");
+}
+
+#[tokio::test]
 async fn an_account_is_deleted_by_its_own_token() {
     let server = Server::start().await;
     let signer = Signer::new();
@@ -86,7 +138,7 @@ async fn an_account_is_deleted_by_its_own_token() {
     let good = token(&claims());
     assert_eq!(delete(&good).await.status, 204);
     let deleted = server.management.seen().into_iter().find(|seen| seen.method == "POST").unwrap();
-    assert_eq!((deleted.target, deleted.body.as_str()), (format!("/internal/accounts/{ID}/delete"), ""));
+    assert_eq!((deleted.target, deleted.body.as_str()), (format!("/internal/accounts/{ID}/delete?actor={ID}"), ""));
     signer.revoke(ID);
     let began = Instant::now();
     crate::harness::eventually("the token counts no more", async || delete(&good).await.status == 401).await;

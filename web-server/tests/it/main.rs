@@ -30,6 +30,7 @@ mod rate_limit_traffic;
 mod rate_limits;
 mod read_cache;
 mod reads;
+mod rollout;
 mod scale_out;
 mod shares;
 mod shedding;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use web_server::metrics::TASKS;
@@ -35,7 +36,7 @@ async fn who_comes_too_often_is_told_when_to_come_again() {
     assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
     assert_eq!(refused.header("ratelimit-policy"), r#""buy";q=5;w=1"#);
     assert_eq!(refused.header("ratelimit"), r#""buy";r=0;t=1"#);
-    assert_eq!(refused.problem("too-many-requests")["violated-policies"], serde_json::json!(["buy"]));
+    assert_eq!(refused.problem("too-many-requests")["violated-policies"], json!(["buy"]));
     assert_eq!(server.metric(r#"http_requests_refused_total{reason="rate"}"#).await, Some(1.0));
     let read = server.client.get("/purchases/x").await;
     assert_eq!(
@@ -48,13 +49,24 @@ async fn who_comes_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn every_read_and_every_buy_is_limited_and_nothing_else_is() {
+async fn everything_is_limited_but_what_is_open_to_everybody() {
     let server = start(&[("RATE_LIMIT_PER_SECOND", "1")]).await;
-    for path in ["/getAllUserBuys/u", "/purchases", "/purchases/x"] {
+    let reads =
+        ["/getAllUserBuys/u", "/purchases", "/purchases/x", "/usage", "/api-keys", "/accounts_page", "/backends"];
+    for path in reads {
         // What its management-api says does not matter here.
         let ask = async |method| server.client.request(method, path).send_undocumented().await.status;
         eventually("it is limited", async || ask("GET").await == 429).await;
         assert_eq!(ask("HEAD").await, 429, "{path}");
+    }
+    for (method, path) in
+        [("POST", "/api-keys"), ("POST", "/api-keys/x/rotate"), ("DELETE", "/api-keys/x"), ("DELETE", "/account")]
+    {
+        eventually("it is limited", async || {
+            let answer = server.client.request(method, path).send_undocumented().await;
+            answer.status == 429 && answer.problem("too-many-requests")["violated-policies"] == json!(["read"])
+        })
+        .await;
     }
     eventually("buying is limited", async || server.client.buy().await.status == 429).await;
     assert_eq!(server.client.post("/buy/batch", batch(1)).send().await.status, 429, "batches have no other quota");

@@ -1,10 +1,12 @@
 //! Reads that a caller has already, and answers kept for others.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::harness::{FakeAnswer, Server, eventually};
+use crate::harness::{Answer, FakeAnswer, Server, eventually};
 
 const PATH: &str = "/getAllUserBuys/loadtest";
 const KEPT_MS: u64 = 400;
@@ -89,6 +91,73 @@ async fn who_join_a_call_that_is_too_old_for_them_share_the_next_one() {
     let (first, others) = tokio::join!(first, others);
     assert!(first.status == 200 && others.iter().all(|answer| answer.status == 200));
     assert_eq!(calls(&server), 2);
+}
+
+/// Answers each read of a user's purchases by what `script` says of its number, from 0 on.
+fn answers_in_turn(server: &Server, script: impl Fn(usize) -> FakeAnswer + Send + 'static) {
+    let count = AtomicUsize::new(0);
+    server.management.answers(move |seen| match seen.target.starts_with("/users/") {
+        true => script(count.fetch_add(1, Ordering::Relaxed)),
+        false => FakeAnswer::status(404, "{}"),
+    });
+}
+
+/// Asks with this time limit, `wait` after the server's first call.
+async fn joins(server: &Server, wait: Duration, path: &str) -> Answer {
+    eventually("the first is asked", async || calls(server) == 1).await;
+    tokio::time::sleep(wait).await;
+    server.client.get(path).await
+}
+
+#[tokio::test]
+async fn who_joins_a_call_whose_time_is_over_soon_has_a_time_of_its_own() {
+    let server = server(30_000).await;
+    answers_in_turn(&server, |number| if number == 0 { FakeAnswer::never() } else { FakeAnswer::ok("{}") });
+    let path = &format!("{PATH}?timeout=1500");
+    let late = async { join_all((0..20).map(|_| joins(&server, Duration::from_millis(700), path))).await };
+    let (first, late) = tokio::join!(server.client.get(path), late);
+    first.problem("unavailable");
+    assert!(first.text().contains("attempt 1: no answer in"), "{}", first.text());
+    assert!(late.iter().all(|answer| answer.status == 200), "{:?}", late[0].text());
+    assert_eq!(calls(&server), 2);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_second_call_leaves_when_its_own_time_is_over_and_no_sooner() {
+    let server = server(50).await;
+    // The first call is too old for both who join it; the second one ends when only one of them has time left.
+    answers_in_turn(&server, |number| FakeAnswer {
+        delay: Duration::from_millis(if number == 0 { 1_500 } else { 2_200 }),
+        ..FakeAnswer::ok("{}")
+    });
+    let path = &format!("{PATH}?timeout=3000");
+    let (early, late) = (Duration::from_millis(100), Duration::from_millis(1_200));
+    let (first, early, late) =
+        tokio::join!(server.client.get(path), joins(&server, early, path), joins(&server, late, path));
+    assert_eq!((first.status, late.status), (200, 200));
+    early.problem("unavailable");
+    assert!(early.text().contains("attempt 1: no answer in"), "{}", early.text());
+    assert_eq!(calls(&server), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_equal_reads_that_find_no_place_each_is_counted_and_comes_again_at_its_own_time() {
+    let server = Server::with(&[("READ_CACHE_MS", "30000"), ("READS_IN_FLIGHT_MAX", "1")], |_| {}).await;
+    server.management.answers(|_| FakeAnswer::never());
+    let in_the_way = server.client.get("/purchases?timeout=30000");
+    let refused = async {
+        eventually("the only place is taken", async || !server.management.seen().is_empty()).await;
+        join_all((0..100).map(|_| server.client.get(PATH))).await
+    };
+    let refused = tokio::select! {
+        refused = refused => refused,
+        answer = in_the_way => panic!("{}", answer.text()),
+    };
+    assert!(refused.iter().all(|answer| answer.status == 503));
+    let advised: BTreeSet<_> = refused.iter().map(|answer| answer.header("retry-after").to_owned()).collect();
+    assert!(advised.len() > 1, "{advised:?}");
+    let metrics = server.client.get("/metrics").await.text();
+    assert!(metrics.contains("http_requests_refused_total{reason=\"in_flight\"} 100\n"), "{metrics}");
 }
 
 #[tokio::test]

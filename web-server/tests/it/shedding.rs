@@ -136,6 +136,28 @@ async fn what_management_api_cannot_answer_in_time_is_refused_and_buyers_notice_
 }
 
 #[tokio::test]
+async fn reads_wait_for_no_second_place_and_one_too_many_is_refused_at_once() {
+    let management = FakeManagement::start().await;
+    management.answers(|_| FakeAnswer::never());
+    let url = format!("http://{}", management.address);
+    let settings =
+        [("CUSTOMER_MGMT_API_URL", url.as_str()), ("READS_IN_FLIGHT_MAX", "4"), ("MANAGEMENT_IN_FLIGHT_MAX", "1")];
+    let server = server(&settings, Arc::new(PromptPublisher)).await;
+    let mut reading = JoinSet::new();
+    for _ in 0..4 {
+        let client = server.client.clone();
+        reading.spawn(async move { client.get("/purchases?timeout=30000").await });
+    }
+    eventually("all reach management-api", async || management.seen().len() == 4).await;
+    let refused = tokio::time::timeout(Duration::from_secs(10), server.client.get("/purchases?timeout=30000")).await;
+    let refused = refused.expect("it does not wait");
+    refused.problem("unavailable");
+    assert!((1..=2).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
+    assert_eq!(server.metric(r#"http_requests_refused_total{reason="in_flight"}"#).await, Some(1.0));
+    reading.abort_all();
+}
+
+#[tokio::test]
 async fn who_waits_on_purpose_takes_nobody_s_place() {
     let management = FakeManagement::start().await;
     management.answers(|seen| match seen.header("prefer") {

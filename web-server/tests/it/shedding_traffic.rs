@@ -18,6 +18,8 @@ const LOOKS_A_TURN: u32 = 5;
 const AT_ONCE: usize = 16;
 const TIME_US: u64 = 20_000;
 const CAPACITY: f64 = 800.0;
+/// How many the limit always lets in.
+const FLOOR: usize = LIMIT_MAX / 32;
 const SEEDS: u64 = 5;
 
 /// What became of requests.
@@ -38,8 +40,10 @@ struct World {
     looks: u32,
     /// Since the last turn.
     served: u64,
+    took_us: u64,
     shed: u64,
     at_once: usize,
+    time_us: u64,
     busy: usize,
     waiting: VecDeque<u64>,
     /// When each that is being served is done, and when it came.
@@ -59,8 +63,10 @@ impl World {
             seen_in_flight: 0,
             looks: 0,
             served: 0,
+            took_us: 0,
             shed: 0,
             at_once: AT_ONCE,
+            time_us: TIME_US,
             busy: 0,
             waiting: VecDeque::new(),
             ending: BinaryHeap::new(),
@@ -68,6 +74,11 @@ impl World {
             chance: Chance::of_seed(seed),
             tally: Tally::default(),
         }
+    }
+
+    /// Before a back end of so many at once, of which each takes so long.
+    fn before(seed: u64, at_once: usize, time_us: u64) -> Self {
+        Self { at_once, time_us, ..Self::new(seed) }
     }
 
     /// Lets so many come a second, independently of each other, for so long; gives what became of requests meanwhile.
@@ -113,7 +124,7 @@ impl World {
         while self.busy < self.at_once {
             let Some(came) = self.waiting.pop_front() else { return };
             self.busy += 1;
-            let time = self.chance.between(TIME_US / 2, TIME_US * 3 / 2);
+            let time = self.chance.between(self.time_us / 2, self.time_us * 3 / 2);
             self.ending.push(Reverse((self.now + time, came)));
         }
     }
@@ -123,6 +134,7 @@ impl World {
         self.busy -= 1;
         self.in_flight -= 1;
         self.served += 1;
+        self.took_us += self.now - came;
         self.tally.served += 1;
         self.tally.longest_us = self.tally.longest_us.max(self.now - came);
         self.begin();
@@ -137,17 +149,21 @@ impl World {
         }
         let in_flight = f64::from(u32::try_from(self.seen_in_flight).unwrap()) / f64::from(LOOKS_A_TURN);
         let elapsed = Duration::from_micros(LOOK_US) * LOOKS_A_TURN;
-        let seen = Seen { elapsed, in_flight, served: self.served, shed: self.shed, pressure: 0.0 };
+        let (served, took) = (self.served, Duration::from_micros(self.took_us));
+        let seen = Seen { elapsed, in_flight, served, took, shed: self.shed, pressure: 0.0 };
         self.limit = self.control.turn(seen);
-        (self.seen_in_flight, self.looks, self.served, self.shed) = (0, 0, 0, 0);
+        (self.seen_in_flight, self.looks, self.served, self.took_us, self.shed) = (0, 0, 0, 0, 0);
     }
 }
 
+/// More are in flight than are let in whatever is worked out: a limit that is worked out wrongly refuses some.
 #[test]
 fn nobody_is_refused_in_five_minutes_at_80_percent_of_capacity() {
+    const CAPACITY: f64 = 2_000.0;
     for seed in 0..SEEDS {
-        let mut world = World::new(seed);
+        let mut world = World::before(seed, 400, 200_000);
         assert_eq!(world.run(300, 0.8 * CAPACITY).shed, 0, "from the start, seed {seed}");
+        assert!(world.in_flight > FLOOR, "{} in flight, seed {seed}", world.in_flight);
         world.run(60, 3.0 * CAPACITY);
         world.run(2, 0.8 * CAPACITY);
         assert_eq!(world.run(300, 0.8 * CAPACITY).shed, 0, "after an overload, seed {seed}");
@@ -212,5 +228,65 @@ fn little_load_changes_nothing_and_a_burst_after_it_is_taken() {
         assert_eq!(world.limit, LIMIT_MAX, "seed {seed}");
         let burst = world.run(1, 1.5 * CAPACITY);
         assert_eq!(burst.shed, 0, "{burst:?}, seed {seed}");
+    }
+}
+
+/// As many as come, each after the same time: a follower that is slow, which Kafka's answer waits for.
+#[test]
+fn what_takes_its_time_however_few_are_let_in_is_let_in_once_that_is_seen() {
+    const PER_SECOND: f64 = 1_000.0;
+    const QUICK_US: u64 = 5_000;
+    for (seed, slow_us) in (0..SEEDS).flat_map(|seed| [(seed, 550_000), (seed, 700_000)]) {
+        let mut world = World::before(seed, usize::MAX, QUICK_US);
+        assert_eq!(world.run(60, PER_SECOND).shed, 0, "seed {seed}");
+        world.time_us = slow_us;
+        let seeing = world.run(30, PER_SECOND);
+        assert!(seeing.served > 15_000, "{seeing:?}, seed {seed}, {slow_us} us");
+        assert_eq!(world.run(120, PER_SECOND).shed, 0, "seed {seed}, {slow_us} us");
+        // And it is remembered while hardly anybody asks.
+        world.run(300, 1.0);
+        for part in [0.2, 0.4, 0.6, 0.8, 1.0] {
+            assert_eq!(world.run(10, part * PER_SECOND).shed, 0, "{part} of the load, seed {seed}, {slow_us} us");
+        }
+        world.time_us = QUICK_US;
+        assert_eq!(world.run(60, PER_SECOND).shed, 0, "seed {seed}, {slow_us} us");
+        assert_eq!(world.limit, LIMIT_MAX, "seed {seed}");
+        // It is over, so too much to do is a queue again: a thousand a second are served.
+        world.at_once = 5;
+        world.run(10, 3.0 * PER_SECOND);
+        let overload = world.run(30, 3.0 * PER_SECOND);
+        assert!(overload.longest_us < 3 * SECOND / 4, "{overload:?}, seed {seed}, {slow_us} us");
+    }
+}
+
+/// The same with a queue: who is let in has the time that it takes, and half of that again.
+#[test]
+fn what_takes_its_time_and_has_too_much_to_do_still_has_a_limit() {
+    const CAPACITY: f64 = 1_000.0;
+    for seed in 0..SEEDS {
+        let mut world = World::before(seed, 600, 600_000);
+        world.run(30, 3.0 * CAPACITY);
+        let overload = world.run(300, 3.0 * CAPACITY);
+        assert!(f64::from(overload.served) >= 0.95 * 300.0 * CAPACITY, "{overload:?}, seed {seed}");
+        assert!(overload.longest_us < 3 * SECOND / 2, "{overload:?}, seed {seed}");
+    }
+}
+
+/// So slow that even the fewest are a queue: the limit must not follow the queue, and forget it when it is over.
+#[test]
+fn where_even_the_fewest_wait_too_long_the_limit_does_not_drift() {
+    for (seed, at_once) in (0..SEEDS).flat_map(|seed| [(seed, 1), (seed, 4)]) {
+        let mut world = World::before(seed, at_once, TIME_US);
+        for minute in 1..=10 {
+            world.run(60, 2.0 * CAPACITY);
+            assert!(world.limit <= 2 * FLOOR, "{} in minute {minute}, seed {seed}, {at_once} at once", world.limit);
+        }
+        world.at_once = 0;
+        world.run(30, 2.0 * CAPACITY);
+        world.at_once = AT_ONCE;
+        world.begin();
+        world.run(10, 2.0 * CAPACITY);
+        let well = world.run(60, 2.0 * CAPACITY);
+        assert!(well.longest_us < SECOND, "{well:?}, seed {seed}, {at_once} at once before");
     }
 }

@@ -1,12 +1,13 @@
 //! HTTPS: the certificate, its change while the server runs, and who speaks something else.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use shared::config::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,10 +15,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 use web_server::Config;
 
-use crate::harness::{Server, eventually};
+use crate::harness::{DEADLINE, Server, eventually};
 
 const READ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: shop.test\r\n\r\n";
 
@@ -52,8 +53,8 @@ async fn server_with_room(folder: &Path, kib: &str) -> Server {
     Server::unready(&settings, |_| {}).await
 }
 
-/// A connection of who trusts this certificate alone.
-async fn connect(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+/// Who trusts this certificate alone.
+fn trusting(trusted: &CertificateDer<'static>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -61,8 +62,50 @@ async fn connect(server: &Server, trusted: &CertificateDer<'static>) -> std::io:
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// A connection of who trusts this certificate alone.
+async fn connect(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(server.client.address).await?;
-    TlsConnector::from(Arc::new(config)).connect("shop.test".try_into().unwrap(), stream).await
+    TlsConnector::from(trusting(trusted)).connect("shop.test".try_into().unwrap(), stream).await
+}
+
+/// A handshake of which the first bytes have arrived.
+struct Begun {
+    tls: ClientConnection,
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl Begun {
+    async fn new(server: &Server, trusted: &CertificateDer<'static>) -> Self {
+        let mut tls = ClientConnection::new(trusting(trusted), "shop.test".try_into().unwrap()).unwrap();
+        let mut hello = Vec::new();
+        tls.write_tls(&mut hello).unwrap();
+        let rest = hello.split_off(20);
+        let mut stream = TcpStream::connect(server.client.address).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        // Who has connected later is served: the server has these bytes.
+        assert!(ask(&mut connect(server, trusted).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+        Self { tls, stream, rest }
+    }
+
+    /// Finishes it and asks, to the end of the connection.
+    async fn ask(self) -> String {
+        let Self { mut tls, mut stream, rest } = self;
+        stream.write_all(&rest).await.unwrap();
+        let mut stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let asking = move || {
+            let mut connection = Stream::new(&mut tls, &mut stream);
+            let mut answer = Vec::new();
+            connection.write_all(READ).unwrap();
+            let _ = connection.read_to_end(&mut answer);
+            String::from_utf8(answer).unwrap()
+        };
+        tokio::time::timeout(DEADLINE, tokio::task::spawn_blocking(asking)).await.expect("an end").unwrap()
+    }
 }
 
 /// The head of the answer to a read.
@@ -133,6 +176,34 @@ async fn files_of_no_use_leave_the_certificate_as_it_is() {
     assert!(connect(&server, &certificate).await.is_ok());
     swap(folder.path(), "three");
     eventually("the good pair is taken", async || connect(&server, &new).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn when_the_certificate_ends_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    // Each year's first day; of a chain the one that ends first counts.
+    let pair = |name: &str, years: &[i32]| {
+        let certificates = years.iter().map(|year| {
+            let mut params = CertificateParams::new(["shop.test".to_owned()]).unwrap();
+            params.not_after = date_time_ymd(*year, 1, 1);
+            params
+        });
+        let key = KeyPair::generate().unwrap();
+        let certificates: Vec<_> = certificates.map(|params| params.self_signed(&key).unwrap()).collect();
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("tls.crt"), certificates.iter().map(|it| it.pem()).collect::<String>())
+            .unwrap();
+        fs::write(folder.path().join(name).join("tls.key"), key.serialize_pem()).unwrap();
+        certificates[0].der().clone()
+    };
+    let (old, new) = (pair("one", &[2100]), pair("two", &[2110, 2105]));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    let ends = |seconds: u64| format!("tls_certificate_expires_timestamp_seconds {seconds}");
+    assert!(shows(&server, &old, &ends(4_102_444_800)).await, "{}", metrics(&server, &old).await);
+    swap(folder.path(), "two");
+    eventually("the new one is there", async || connect(&server, &new).await.is_ok()).await;
+    assert!(shows(&server, &new, &ends(4_260_211_200)).await, "{}", metrics(&server, &new).await);
 }
 
 #[tokio::test]
@@ -221,6 +292,39 @@ async fn a_handshake_that_stands_still_makes_room_and_holds_up_no_end() {
     server.shutdown.stop();
     server.ended().await.expect("no request was left");
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn who_is_about_to_agree_when_the_server_ends_is_answered_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    let begun = Begun::new(&server, &certificate).await;
+    let mut agreed = connect(&server, &certificate).await.unwrap();
+    server.shutdown.stop();
+    eventually("nobody else is let in", async || TcpStream::connect(server.client.address).await.is_err()).await;
+    let answer = begun.ask().await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close\r\n"), "{answer}");
+    let answer = ask(&mut agreed).await;
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    server.ended().await.expect("nothing was left");
+}
+
+#[tokio::test]
+async fn who_sends_a_part_of_what_tls_can_read_and_no_more_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    swap(folder.path(), "one");
+    let [file, key] = mount(folder.path());
+    let settings = [("TLS_CERT_FILE", &*file), ("TLS_KEY_FILE", &*key), ("REQUEST_HEADER_TIMEOUT_MS", "300")];
+    let server = Server::unready(&settings, |_| {}).await;
+    let mut connection = connect(&server, &certificate).await.unwrap();
+    // The head of a record of 256 bytes.
+    connection.get_mut().0.write_all(&[23, 3, 3, 1, 0]).await.unwrap();
+    let mut answer = Vec::new();
+    let told = tokio::time::timeout(DEADLINE, connection.read_to_end(&mut answer)).await;
+    assert!(told.is_ok() && answer.starts_with(b"HTTP/1.1 408 "), "{told:?} {}", String::from_utf8_lossy(&answer));
 }
 
 #[test]

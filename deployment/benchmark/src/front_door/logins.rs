@@ -8,6 +8,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
+use super::{EMAIL, PASSWORD};
 use crate::{
     Section, buy,
     row::{Row, Target, Unit},
@@ -33,11 +34,9 @@ struct Answers {
 }
 
 /// Rows of logins at 200 a second, with buyers beside.
-pub async fn measure(world: &World, topic: &str, management: &Service) -> Result<Vec<Row>> {
-    let plan = world.web_server_plan(topic, Some(management))?.with("RATE_LIMIT_LOGIN_PER_MINUTE", 0);
-    let web = world.start(plan).await?;
+pub async fn measure(world: &World, web: &Service, management: &Service) -> Result<Vec<Row>> {
     let time = world.size.time(SECONDS);
-    let buyers = buy::open_loop_plan(&web, PURCHASES_PER_SECOND, time);
+    let buyers = buy::open_loop_plan(web, PURCHASES_PER_SECOND, time);
     let before = mebibytes(management.rss_bytes());
     let mut alone = Load::run(buyers.clone()).await;
     let (mut beside, mut answers) = tokio::join!(Load::run(buyers), log_in(web.address(), time));
@@ -65,7 +64,7 @@ pub async fn measure(world: &World, topic: &str, management: &Service) -> Result
 
 /// Logs in at a fixed rate, whatever the answers.
 async fn log_in(address: String, time: Duration) -> Answers {
-    let body = json!({ "email": "buyer@example.com", "password": "correct horse" }).to_string();
+    let body = json!({ "email": EMAIL, "password": PASSWORD }).to_string();
     let mut ticks = interval(Duration::from_secs(1) / u32::try_from(PER_SECOND).unwrap_or(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (end, mut calls) = (Instant::now() + time, JoinSet::new());

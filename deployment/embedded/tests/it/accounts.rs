@@ -12,6 +12,7 @@ use shared::testing::{Answer, HttpClient, eventually};
 
 pub const ADMIN: (&str, &str) = ("root@example.com", "an administrator's password");
 pub const PASSWORD: &str = "correct horse battery";
+const NEW_PASSWORD: &str = "another horse battery";
 
 /// All that our own code can log, and what sees requests and statements; Kafka's client knows of no account, and says a lot.
 const LOG_LEVEL: &str =
@@ -89,7 +90,7 @@ async fn accounts_live_through_a_restart_and_nothing_secret_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path()).await;
     let new = json!({ "username": "ann", "email": "ann@example.com", "password": PASSWORD });
-    assert_eq!(program.post("/account", &new).await.status, 201);
+    let ann = secret(&program.post("/account", &new).await, "account_id");
     assert_eq!(program.post("/account", &new).await.status, 409);
     assert_eq!(program.login(("ann@example.com", "not my password")).await.status, 401);
     let tokens = program.login(("Ann@Example.com", PASSWORD)).await;
@@ -129,14 +130,66 @@ async fn accounts_live_through_a_restart_and_nothing_secret_is_logged() {
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     secrets.push(fs::read_to_string(&key).unwrap().lines().nth(1).unwrap().to_owned());
     let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert_nothing_is_said_of(&secrets, &log);
+    assert_audited("service", &["account_created", "admin_appointed", "login_failed"], &log);
+    assert_audited(&ann, &["login", "refresh", "account_deleted"], &log);
+}
+
+fn assert_nothing_is_said_of(secrets: &[String], log: &str) {
     for secret in secrets {
-        assert!(!log.contains(&secret), "the log has {secret}");
+        assert!(!log.contains(secret), "the log has {secret}");
     }
+}
+
+fn assert_audited(actor: &str, events: &[&str], log: &str) {
     let audit: Vec<_> = log.lines().filter(|line| line.contains(r#""target":"audit""#)).collect();
-    for event in ["account_created", "admin_appointed", "login", "login_failed", "refresh", "account_deleted"] {
-        assert!(audit.iter().any(|line| line.contains(&format!(r#""event":"{event}""#))), "no {event} in {audit:#?}");
+    for event in events {
+        let parts = [format!(r#""event":"{event}""#), format!(r#""actor":"{actor}""#)];
+        let is_told = audit.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(is_told, "no {event} by {actor} in {audit:#?}");
     }
     assert!(audit.iter().all(|line| line.contains("request_id") && !line.contains('@')), "{audit:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_its_password_stays_and_all_others_go_and_who_signs_out_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path()).await;
+    let new = json!({ "username": "ann", "email": "ann@example.com", "password": PASSWORD });
+    let ann = secret(&program.post("/account", &new).await, "account_id");
+    let [own, other] =
+        [program.login(("ann@example.com", PASSWORD)).await, program.login(("ann@example.com", PASSWORD)).await];
+    let token = secret(&own, "access_token");
+    let change = async |old: &str, new: &str| {
+        let body = json!({ "old_password": old, "new_password": new }).to_string();
+        let headers = [("content-type", "application/json"), ("authorization", &*format!("Bearer {token}"))];
+        program.http.request(Method::POST, &format!("{}/account/password", program.url), &headers, body).await
+    };
+    assert_eq!(change("not my password", NEW_PASSWORD).await.status, 403);
+    assert_eq!(change(PASSWORD, NEW_PASSWORD).await.status, 204);
+    let refresh = async |of: &Answer| {
+        program.post("/refresh", &json!({ "refresh_token": secret(of, "refresh_token") })).await.status.as_u16()
+    };
+    let counts_no_more = async |of: &Answer| {
+        let token = json!(secret(of, "access_token"));
+        let is_refused = async || program.with_token(Method::GET, "/accounts_page", &token).await.status == 401;
+        eventually("its token counts no more", async || is_refused().await.then_some(())).await;
+    };
+    assert_eq!((refresh(&own).await, refresh(&other).await), (200, 401));
+    counts_no_more(&other).await;
+    assert_eq!(program.login(("ann@example.com", PASSWORD)).await.status, 401);
+    let next = program.login(("ann@example.com", NEW_PASSWORD)).await;
+    let sign_out = json!({ "refresh_token": secret(&next, "refresh_token") });
+    for _ in 0..2 {
+        assert_eq!(program.post("/logout", &sign_out).await.status, 204);
+    }
+    assert_eq!((refresh(&own).await, refresh(&next).await), (200, 401));
+    counts_no_more(&next).await;
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    let mut secrets = vec![PASSWORD.to_owned(), NEW_PASSWORD.to_owned(), "not my password".to_owned()];
+    secrets.extend([&own, &other, &next].map(|tokens| secret(tokens, "refresh_token")));
+    assert_nothing_is_said_of(&secrets, &log);
+    assert_audited(&ann, &["password_refused", "password_changed", "logout"], &log);
 }
 
 #[tokio::test(flavor = "multi_thread")]

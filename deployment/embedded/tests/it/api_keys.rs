@@ -85,6 +85,7 @@ async fn a_key_is_made_buys_is_counted_followed_by_another_and_revoked() {
         eventually("it counts no more", async || (owner.buy("/buy", key).await.status == 401).then_some(())).await;
     }
     assert!(began.elapsed() < Duration::from_secs(5), "after {:?}", began.elapsed());
+    let actor = format!(r#""actor":"{}""#, owner.account_id);
     drop(program);
     let log = fs::read_to_string(folder.path().join("log")).unwrap();
     for secret in [&key, &next] {
@@ -92,7 +93,7 @@ async fn a_key_is_made_buys_is_counted_followed_by_another_and_revoked() {
     }
     for event in ["api_key_created", "api_key_rotated", "api_key_revoked"] {
         let line = log.lines().find(|line| line.contains(&format!(r#""event":"{event}""#)));
-        assert!(line.is_some_and(|line| line.contains(&key_id)), "no {event}");
+        assert!(line.is_some_and(|line| line.contains(&key_id) && line.contains(&actor)), "no {event}: {line:?}");
     }
 }
 
@@ -101,7 +102,8 @@ async fn an_administrators_service_key_buys_for_all_and_a_deleted_accounts_key_f
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start_with(folder.path(), "api_key").await;
     let owner = Owner::new(&program).await;
-    let own = secret(&owner.ask(Method::POST, "/api-keys", Some(json!({ "name": "own" }))).await, "api_key");
+    let made = owner.ask(Method::POST, "/api-keys", Some(json!({ "name": "own" }))).await;
+    let own = secret(&made, "api_key");
     let token = eventually("an administrator", async || {
         let answer = program.login(ADMIN).await;
         (answer.status == 200).then(|| secret(&answer, "access_token"))

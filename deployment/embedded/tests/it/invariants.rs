@@ -84,9 +84,9 @@ const WEB_SERVER: [&[&str]; 10] = [
 ];
 /// As above.
 const MANAGEMENT_API: [&[&str]; 10] = [
-    &["letter", "metrics", "memory"],
+    &["letter", "metrics", "memory", "planted"],
     &["store"],
-    &["accounts", "commits", "dead_letters", "planted", "waiters"],
+    &["accounts", "commits", "dead_letters", "waiters"],
     &["ingest"],
     &["partitions"],
     &["config"],

@@ -8,5 +8,6 @@ mod descriptions;
 mod events;
 mod harness;
 mod invariants;
+mod key_rotation;
 mod metrics_table;
 mod settings_table;

@@ -28,7 +28,21 @@ pub fn modes() -> Vec<Mode> {
     modes.push(with("webServer.autoscaling.mode=in-flight,managementApi.autoscaling.mode=lag", by_in_flight()));
     modes.push(with("managementApi.autoscaling.mode=arrival-rate", by_arrival_rate()));
     modes.push(with("monitoring.metricsHttpPrefix=flask_", with_flask_metrics()));
+    modes.push(with_outside_issuer());
     modes
+}
+
+/// The overlay `production`, with an outside issuer whose tokens count.
+fn with_outside_issuer() -> Mode {
+    let component = "deployment/components/outside-issuer";
+    let values = "webServer.settings.OIDC_ISSUER=https://id.example.com/realms/shop,webServer.settings.OIDC_AUDIENCE=shop,\
+        webServer.issuer.networks={10.0.0.0/8}";
+    let chart = chart_with(&["-f", "deployment/helm/values-production.yaml", "--set", values]);
+    Mode {
+        name: component.to_owned(),
+        kustomize: kustomize(&["deployment/overlays/production"], &[component]),
+        chart: chart.unwrap_or_else(|said| panic!("{values}: {said}")),
+    }
 }
 
 /// The overlay `keda` with the web tier scaled by requests in flight.
@@ -129,6 +143,8 @@ fn the_chart_refuses_values_that_cannot_work() {
         ("managementApi.autoscaling.maxReplicas=4", "partitions"),
         ("webServer.settings.OPERATIONS_LISTEN_ADDRESS=0.0.0.0:8080", "webServer.settings.OPERATIONS_LISTEN_ADDRESS"),
         ("secrets.accounts=account-credentials", "secrets.accounts needs secrets.managementApi"),
+        ("webServer.settings.OIDC_ISSUER=https://id.example.com", "needs webServer.issuer.networks"),
+        ("webServer.issuer.networks={10.0.0.0/8}", "webServer.settings.OIDC_ISSUER names"),
         ("webServer.settings.RATE_LIMIT_PEERS=web:9090", "webServer.settings.RATE_LIMIT_PEERS"),
         ("no.such.value=1", "additional properties 'no' not allowed"),
     ] {

@@ -2,12 +2,15 @@
 
 use manifests::findings::Findings;
 use manifests::object::{Object, list, selects, texts};
-use manifests::render::find;
+use manifests::render::{find, kustomize};
 use manifests::services::SERVICES;
 use serde_json::{Value, json};
 
 use crate::workloads::{containers, environment, in_every_overlay, workloads};
 
+const PRODUCTION: &str = "production";
+/// The same with the component `outside-issuer`.
+const WITH_ISSUER: &str = "production, outside-issuer";
 const POLICY: &str = "NetworkPolicy";
 /// What a rule of each direction calls its peers.
 const DIRECTIONS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
@@ -149,7 +152,7 @@ fn the_needed_ways_are_open_and_no_others() {
                 for (port, _) in ports(to) {
                     let way = (from.name(), to.name(), port);
                     let expected = needed.contains(&way)
-                        || (name == "production" && way == peers)
+                        || (name == PRODUCTION && way == peers)
                         || (from.name() == "kafka" && to.name() == "kafka");
                     let public = to.name() == SERVICES[0] && port == 8080;
                     let open = may_reach(objects, from, to, port);
@@ -183,8 +186,9 @@ fn ways_outside(overlay: &str, policy: &str) -> Vec<(&'static str, Value, Value)
         "kafka" => vec![("ingress", pods_of("keda", labelled("app", "keda-operator")), tcp(9092))],
         _ => vec![],
     };
-    if overlay == "production" {
+    if [PRODUCTION, WITH_ISSUER].contains(&overlay) {
         let ports: &[u16] = match policy {
+            "customer-web-server" if overlay == WITH_ISSUER => &[9093, 443],
             "customer-web-server" => &[9093],
             "customer-management-api" => &[9093, 5432],
             _ => &[],
@@ -241,6 +245,16 @@ fn only_who_is_named_comes_from_outside_or_is_reached_there() {
         }
         findings.assert_none();
     });
+}
+
+#[test]
+fn an_outside_issuer_is_reached_by_web_server_alone() {
+    let objects = kustomize(&["deployment/overlays/production"], &["deployment/components/outside-issuer"]);
+    let mut findings = Findings::default();
+    for policy in objects.iter().filter(|object| object.kind() == POLICY) {
+        check_outside(WITH_ISSUER, policy, &mut findings);
+    }
+    findings.assert_none();
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub struct LoadPlan {
     pub retry_for: Duration,
     /// `Prefer: wait=SECONDS`.
     pub prefer_wait_seconds: Option<u32>,
+    /// `X-API-Key`.
+    pub api_key: Option<String>,
 }
 
 impl LoadPlan {
@@ -61,6 +63,7 @@ impl LoadPlan {
             attempt_deadline: Duration::from_secs(15),
             retry_for: Duration::ZERO,
             prefer_wait_seconds: None,
+            api_key: None,
         }
     }
 }

@@ -4,6 +4,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::LoadPlan;
+
 /// The one purchase that the load test of the autoscaling guide sends, again and again: all of one user.
 pub const GUIDE_BODY: &str = r#"{"username":"test","userid":"loadtest","price":10}"#;
 
@@ -81,12 +83,13 @@ impl Order {
 }
 
 /// A whole request for `POST /buy`.
-pub(super) fn request(body: &str, key: Option<&str>, wait_seconds: Option<u32>) -> Vec<u8> {
+pub(super) fn request(body: &str, key: Option<&str>, plan: &LoadPlan) -> Vec<u8> {
     let key = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
-    let prefer = wait_seconds.map(|seconds| format!("Prefer: wait={seconds}\r\n")).unwrap_or_default();
+    let prefer = plan.prefer_wait_seconds.map(|seconds| format!("Prefer: wait={seconds}\r\n")).unwrap_or_default();
+    let api_key = plan.api_key.as_ref().map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
     let length = body.len();
     format!(
-        "POST /buy HTTP/1.1\r\nHost: stack\r\nContent-Type: application/json\r\n{key}{prefer}Content-Length: {length}\r\n\r\n{body}"
+        "POST /buy HTTP/1.1\r\nHost: stack\r\nContent-Type: application/json\r\n{key}{prefer}{api_key}Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }

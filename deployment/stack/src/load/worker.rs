@@ -51,7 +51,7 @@ impl Worker {
     pub(super) async fn run(mut self, turns: Turns) -> LoadReport {
         // Made once where all requests are the same: the less this client does, the more cores the server has.
         let same = match &self.plan.purchases {
-            Purchases::Same { body } => Some(request(body, None, self.plan.prefer_wait_seconds)),
+            Purchases::Same { body } => Some(request(body, None, &self.plan)),
             Purchases::Unique { .. } => None,
         };
         while let Some(turn) = turns.next().await {
@@ -59,7 +59,7 @@ impl Worker {
             if let Some(request) = &same {
                 self.buy(turn, request).await;
             } else if let Some(order) = self.plan.purchases.order(turn.number) {
-                let request = request(&order.body(), order.key.as_deref(), self.plan.prefer_wait_seconds);
+                let request = request(&order.body(), order.key.as_deref(), &self.plan);
                 let attempts = self.buy(turn, &request).await;
                 let Order { username, userid, price, key } = order;
                 self.report.ledger.add(Entry { username, userid, price, key, attempts });

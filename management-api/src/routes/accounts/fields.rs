@@ -17,6 +17,10 @@ struct Given<'a> {
     email: Option<&'a RawValue>,
     #[serde(borrow)]
     refresh_token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    old_password: Option<&'a RawValue>,
+    #[serde(borrow)]
+    new_password: Option<&'a RawValue>,
 }
 
 /// The fields of a body, and what is wrong with them.
@@ -41,6 +45,8 @@ impl<'a> Fields<'a> {
             "password" => self.given.password,
             "email" => self.given.email,
             "refresh_token" => self.given.refresh_token,
+            "old_password" => self.given.old_password,
+            "new_password" => self.given.new_password,
             _ => None,
         };
         let text = match raw.map(|raw| serde_json::from_str(raw.get())) {

@@ -15,9 +15,9 @@ use shared::http::{Problem, Query, RequestContext, kinds};
 use uuid::Uuid;
 
 use self::fields::{parse_overlap, parse_wish};
-use super::accounts::{AccountProblems, BodyProblems, accounts, read};
+use super::accounts::{AccountProblems, BodyProblems, accounts, actor, read, required_id};
 use super::openapi::Unauthorized;
-use crate::accounts::{ApiKeys, KeyError};
+use crate::accounts::{Actor, ApiKeys, By, KeyError};
 use crate::state::App;
 use crate::store::WhichKey;
 
@@ -30,12 +30,13 @@ const RETRY_AFTER_SECONDS: u32 = 1;
     params(
         ("account_id" = Uuid, Query, description = "Whose it is to be"),
         ("may_serve" = Option<bool>, Query, nullable = false, description = "Whether who asks may give the scope `service` and a rate"),
+        ("actor" = Option<Uuid>, Query, nullable = false, description = "Who has signed in, and wants it"),
     ),
     request_body = NewApiKeyBody,
     responses(
         (status = 201, description = "It is made", body = SecretAnswer),
         (status = 403, description = "A scope or a rate that who asks may not give"),
-        (status = 409, description = "The account has too many"),
+        (status = 409, description = "The account has too many, or too many with those that were revoked lately"),
         AccountProblems, BodyProblems, Unauthorized,
     )
 )]
@@ -50,13 +51,14 @@ pub(super) async fn create_key(
     let mut query = Query::new(&uri);
     let account_id = required_id(&mut query, "account_id");
     let may_serve = query.text("may_serve").is_some_and(|text| text == "true");
+    let actor = actor(&mut query);
     query.finish()?;
     let wish = parse_wish(account_id, &read(&app, &headers, body).await?)?;
     if !may_serve && (wish.scopes.contains(&Scope::Service) || wish.rate_per_second.is_some()) {
         let why = "the scope service and a rate of its own are for administrators to give";
         return Err(Problem::new(kinds::FORBIDDEN, why));
     }
-    let made = keys.create(wish, context.request_id()).await.map_err(problem)?;
+    let made = keys.create(wish, By { actor, request_id: context.request_id() }).await.map_err(problem)?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -93,11 +95,16 @@ pub(super) async fn find_key(
 /// Gives a key a new secret.
 #[utoipa::path(
     post, path = "/internal/api-keys/{key_id}/rotate", tag = "api keys", security((), ("token" = [])),
-    params(("key_id" = Uuid, Path), ("account_id" = Option<Uuid>, Query, nullable = false, description = "Whose it must be")),
+    params(
+        ("key_id" = Uuid, Path),
+        ("account_id" = Option<Uuid>, Query, nullable = false, description = "Whose it must be"),
+        ("actor" = Option<Uuid>, Query, nullable = false, description = "Who has signed in, and wants it"),
+    ),
     request_body = RotationBody,
     responses(
         (status = 200, description = "It counts from now on", body = SecretAnswer),
         (status = 403, description = "No such key, or it counts no more"),
+        (status = 409, description = "An earlier secret than the present one still counts, and there is to be an overlap"),
         AccountProblems, BodyProblems, Unauthorized,
     )
 )]
@@ -107,16 +114,21 @@ pub(super) async fn rotate_key(
     key_id: Result<Path<Uuid>, PathRejection>,
     request: Request,
 ) -> Result<Json<SecretAnswer>, Problem> {
-    let (keys, which) = (keys(&app)?, which(&key_id, request.uri())?);
+    let (keys, (which, actor)) = (keys(&app)?, which(&key_id, request.uri())?);
     let (parts, body) = request.into_parts();
     let overlap = Duration::from_secs(parse_overlap(&read(&app, &parts.headers, body).await?)?.into());
-    keys.rotate(which, overlap, context.request_id()).await.map(Json).map_err(problem)
+    let by = By { actor, request_id: context.request_id() };
+    keys.rotate(which, overlap, by).await.map(Json).map_err(problem)
 }
 
 /// Revokes a key. Also when it is revoked already.
 #[utoipa::path(
     post, path = "/internal/api-keys/{key_id}/revoke", tag = "api keys", security((), ("token" = [])),
-    params(("key_id" = Uuid, Path), ("account_id" = Option<Uuid>, Query, nullable = false, description = "Whose it must be")),
+    params(
+        ("key_id" = Uuid, Path),
+        ("account_id" = Option<Uuid>, Query, nullable = false, description = "Whose it must be"),
+        ("actor" = Option<Uuid>, Query, nullable = false, description = "Who has signed in, and wants it"),
+    ),
     responses(
         (status = 204, description = "It counts no more"),
         (status = 403, description = "No such key"),
@@ -129,7 +141,8 @@ pub(super) async fn revoke_key(
     key_id: Result<Path<Uuid>, PathRejection>,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
-    keys(&app)?.revoke(which(&key_id, &uri)?, context.request_id()).await.map_err(problem)?;
+    let (keys, (which, actor)) = (keys(&app)?, which(&key_id, &uri)?);
+    keys.revoke(which, By { actor, request_id: context.request_id() }).await.map_err(problem)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -137,20 +150,14 @@ pub(super) fn keys(app: &App) -> Result<&ApiKeys, Problem> {
     accounts(app).map(|accounts| &accounts.api_keys)
 }
 
-fn which(key_id: &Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<WhichKey, Problem> {
+/// Which key it is about, and who wants it.
+fn which(key_id: &Result<Path<Uuid>, PathRejection>, uri: &Uri) -> Result<(WhichKey, Actor), Problem> {
     let mut query = Query::new(uri);
-    let account_id = query.id("account_id");
+    let (account_id, actor) = (query.id("account_id"), actor(&mut query));
     match key_id {
-        Ok(Path(key_id)) => query.finish().map(|()| WhichKey { key_id: *key_id, account_id }),
+        Ok(Path(key_id)) => query.finish().map(|()| (WhichKey { key_id: *key_id, account_id }, actor)),
         Err(_) => Err(Problem::invalid(vec![FieldError::new("key_id", "must be a UUID")])),
     }
-}
-
-fn required_id(query: &mut Query<'_>, name: &'static str) -> Uuid {
-    query.id(name).unwrap_or_else(|| {
-        query.refuse(FieldError::new(name, "is required"));
-        Uuid::nil()
-    })
 }
 
 /// Not 404, which is about accounts that are not set up here.
@@ -159,7 +166,9 @@ pub(super) fn problem(error: KeyError) -> Problem {
         KeyError::NoAccount => Problem::invalid(vec![FieldError::new("account_id", "must be that of an account")]),
         KeyError::Over => Problem::invalid(vec![FieldError::new("expires_at", "must be in the future")]),
         KeyError::NoKey => Problem::new(kinds::FORBIDDEN, error.to_string()),
-        KeyError::TooMany => Problem::new(kinds::CONFLICT, error.to_string()),
+        KeyError::TooMany | KeyError::TooManyChanged | KeyError::EarlierCounts(_) => {
+            Problem::new(kinds::CONFLICT, error.to_string())
+        }
         KeyError::Store(error) => {
             tracing::warn!(%error, "an API key could not be served");
             Problem::unavailable("the database does not answer, try again", RETRY_AFTER_SECONDS)

@@ -1,5 +1,7 @@
 //! API keys in PostgreSQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared::api_keys::{ApiKeyRow, ChangedKey, KnownKey, SecretHash};
@@ -9,27 +11,38 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{PostgresStore, answer, session};
-use crate::store::api_keys::{FoundSecret, KEYS_MAX, REVOKED_MAX, parse_scopes, scopes_text};
-use crate::store::{Creation, KeyKeeping, NewKey, Rotation, StoreError, WhichKey};
+use crate::store::api_keys::{FoundSecret, LISTED_MAX, OVER_MAX, parse_scopes, scopes_text};
+use crate::store::{Creation, KEYS_MAX, KEYS_TOLD_MAX, KeyKeeping, NewKey, Rotated, Rotation, StoreError, WhichKey};
 
-/// An account that is being deleted is waited for, and then is not there.
+/// An account that is being deleted is waited for, and then is not there. What is over for longer than that is told (`$10`)
+/// counts nowhere.
 const CREATE: &str = "
     WITH owner AS (
         SELECT account_id FROM accounts WHERE account_id = $2 FOR KEY SHARE
     ), forgotten AS (
         DELETE FROM api_keys WHERE key_id IN (
-            SELECT key_id FROM api_keys WHERE account_id = $2 AND revoked_at < $10 ORDER BY revoked_at DESC OFFSET $11
+            SELECT key_id FROM api_keys WHERE account_id = $2 AND (
+                revoked_at IS NOT NULL AND changed_at < now() - make_interval(secs => $10)
+                OR expires_at < now() - make_interval(secs => $10)
+            )
+            ORDER BY coalesce(revoked_at, expires_at) DESC OFFSET $11
         )
+    ), counted AS (
+        SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS standing,
+            count(*) FILTER (
+                WHERE revoked_at IS NULL OR version > 0 AND changed_at >= now() - make_interval(secs => $10)
+            ) AS told
+        FROM api_keys WHERE account_id = $2
+            AND (expires_at IS NULL OR expires_at >= now() - make_interval(secs => $10))
     ), kept AS (
         INSERT INTO api_keys (
             key_id, account_id, name, scopes, rate_per_second, secret_hash, secret_start, created_at, expires_at,
             version, changed_at
         )
-        SELECT $1, account_id, $3, $4, $5, $6, $7, $8, $9, 0, $8 FROM owner
-        WHERE (SELECT count(*) FROM api_keys WHERE account_id = $2 AND revoked_at IS NULL) < $12
-        RETURNING key_id
+        SELECT $1, account_id, $3, $4, $5, $6, $7, $8, $9, 0, now() FROM owner, counted
+        WHERE standing < $12 AND told < $13
     )
-    SELECT (SELECT count(*) FROM owner), (SELECT count(*) FROM kept)";
+    SELECT EXISTS (SELECT 1 FROM owner), standing, told FROM counted";
 
 /// Without its account it is nobody's, also one that was made while that was being deleted.
 const FIND: &str = "
@@ -43,23 +56,36 @@ const LIST: &str = "
         (SELECT max(last_at) FROM api_key_requests AS used WHERE used.key_id = api_keys.key_id)
     FROM api_keys WHERE account_id = $1 ORDER BY key_id DESC LIMIT $2";
 
+/// Whoever rotates at the same moment waits here for the first one's commit, and sees what it has left.
 const ROTATE: &str = "
-    UPDATE api_keys SET old_secret_hash = secret_hash, old_ends_at = $6, secret_hash = $3, secret_start = $4,
-        version = version + 1, changed_at = $5
-    WHERE key_id = $1 AND account_id = coalesce($2, account_id) AND revoked_at IS NULL
-        AND (expires_at IS NULL OR expires_at > $5)
-    RETURNING account_id";
+    WITH found AS (
+        SELECT key_id, account_id, old_ends_at FROM api_keys
+        WHERE key_id = $1 AND account_id = coalesce($2, account_id) AND revoked_at IS NULL
+            AND (expires_at IS NULL OR expires_at > $5)
+        FOR UPDATE
+    ), rotated AS (
+        UPDATE api_keys SET old_secret_hash = secret_hash, old_ends_at = $6, secret_hash = $3, secret_start = $4,
+            version = version + 1, changed_at = now()
+        FROM found WHERE api_keys.key_id = found.key_id
+            AND (found.old_ends_at IS NULL OR found.old_ends_at <= $5 OR $6 <= $5)
+        RETURNING api_keys.key_id
+    )
+    SELECT account_id, EXISTS (SELECT 1 FROM rotated), old_ends_at FROM found";
 
 /// What is revoked already stays as it is.
 const REVOKE: &str = "
     UPDATE api_keys SET
         version = version + CASE WHEN revoked_at IS NULL THEN 1 ELSE 0 END,
-        changed_at = CASE WHEN revoked_at IS NULL THEN $3 ELSE changed_at END,
+        changed_at = CASE WHEN revoked_at IS NULL THEN now() ELSE changed_at END,
         revoked_at = coalesce(revoked_at, $3)
     WHERE key_id = $1 AND account_id = coalesce($2, account_id)
     RETURNING account_id";
 
-const LIST_CHANGED: &str = "SELECT key_id, version FROM api_keys WHERE changed_at >= $1 AND version > 0";
+/// By the clock that has written it.
+const LIST_CHANGED: &str = "
+    SELECT key_id, version FROM api_keys
+    WHERE changed_at >= now() - make_interval(secs => $1) AND version > 0
+        AND (expires_at IS NULL OR expires_at >= now() - make_interval(secs => $1))";
 
 #[async_trait]
 impl KeyKeeping for PostgresStore {
@@ -74,16 +100,14 @@ impl KeyKeeping for PostgresStore {
             .bind(&new.secret_start)
             .bind(new.created_at.datetime())
             .bind(new.expires_at.map(Timestamp::datetime))
-            .bind(new.forgets_before.datetime())
-            .bind(i64::from(REVOKED_MAX))
-            .bind(i64::from(KEYS_MAX));
+            .bind(new.told.as_secs_f64())
+            .bind(i64::from(OVER_MAX))
+            .bind(i64::from(KEYS_MAX))
+            .bind(i64::from(KEYS_TOLD_MAX));
         let mut session = session::acquire(&self.reading).await?;
         let created = answer(query.fetch_one(&mut *session)).await;
-        Ok(match session.judge(created)? {
-            (_, 1_i64) => Creation::Kept,
-            (1_i64, _) => Creation::TooMany,
-            _ => Creation::NoAccount,
-        })
+        let (has_account, standing, told): (bool, i64, i64) = session.judge(created)?;
+        Ok(Creation::judge(has_account, standing, told))
     }
 
     async fn find_key(&self, hash: &SecretHash, now: Timestamp) -> Result<Option<KnownKey>, StoreError> {
@@ -94,15 +118,15 @@ impl KeyKeeping for PostgresStore {
     }
 
     async fn list_keys(&self, account_id: Uuid) -> Result<Vec<ApiKeyRow>, StoreError> {
-        let query = sqlx::query(LIST).bind(account_id).bind(i64::from(KEYS_MAX + REVOKED_MAX));
+        let query = sqlx::query(LIST).bind(account_id).bind(i64::from(LISTED_MAX));
         let mut session = session::acquire(&self.reading).await?;
         let rows = answer(query.fetch_all(&mut *session)).await;
         let rows = session.judge(rows)?;
         Ok(rows.iter().map(key).collect::<Result<_, _>>()?)
     }
 
-    async fn rotate_key(&self, rotation: &Rotation) -> Result<Option<Uuid>, StoreError> {
-        let query = sqlx::query_scalar(ROTATE)
+    async fn rotate_key(&self, rotation: &Rotation) -> Result<Rotated, StoreError> {
+        let query = sqlx::query_as(ROTATE)
             .bind(rotation.which.key_id)
             .bind(rotation.which.account_id)
             .bind(rotation.secret_hash.0.as_slice())
@@ -110,8 +134,9 @@ impl KeyKeeping for PostgresStore {
             .bind(rotation.at.datetime())
             .bind(rotation.old_ends_at.datetime());
         let mut session = session::acquire(&self.reading).await?;
-        let owner = answer(query.fetch_optional(&mut *session)).await;
-        Ok(session.judge(owner)?)
+        let found = answer(query.fetch_optional(&mut *session)).await;
+        let found: Option<(Uuid, bool, Option<DateTime<Utc>>)> = session.judge(found)?;
+        Ok(Rotated::judge(found.map(|(owner, is_done, until)| (owner, is_done, until.map(Timestamp::new)))))
     }
 
     async fn revoke_key(&self, which: WhichKey, at: Timestamp) -> Result<Option<Uuid>, StoreError> {
@@ -121,9 +146,9 @@ impl KeyKeeping for PostgresStore {
         Ok(session.judge(owner)?)
     }
 
-    async fn list_changed_keys(&self, since: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
+    async fn list_changed_keys(&self, told: Duration, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
         let mut session = session::acquire(&self.reading).await?;
-        let rows = answer(sqlx::query_as(LIST_CHANGED).bind(since.datetime()).fetch_all(&mut *session)).await;
+        let rows = answer(sqlx::query_as(LIST_CHANGED).bind(told.as_secs_f64()).fetch_all(&mut *session)).await;
         let rows: Vec<(Uuid, i32)> = session.judge(rows)?;
         Ok(rows.into_iter().map(|(key_id, version)| ChangedKey { key_id, version }).collect())
     }

@@ -14,10 +14,10 @@ use super::{PostgresStore, answer, session};
 use crate::store::sessions::{FORGOTTEN_MAX, SESSIONS_MAX};
 use crate::store::{NewSession, Revocation, Session, SessionKeeping, SpentToken, Standing, StoreError, TokenHash};
 
-/// An account that is being deleted is waited for, and then is not there.
+/// An account that is being deleted or gets another password is waited for, and then is not there, or not with this one.
 const BEGIN: &str = "
     WITH owner AS (
-        SELECT account_id FROM accounts WHERE account_id = $2 FOR KEY SHARE
+        SELECT account_id FROM accounts WHERE account_id = $2 AND password_hash = $8 FOR SHARE
     ), over AS (
         DELETE FROM sessions WHERE account_id = $2 AND (ends_at <= $5 OR session_id IN (
             SELECT session_id FROM sessions WHERE account_id = $2 ORDER BY last_used_at DESC OFFSET $7
@@ -67,7 +67,8 @@ impl SessionKeeping for PostgresStore {
             .bind(new.token.as_slice())
             .bind(new.began_at.datetime())
             .bind(new.ends_at.datetime())
-            .bind(i64::from(SESSIONS_MAX) - 1);
+            .bind(i64::from(SESSIONS_MAX) - 1)
+            .bind(new.password_hash.expose());
         let mut session = session::acquire(&self.reading).await?;
         let begun = answer(query.execute(&mut *session)).await;
         Ok(session.judge(begun)?.rows_affected() == 1)

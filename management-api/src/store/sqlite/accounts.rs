@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use shared::config::Secret;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
 
-use super::sessions::{parse_id, parse_time, revoke};
-use super::{SqliteStore, judge};
+use super::sessions::{forget_revoked, parse_id, parse_time, revoke};
+use super::{BEGIN_WRITING, SqliteStore, judge};
 use crate::store::accounts::ACCOUNTS_MAX;
-use crate::store::{Account, AccountKeeping, KnownAccount, NewAccount, Revocation, StoreError};
+use crate::store::{Account, AccountKeeping, KnownAccount, NewAccount, PasswordChange, Revocation, StoreError};
 
 const CREATE: &str = "
     INSERT INTO accounts (account_id, username, email, is_admin, created_at, username_key, email_key, password_hash)
@@ -18,7 +18,16 @@ const CREATE: &str = "
 const FIND: &str = "
     SELECT account_id, username, email, is_admin, created_at, password_hash FROM accounts WHERE email_key = ?1";
 
+const FIND_BY_ID: &str = "
+    SELECT account_id, username, email, is_admin, created_at, password_hash FROM accounts WHERE account_id = ?1";
+
 const REPLACE_HASH: &str = "UPDATE accounts SET password_hash = ?3 WHERE account_id = ?1 AND password_hash = ?2";
+
+const REVOKE_OTHERS: &str = "
+    INSERT INTO token_revocations (revoked_id, revoked_at)
+    SELECT session_id, ?3 FROM sessions WHERE account_id = ?1 AND session_id <> ?2";
+
+const END_OTHERS: &str = "DELETE FROM sessions WHERE account_id = ?1 AND session_id <> ?2";
 
 const APPOINT_ADMIN: &str = "UPDATE accounts SET is_admin = 1 WHERE account_id = ?1";
 
@@ -53,8 +62,12 @@ impl AccountKeeping for SqliteStore {
 
     async fn find_account(&self, email_key: &str) -> Result<Option<KnownAccount>, StoreError> {
         let row = sqlx::query(FIND).bind(email_key).fetch_optional(&self.reading).await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(KnownAccount { account: account(&row)?, password_hash: Secret::new(row.try_get(5)?) }))
+        row.map(|row| known(&row)).transpose()
+    }
+
+    async fn find_account_by_id(&self, account_id: Uuid) -> Result<Option<KnownAccount>, StoreError> {
+        let row = sqlx::query(FIND_BY_ID).bind(account_id.to_string()).fetch_optional(&self.reading).await?;
+        row.map(|row| known(&row)).transpose()
     }
 
     async fn replace_hash(
@@ -67,6 +80,12 @@ impl AccountKeeping for SqliteStore {
         let mut writer = self.account_writer().await?;
         let replaced = query.execute(&mut *writer.connection).await;
         judge(writer, replaced).map(drop)
+    }
+
+    async fn change_password(&self, change: &PasswordChange) -> Result<bool, StoreError> {
+        let mut writer = self.account_writer().await?;
+        let changed = change_password(&mut writer.connection, change).await;
+        judge(writer, changed)
     }
 
     async fn appoint_admin(&self, account_id: Uuid) -> Result<(), StoreError> {
@@ -86,6 +105,27 @@ impl AccountKeeping for SqliteStore {
         let rows = query.fetch_all(&self.reading).await?;
         rows.iter().map(account).collect()
     }
+}
+
+async fn change_password(connection: &mut SqliteConnection, change: &PasswordChange) -> Result<bool, sqlx::Error> {
+    let (account_id, goes_on) = (change.account_id.to_string(), change.goes_on.to_string());
+    let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
+    let query =
+        sqlx::query(REPLACE_HASH).bind(&account_id).bind(change.old_hash.expose()).bind(change.new_hash.expose());
+    let changed = query.execute(&mut *transaction).await?.rows_affected() == 1;
+    if changed {
+        let Revocation { at, forgets_before } = change.revocation;
+        forget_revoked(&mut transaction, forgets_before).await?;
+        let query = sqlx::query(REVOKE_OTHERS).bind(&account_id).bind(&goes_on).bind(at.to_string());
+        query.execute(&mut *transaction).await?;
+        sqlx::query(END_OTHERS).bind(&account_id).bind(&goes_on).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(changed)
+}
+
+fn known(row: &SqliteRow) -> Result<KnownAccount, StoreError> {
+    Ok(KnownAccount { account: account(row)?, password_hash: Secret::new(row.try_get(5)?) })
 }
 
 /// By position, the same in every statement.

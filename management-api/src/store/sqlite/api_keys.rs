@@ -1,5 +1,7 @@
 //! API keys in SQLite.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use shared::api_keys::{ApiKeyRow, ChangedKey, KnownKey, SecretHash};
 use shared::event::Timestamp;
@@ -9,17 +11,22 @@ use uuid::Uuid;
 
 use super::sessions::{parse_id, parse_time};
 use super::{BEGIN_WRITING, SqliteStore, judge};
-use crate::store::api_keys::{FoundSecret, KEYS_MAX, REVOKED_MAX, parse_scopes, scopes_text};
-use crate::store::{Creation, KeyKeeping, NewKey, Rotation, StoreError, WhichKey};
+use crate::store::api_keys::{FoundSecret, LISTED_MAX, OVER_MAX, parse_scopes, scopes_text};
+use crate::store::{Creation, KeyKeeping, NewKey, Rotated, Rotation, StoreError, WhichKey};
 
+/// What is over for longer than that is told (`?2`) counts nowhere.
 const FORGET: &str = "
     DELETE FROM api_keys WHERE key_id IN (
-        SELECT key_id FROM api_keys WHERE account_id = ?1 AND revoked_at < ?2 ORDER BY revoked_at DESC LIMIT -1 OFFSET ?3
+        SELECT key_id FROM api_keys
+        WHERE account_id = ?1 AND (revoked_at IS NOT NULL AND changed_at < ?2 OR expires_at < ?2)
+        ORDER BY coalesce(revoked_at, expires_at) DESC LIMIT -1 OFFSET ?3
     )";
 
-const STANDING: &str = "
+const COUNT: &str = "
     SELECT EXISTS (SELECT 1 FROM accounts WHERE account_id = ?1),
-        (SELECT count(*) FROM api_keys WHERE account_id = ?1 AND revoked_at IS NULL)";
+        count(*) FILTER (WHERE revoked_at IS NULL),
+        count(*) FILTER (WHERE revoked_at IS NULL OR version > 0 AND changed_at >= ?2)
+    FROM api_keys WHERE account_id = ?1 AND (expires_at IS NULL OR expires_at >= ?2)";
 
 const CREATE: &str = "
     INSERT INTO api_keys (
@@ -38,12 +45,16 @@ const LIST: &str = "
         (SELECT max(last_at) FROM api_key_requests AS used WHERE used.key_id = api_keys.key_id)
     FROM api_keys WHERE account_id = ?1 ORDER BY key_id DESC LIMIT ?2";
 
-const ROTATE: &str = "
-    UPDATE api_keys SET old_secret_hash = secret_hash, old_ends_at = ?6, secret_hash = ?3, secret_start = ?4,
-        version = version + 1, changed_at = ?5
+/// Whose key it is, and whether it may be rotated so.
+const ROTATING: &str = "
+    SELECT account_id, old_ends_at IS NULL OR old_ends_at <= ?3 OR ?4 <= ?3, old_ends_at FROM api_keys
     WHERE key_id = ?1 AND account_id = coalesce(?2, account_id) AND revoked_at IS NULL
-        AND (expires_at IS NULL OR expires_at > ?5)
-    RETURNING account_id";
+        AND (expires_at IS NULL OR expires_at > ?3)";
+
+const ROTATE: &str = "
+    UPDATE api_keys SET old_secret_hash = secret_hash, old_ends_at = ?5, secret_hash = ?2, secret_start = ?3,
+        version = version + 1, changed_at = ?4
+    WHERE key_id = ?1";
 
 /// What is revoked already stays as it is.
 const REVOKE: &str = "
@@ -52,7 +63,9 @@ const REVOKE: &str = "
     WHERE key_id = ?1 AND account_id = coalesce(?2, account_id)
     RETURNING account_id";
 
-const LIST_CHANGED: &str = "SELECT key_id, version FROM api_keys WHERE changed_at >= ?1 AND version > 0";
+const LIST_CHANGED: &str = "
+    SELECT key_id, version FROM api_keys
+    WHERE changed_at >= ?1 AND version > 0 AND (expires_at IS NULL OR expires_at >= ?1)";
 
 #[async_trait]
 impl KeyKeeping for SqliteStore {
@@ -69,22 +82,19 @@ impl KeyKeeping for SqliteStore {
     }
 
     async fn list_keys(&self, account_id: Uuid) -> Result<Vec<ApiKeyRow>, StoreError> {
-        let query = sqlx::query(LIST).bind(account_id.to_string()).bind(KEYS_MAX + REVOKED_MAX);
+        let query = sqlx::query(LIST).bind(account_id.to_string()).bind(LISTED_MAX);
         let rows = query.fetch_all(&self.reading).await?;
         rows.iter().map(key).collect()
     }
 
-    async fn rotate_key(&self, rotation: &Rotation) -> Result<Option<Uuid>, StoreError> {
-        let query = sqlx::query_scalar(ROTATE)
-            .bind(rotation.which.key_id.to_string())
-            .bind(rotation.which.account_id.map(|id| id.to_string()))
-            .bind(rotation.secret_hash.0.as_slice())
-            .bind(&rotation.secret_start)
-            .bind(rotation.at.to_string())
-            .bind(rotation.old_ends_at.to_string());
+    async fn rotate_key(&self, rotation: &Rotation) -> Result<Rotated, StoreError> {
         let mut writer = self.account_writer().await?;
-        let owner: Result<Option<String>, _> = query.fetch_optional(&mut *writer.connection).await;
-        judge(writer, owner)?.map(|id| parse_id(&id)).transpose()
+        let found = rotate(&mut writer.connection, rotation).await;
+        let found = judge(writer, found)?.map(|(owner, is_done, until)| {
+            let until = until.as_deref().map(parse_time).transpose()?;
+            Ok::<_, StoreError>((parse_id(&owner)?, is_done, until))
+        });
+        Ok(Rotated::judge(found.transpose()?))
     }
 
     async fn revoke_key(&self, which: WhichKey, at: Timestamp) -> Result<Option<Uuid>, StoreError> {
@@ -97,39 +107,63 @@ impl KeyKeeping for SqliteStore {
         judge(writer, owner)?.map(|id| parse_id(&id)).transpose()
     }
 
-    async fn list_changed_keys(&self, since: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
-        let rows: Vec<(String, i32)> =
-            sqlx::query_as(LIST_CHANGED).bind(since.to_string()).fetch_all(&self.reading).await?;
+    async fn list_changed_keys(&self, told: Duration, now: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
+        let since = now.before(told).to_string();
+        let rows: Vec<(String, i32)> = sqlx::query_as(LIST_CHANGED).bind(since).fetch_all(&self.reading).await?;
         rows.into_iter().map(|(id, version)| Ok(ChangedKey { key_id: parse_id(&id)?, version })).collect()
     }
 }
 
 async fn create(connection: &mut SqliteConnection, key: &NewKey) -> Result<Creation, sqlx::Error> {
-    let account_id = key.account_id.to_string();
+    let (account_id, since) = (key.account_id.to_string(), key.created_at.before(key.told).to_string());
     let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
-    let query = sqlx::query(FORGET).bind(&account_id).bind(key.forgets_before.to_string()).bind(REVOKED_MAX);
+    let query = sqlx::query(FORGET).bind(&account_id).bind(&since).bind(OVER_MAX);
     query.execute(&mut *transaction).await?;
-    let (is_there, keys): (bool, u32) = sqlx::query_as(STANDING).bind(&account_id).fetch_one(&mut *transaction).await?;
-    let creation = match (is_there, keys) {
-        (false, _) => Creation::NoAccount,
-        (true, KEYS_MAX..) => Creation::TooMany,
-        (true, _) => {
-            let query = sqlx::query(CREATE)
-                .bind(key.key_id.to_string())
-                .bind(&account_id)
-                .bind(&key.name)
-                .bind(scopes_text(&key.scopes))
-                .bind(key.rate_per_second)
-                .bind(key.secret_hash.0.as_slice())
-                .bind(&key.secret_start)
-                .bind(key.created_at.to_string())
-                .bind(key.expires_at.map(|time| time.to_string()));
-            query.execute(&mut *transaction).await?;
-            Creation::Kept
-        }
-    };
+    let query = sqlx::query_as(COUNT).bind(&account_id).bind(&since);
+    let (has_account, standing, told): (bool, i64, i64) = query.fetch_one(&mut *transaction).await?;
+    let creation = Creation::judge(has_account, standing, told);
+    if creation == Creation::Kept {
+        let query = sqlx::query(CREATE)
+            .bind(key.key_id.to_string())
+            .bind(&account_id)
+            .bind(&key.name)
+            .bind(scopes_text(&key.scopes))
+            .bind(key.rate_per_second)
+            .bind(key.secret_hash.0.as_slice())
+            .bind(&key.secret_start)
+            .bind(key.created_at.to_string())
+            .bind(key.expires_at.map(|time| time.to_string()));
+        query.execute(&mut *transaction).await?;
+    }
     transaction.commit().await?;
     Ok(creation)
+}
+
+/// Gives whose key it is, whether that has the new secret, and until when the one before was to count.
+async fn rotate(
+    connection: &mut SqliteConnection,
+    rotation: &Rotation,
+) -> Result<Option<(String, bool, Option<String>)>, sqlx::Error> {
+    let key_id = rotation.which.key_id.to_string();
+    let (at, old_ends_at) = (rotation.at.to_string(), rotation.old_ends_at.to_string());
+    let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
+    let query = sqlx::query_as(ROTATING)
+        .bind(&key_id)
+        .bind(rotation.which.account_id.map(|id| id.to_string()))
+        .bind(&at)
+        .bind(&old_ends_at);
+    let found: Option<(String, bool, Option<String>)> = query.fetch_optional(&mut *transaction).await?;
+    if matches!(found, Some((_, true, _))) {
+        let query = sqlx::query(ROTATE)
+            .bind(&key_id)
+            .bind(rotation.secret_hash.0.as_slice())
+            .bind(&rotation.secret_start)
+            .bind(&at)
+            .bind(&old_ends_at);
+        query.execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(found)
 }
 
 /// By position.

@@ -13,7 +13,7 @@ use crate::store::{NewSession, Revocation, Session, SessionKeeping, SpentToken, 
 
 const BEGIN: &str = "
     INSERT INTO sessions (session_id, account_id, successor_key, current_token, began_at, last_used_at, ends_at)
-    SELECT ?1, account_id, ?3, ?4, ?5, ?5, ?6 FROM accounts WHERE account_id = ?2";
+    SELECT ?1, account_id, ?3, ?4, ?5, ?5, ?6 FROM accounts WHERE account_id = ?2 AND password_hash = ?7";
 
 const FORGET_SESSIONS: &str = "
     DELETE FROM sessions WHERE account_id = ?1 AND (ends_at <= ?2 OR session_id IN (
@@ -94,7 +94,8 @@ async fn begin(connection: &mut SqliteConnection, session: &NewSession) -> Resul
         .bind(session.successor_key.expose().as_slice())
         .bind(session.token.as_slice())
         .bind(&began_at)
-        .bind(session.ends_at.to_string());
+        .bind(session.ends_at.to_string())
+        .bind(session.password_hash.expose());
     let begun = query.execute(&mut *transaction).await?.rows_affected();
     transaction.commit().await?;
     Ok(begun == 1)
@@ -136,12 +137,17 @@ pub(super) async fn revoke(
         ended = query.execute(&mut *transaction).await?.rows_affected() == 1;
     }
     if ended {
-        let query = sqlx::query(FORGET_REVOKED).bind(revocation.forgets_before.to_string()).bind(FORGOTTEN_MAX);
-        query.execute(&mut *transaction).await?;
+        forget_revoked(&mut transaction, revocation.forgets_before).await?;
         sqlx::query(REMEMBER_REVOKED).bind(&id).bind(&at).execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
     Ok(ended)
+}
+
+/// Forgets what was revoked before.
+pub(super) async fn forget_revoked(connection: &mut SqliteConnection, before: Timestamp) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(FORGET_REVOKED).bind(before.to_string()).bind(FORGOTTEN_MAX);
+    query.execute(connection).await.map(drop)
 }
 
 /// By position.

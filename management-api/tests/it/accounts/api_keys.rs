@@ -98,6 +98,63 @@ async fn a_key_is_made_known_followed_by_another_and_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_secret_is_not_cut_short_by_a_rotation_that_is_repeated() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let accounts = Accounts::start(&kafka, &folder, &[]).await;
+    let keys = Keys::start(&accounts).await;
+    let (key_id, first) = keys.made().await;
+    let rotated = keys.rotate(&key_id, json!({ "overlap_seconds": 600 })).await;
+    let (second, until) = (text(&rotated, "api_key"), text(&rotated, "old_ends_at"));
+    for body in [json!({}), json!({ "overlap_seconds": 1 })] {
+        let refused = keys.rotate(&key_id, body).await;
+        assert_eq!(refused.status, 409, "{}", refused.text());
+        let detail = text(&refused, "detail");
+        assert!(detail.starts_with(&format!("an earlier secret counts until {until}: wait, or rotate")), "{detail}");
+    }
+    assert_eq!((&keys.known(&first).await["version"], &keys.known(&second).await["version"]), (&json!(1), &json!(1)));
+    let third = text(&keys.rotate(&key_id, json!({ "overlap_seconds": 0 })).await, "api_key");
+    assert_eq!((keys.known(&first).await, keys.known(&second).await), (Value::Null, Value::Null));
+    accounts.pass(1);
+    assert_eq!(keys.rotate(&key_id, json!({})).await.status, 200, "all but the present one are over");
+    assert_eq!(keys.known(&third).await["version"], 3);
+    assert!(accounts.api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_too_many_keys_is_told_what_to_do() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let accounts = Accounts::start(&kafka, &folder, &[]).await;
+    let keys = Keys::start(&accounts).await;
+    let mut made = Vec::new();
+    let create = async || keys.create(json!({ "name": "n" })).await;
+    let revoke = async |key_id: &str| {
+        let path = format!("api-keys/{key_id}/revoke?account_id={}", keys.account_id);
+        assert_eq!(accounts.post(&path, "").await.status, 204);
+    };
+    for _ in 0..100 {
+        made.push(text(&create().await, "key_id"));
+    }
+    let refused = create().await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(text(&refused, "detail").ends_with("100 keys, as many as it may have: revoke one that is not needed"));
+    for key_id in &made {
+        revoke(key_id).await;
+        revoke(&text(&create().await, "key_id")).await;
+    }
+    let refused = create().await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let detail = text(&refused, "detail");
+    assert!(
+        detail.contains("revoked in the last 17 minutes the account has 200 keys") && detail.contains("wait"),
+        "{detail}"
+    );
+    assert_eq!(keys.changed().await.as_array().unwrap().len(), 200, "no more than that is told");
+    accounts.pass(18 * 60);
+    assert_eq!(create().await.status, 201);
+    assert!(accounts.api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_ends_when_it_was_to_end_and_with_its_account() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let accounts = Accounts::start(&kafka, &folder, &[]).await;
@@ -240,7 +297,10 @@ async fn command(kafka: &Kafka, folder: &tempfile::TempDir, arguments: &[&str]) 
     command.env("KAFKA_BOOTSTRAP_SERVERS", &kafka.config.bootstrap_servers);
     command.env("DATABASE_URL", format!("sqlite:{}", folder.path().join("purchases.db").display()));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("pak_"), "a secret in the log");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(!log.contains("pak_"), "a secret in the log");
+    let is_told = log.contains(r#""actor":"command line""#);
+    assert_eq!(is_told, output.status.success() && arguments[0] != "list", "{log}");
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 

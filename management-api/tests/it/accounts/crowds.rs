@@ -16,6 +16,8 @@ async fn of_a_crowd_that_logs_in_at_once_most_are_told_to_come_again() {
     assert!((1..100).contains(&count(200)), "{} were let in", count(200));
     let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
     assert_eq!(refused.header("retry-after"), "1");
+    let refusals = accounts.api.count(r#"password_hashes_total{outcome="refused"}"#).await;
+    assert_eq!(usize::try_from(refusals).unwrap(), count(429));
     assert_eq!(accounts.login("ann@example.com", "correct horse").await.status, 200, "the crowd is gone");
     assert!(accounts.api.stop().await);
 }

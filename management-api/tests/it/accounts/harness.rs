@@ -59,6 +59,10 @@ impl Accounts {
         self.post("refresh", json!({ "refresh_token": token }).to_string()).await
     }
 
+    pub async fn logout(&self, token: &Value) -> Answer {
+        self.post("logout", json!({ "refresh_token": token }).to_string()).await
+    }
+
     /// The first token of a new session of a new account.
     pub async fn sign_in(&self) -> Value {
         assert_eq!(self.create("ann", "ann@example.com", "correct horse").await.status, 201);

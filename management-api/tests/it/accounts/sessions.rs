@@ -67,6 +67,35 @@ async fn a_token_that_is_used_again_after_the_grace_ends_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_signs_out_ends_its_own_session_by_its_newest_token_or_a_spent_one() {
+    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
+    let accounts = Accounts::start(&kafka, &folder, &[]).await;
+    let first = accounts.sign_in().await;
+    let second = accounts.login("ann@example.com", "correct horse").await.json();
+    let other = accounts.login("ann@example.com", "correct horse").await.json();
+    let next = accounts.refresh(&second["refresh_token"]).await.json();
+    for token in [&first, &second["refresh_token"]] {
+        for _ in 0..2 {
+            let answer = accounts.logout(token).await;
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), (204, ""), "also who is signed out already");
+        }
+        assert_eq!(accounts.refresh(token).await.status, 403);
+    }
+    assert_eq!(accounts.refresh(&next["refresh_token"]).await.status, 403);
+    for nothing in ["", "nonsense", &format!("prt_{}", "A".repeat(64))] {
+        assert_eq!(accounts.logout(&json!(nothing)).await.status, 204, "{nothing}");
+    }
+    let revoked = accounts.api.get("/internal/token-keys").await.json()["revoked"].clone();
+    assert!(
+        revoked.as_array().unwrap().len() == 2
+            && revoked.to_string().contains(&claims(&next["access_token"]).1["sid"].to_string())
+    );
+    assert_eq!(accounts.refresh(&other["refresh_token"]).await.status, 200, "another session goes on");
+    assert_eq!(accounts.post("logout", "{}").await.status, 400);
+    assert!(accounts.api.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_after_thirty_idle_days_and_after_ninety_in_any_case() {
     let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
     let accounts = Accounts::start(&kafka, &folder, &[]).await;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use management_api::store::{
     Account, AccountKeeping, CommitLog, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession,
-    Revocation, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
+    PasswordChange, Revocation, Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash,
+    UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
 use shared::commits::{Commit, CommitPosition};
@@ -26,6 +27,14 @@ impl AccountKeeping for MemoryStore {
     }
 
     async fn find_account(&self, _: &str) -> Result<Option<KnownAccount>, StoreError> {
+        not_kept()
+    }
+
+    async fn find_account_by_id(&self, _: Uuid) -> Result<Option<KnownAccount>, StoreError> {
+        not_kept()
+    }
+
+    async fn change_password(&self, _: &PasswordChange) -> Result<bool, StoreError> {
         not_kept()
     }
 
@@ -83,7 +92,7 @@ impl KeyKeeping for MemoryStore {
         not_kept()
     }
 
-    async fn rotate_key(&self, _: &Rotation) -> Result<Option<Uuid>, StoreError> {
+    async fn rotate_key(&self, _: &Rotation) -> Result<Rotated, StoreError> {
         not_kept()
     }
 
@@ -91,7 +100,7 @@ impl KeyKeeping for MemoryStore {
         not_kept()
     }
 
-    async fn list_changed_keys(&self, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
+    async fn list_changed_keys(&self, _: Duration, _: Timestamp) -> Result<Vec<ChangedKey>, StoreError> {
         not_kept()
     }
 }

@@ -1,5 +1,7 @@
 //! What keys have bought is counted as often as it is recorded, and what else was counted is added once.
 
+use std::time::Duration;
+
 use management_api::store::{Batch, NewKey, RecordError, Store, UsageQuery};
 use shared::api_keys::{ApiKeySecret, KeyUsage, RequestClass, RequestCount, RequestCounts, Scope, UsageFlush};
 use shared::event::{Purchase, Timestamp};
@@ -26,7 +28,7 @@ async fn with_keys(store: &dyn Store) {
             secret_start: String::new(),
             created_at: second(0),
             expires_at: None,
-            forgets_before: second(0),
+            told: Duration::ZERO,
         };
         store.create_key(&key).await.unwrap();
     }
@@ -79,6 +81,23 @@ async fn what_is_newly_recorded_counts_for_the_key_that_bought_it() {
         refused.rows[1] = conflict;
         assert!(matches!(store.record(&refused).await, Err(RecordError::Conflict(_))));
         assert_eq!(purchases(&*store).await, [(5, 3), (6, 1)], "nor does what is not recorded");
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_not_those_of_the_rows_are_refused_with_the_batch() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        with_keys(&*store).await;
+        let good = bought(0, &[(1, None), (2, Some(KEY))]);
+        for key_ids in [vec![Some(KEY)], vec![None, Some(KEY), Some(OTHER)]] {
+            let bad = Batch { key_ids, ..good.clone() };
+            assert!(matches!(store.record(&bad).await, Err(RecordError::Rejected(_))), "{} keys", bad.key_ids.len());
+        }
+        assert_eq!(store.record(&good).await.unwrap().inserted, 2, "nothing was recorded before");
+        assert_eq!(purchases(&*store).await, [(5, 1)]);
         store.close().await;
     })
     .await;

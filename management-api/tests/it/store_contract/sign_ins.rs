@@ -7,7 +7,7 @@ use shared::config::Secret;
 use shared::event::Timestamp;
 use uuid::Uuid;
 
-use super::accounts::{account, revoked_at, second};
+use super::accounts::{account, hash_of, revoked_at, second};
 use super::databases::on_each_database;
 
 const ANN: u128 = 1;
@@ -22,6 +22,7 @@ pub fn session(number: u128, account: u128, began_at: Timestamp) -> NewSession {
     NewSession {
         session_id: Uuid::from_u128(number),
         account_id: Uuid::from_u128(account),
+        password_hash: hash_of(account),
         successor_key: Secret::new([7; 32]),
         token: [u8::try_from(number % 256).unwrap(); 32],
         began_at,

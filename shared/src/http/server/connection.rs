@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use rand::RngExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout, timeout_at};
 use tower::Service;
 
 use super::ServerLimits;
@@ -72,20 +72,22 @@ pub(super) async fn run(newcomer: Newcomer, place: Place, shared: Arc<Shared>) {
     let mut socket = Socket::new(Stream::Plain(stream), Arc::clone(&place.activity));
     // Spread, so that connections that were opened together do not come back together.
     let ends_at = shared.limits.max_age.map(|age| Instant::now() + age.mul_f64(rand::rng().random_range(0.9..1.1)));
+    let mut has_just_agreed = false;
     loop {
-        if !rest(&mut socket, &place, &shared).await {
+        if !rest(&mut socket, &place, &shared, has_just_agreed).await {
             return;
         }
         let to_agree = shared.certificate.as_ref().filter(|_| !socket.is_encrypted());
-        // Who has not said yet what it wants waits for nothing at the end.
+        // Who has not said yet what it wants does not wait for room at the end.
         let until = if to_agree.is_some() { Order::End } else { Order::CutOff };
         let Some((room, crowded)) = room(&place, &shared, until).await else { return };
         if let Some(certificate) = to_agree {
             // Once the caller has begun to: who connects ahead of time holds no more than without TLS.
             let Some(encrypted) = agree(socket, certificate, &place, &shared).await else { return };
-            socket = encrypted;
+            (socket, has_just_agreed) = (encrypted, true);
             continue;
         }
+        has_just_agreed = false;
         let serving = Serving { caller, crowded, ends_at, encrypted: socket.is_encrypted() };
         match serve(socket, &place, &shared, serving).await {
             After::Rest(rested) => socket = rested,
@@ -113,14 +115,10 @@ async fn agree(socket: Socket, certificate: &Certificate, place: &Place, shared:
     // A caller who speaks something else, or knows nobody who vouches for us, is answered by TLS itself.
     let agreeing = timeout(shared.limits.header_timeout, certificate.accept(stream));
     let told = async {
-        loop {
-            match place.activity.order() {
-                Order::None => place.activity.told().await,
-                Order::MakeRoom | Order::CutOff => return,
-                // Its request may be the next thing that comes.
-                Order::End => return sleep(ANSWER_TIMEOUT_AT_END).await,
-            }
+        while place.activity.order() == Order::None {
+            place.activity.told().await;
         }
+        wait_at_end(place, ANSWER_TIMEOUT_AT_END).await;
     };
     let agreed = tokio::select! {
         agreed = agreeing => agreed.ok()?,
@@ -131,8 +129,14 @@ async fn agree(socket: Socket, certificate: &Certificate, place: &Place, shared:
     Some(Socket::new(Stream::Tls(Box::new(stream)), Arc::clone(&place.activity)))
 }
 
+/// At the end, waits so long for who has begun to agree on TLS: its request is the next thing that comes. Any other order is one to leave.
+async fn wait_at_end(place: &Place, patience: Duration) {
+    let until = Instant::now() + patience;
+    while place.activity.order() == Order::End && timeout_at(until, place.activity.told()).await.is_ok() {}
+}
+
 /// Waits, without any buffer, for the first byte of a request. Says no when the connection is to be closed instead.
-async fn rest(socket: &mut Socket, place: &Place, shared: &Shared) -> bool {
+async fn rest(socket: &mut Socket, place: &Place, shared: &Shared, has_just_agreed: bool) -> bool {
     let (_, age) = place.activity.phase_age();
     let keep_alive = shared.limits.keep_alive_timeout;
     let limit = if place.is_crowded { NEWCOMER_REST.min(keep_alive) } else { keep_alive };
@@ -141,6 +145,10 @@ async fn rest(socket: &mut Socket, place: &Place, shared: &Shared) -> bool {
         // An end is no order to leave who has just begun to speak.
         while place.activity.order() == Order::None {
             place.activity.told().await;
+        }
+        if has_just_agreed {
+            let (_, quiet) = place.activity.phase_age();
+            wait_at_end(place, ANSWER_TIMEOUT_AT_END.saturating_sub(quiet)).await;
         }
     };
     tokio::select! {
@@ -159,10 +167,13 @@ async fn room(place: &Place, shared: &Shared, until: Order) -> Option<(BytePermi
     place.activity.enter(Phase::Waiting);
     place.activity.stay();
     let mut patience = None;
-    while Instant::now() < deadline && place.activity.order() < until {
+    while Instant::now() < deadline && place.activity.order() < Order::CutOff {
         let room = if place.is_crowded { None } else { shared.budget.take_for(Purpose::Connection, bytes) };
         if let Some(room) = room {
             return Some((room, false));
+        }
+        if place.activity.order() >= until {
+            return None;
         }
         // Several leave for it, one after the other.
         let patience = *patience.get_or_insert_with(|| {
@@ -212,6 +223,8 @@ impl Serving {
 
 async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, serving: Serving) -> After {
     let activity = &place.activity;
+    // From its first byte on, also where TLS has to wait for others to make sense of it.
+    activity.enter(Phase::Head);
     let handler = hyper::service::service_fn({
         let (shared, activity) = (Arc::clone(shared), Arc::clone(activity));
         move |request| call(Arc::clone(&shared), Arc::clone(&activity), request, serving)
@@ -220,7 +233,8 @@ async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, serving: Ser
     let mut connection = Box::pin(shared.http.serve_connection(TokioIo::new(socket), handler));
     let mut looks = tokio::time::interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut ending = false;
+    // Once it is so, every answer ends its connection.
+    let mut ending = activity.order() == Order::End;
     loop {
         tokio::select! {
             biased;
@@ -244,7 +258,10 @@ async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, serving: Ser
                 Order::CutOff => return After::Gone,
                 Order::End if !ending => {
                     ending = true;
-                    connection.as_mut().graceful_shutdown();
+                    // Who has begun to ask is answered with `Connection: close`; hyper would drop who has asked nothing that it can read.
+                    if activity.phase() != Phase::Head {
+                        connection.as_mut().graceful_shutdown();
+                    }
                 }
                 _ => {}
             },

@@ -31,17 +31,20 @@ async fn an_account_looks_after_its_own_keys() {
     let body = r#"{"name":"till 7"}"#;
     let (answer, asked) = send(&made, "POST", "/api-keys", &own, body).await;
     assert_eq!((answer.status, answer.header("cache-control")), (201, "no-store"));
-    assert_eq!(asked, format!("POST /internal/api-keys?account_id={ID}&may_serve=false {body}"));
+    assert_eq!(asked, format!("POST /internal/api-keys?account_id={ID}&may_serve=false&actor={ID} {body}"));
     let (answer, asked) = send(&done, "GET", "/api-keys", &own, "").await;
     assert_eq!((answer.status, asked), (200, format!("GET /internal/api-keys?account_id={ID} ")));
     let rotate = format!("/api-keys/{KEY_ID}/rotate");
     for (sent, passed_on) in [("", "{}"), (r#"{"overlap_seconds":0}"#, r#"{"overlap_seconds":0}"#)] {
         let (answer, asked) = send(&done, "POST", &rotate, &own, sent).await;
-        assert_eq!((answer.status, asked), (200, format!("POST /internal{rotate}?account_id={ID} {passed_on}")));
+        assert_eq!(
+            (answer.status, asked),
+            (200, format!("POST /internal{rotate}?actor={ID}&account_id={ID} {passed_on}"))
+        );
     }
     let (answer, asked) = send(&done, "DELETE", &format!("/api-keys/{KEY_ID}"), &own, "").await;
     assert_eq!(answer.status, 204);
-    assert_eq!(asked, format!("POST /internal/api-keys/{KEY_ID}/revoke?account_id={ID} "));
+    assert_eq!(asked, format!("POST /internal/api-keys/{KEY_ID}/revoke?actor={ID}&account_id={ID} "));
 }
 
 #[tokio::test]
@@ -53,11 +56,14 @@ async fn an_administrator_looks_after_anybodys_and_nobody_else_does() {
         send(&made, method, &path, &own, body).await.0.problem("forbidden");
     }
     let (_, asked) = send(&made, "POST", &path, &admin, r#"{"name":"n"}"#).await;
-    assert_eq!(asked, format!(r#"POST /internal/api-keys?account_id={OTHER}&may_serve=true {{"name":"n"}}"#));
+    assert_eq!(
+        asked,
+        format!(r#"POST /internal/api-keys?account_id={OTHER}&may_serve=true&actor={ID} {{"name":"n"}}"#)
+    );
     let (_, asked) = send(&done, "GET", &path, &admin, "").await;
     assert_eq!(asked, format!("GET /internal/api-keys?account_id={OTHER} "));
     let (_, asked) = send(&done, "DELETE", &format!("/api-keys/{KEY_ID}"), &admin, "").await;
-    assert_eq!(asked, format!("POST /internal/api-keys/{KEY_ID}/revoke "), "whoever's it is");
+    assert_eq!(asked, format!("POST /internal/api-keys/{KEY_ID}/revoke?actor={ID} "), "whoever's it is");
     send(&made, "POST", "/api-keys?account_id=7", &own, "{}").await.0.bad_fields();
 }
 
@@ -84,4 +90,27 @@ async fn without_a_good_token_or_such_a_key_nothing_is_done() {
     }
     let big = json!({ "name": "x".repeat(20_000) }).to_string();
     send(&server, "POST", "/api-keys", &own, &big).await.0.problem("body-too-large");
+}
+
+#[tokio::test]
+async fn what_management_api_says_of_a_conflict_is_passed_on() {
+    let server = server(409).await;
+    for path in ["/api-keys".to_owned(), format!("/api-keys/{KEY_ID}/rotate")] {
+        let (answer, _) = send(&server, "POST", &path, &token(&claims()), "{}").await;
+        assert_eq!(answer.problem("conflict")["detail"], "as told", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_knows_whether_there_is_a_new_secret_the_caller_is_told_what_to_do() {
+    let server = server(503).await;
+    for (method, path, advice) in [
+        ("POST", "/api-keys".to_owned(), "; the key may be there, and its secret cannot be shown again: list the keys"),
+        ("POST", format!("/api-keys/{KEY_ID}/rotate"), "; the key may have a new secret, which cannot be shown again"),
+        ("DELETE", format!("/api-keys/{KEY_ID}"), "it may have been done all the same"),
+    ] {
+        let (answer, _) = send(&server, method, &path, &token(&claims()), "").await;
+        let detail = answer.problem("outcome-unknown")["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(advice), "{method} {path}: {detail}");
+    }
 }

@@ -84,6 +84,9 @@ async fn a_key_sees_its_own_use_an_account_that_of_its_keys_and_an_administrator
     for bad in ["from=yesterday", "to=2026-1-1", "account_id=7"] {
         assert_eq!(ask(&format!("/usage?{bad}"), &own).await.0, 400, "{bad}");
     }
+    for (account, credentials) in [(ID, &key), (other, &key), ("7", &key)] {
+        assert_eq!(ask(&format!("/usage?account_id={account}"), credentials).await.0, 400, "a key is one key");
+    }
     server.client.get("/usage").await.problem("unauthorized");
 }
 

@@ -9,7 +9,9 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
+use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ type Script = Box<dyn Fn(&Seen) -> FakeAnswer + Send>;
 pub struct FakeManagement {
     pub address: SocketAddr,
     state: Arc<Mutex<FakeState>>,
+    ending: Shutdown,
+    running: JoinHandle<std::io::Result<()>>,
 }
 
 struct FakeState {
@@ -64,18 +68,35 @@ struct FakeState {
 impl FakeManagement {
     /// Starts one that has nothing.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Starts one at a place that others know already.
+    pub fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let script: Script = Box::new(|_| FakeAnswer::status(404, r#"{"detail":"no such purchase"}"#));
         let state = Arc::new(Mutex::new(FakeState { script, seen: Vec::new() }));
         let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
-        tokio::spawn(axum::serve(listener, router).into_future());
-        Self { address, state }
+        let ending = Shutdown::new();
+        let ended = ending.clone();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async move { ended.stopped().await });
+        Self { address, state, ending, running: tokio::spawn(serving.into_future()) }
+    }
+
+    /// Ends it in order: what it was asked is answered, and nobody is there any more.
+    pub async fn end(self) {
+        self.ending.stop();
+        self.running.await.unwrap().unwrap();
     }
 
     /// Answers every request by `script` from now on.
     pub fn answers(&self, script: impl Fn(&Seen) -> FakeAnswer + Send + 'static) {
         self.state.lock().unwrap().script = Box::new(script);
+    }
+
+    /// How many reads of callers it was asked so far; probes have a limit of their own.
+    pub fn reads(&self) -> usize {
+        self.state.lock().unwrap().seen.iter().filter(|seen| seen.target != "/purchases?limit=1").count()
     }
 
     /// What was asked so far.
