@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::accounts::{Accounts, AccountsConfig};
+use crate::commits::CommitFeed;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
@@ -74,6 +75,7 @@ impl Service {
         let metrics = Arc::new(IngestMetrics::register(&registry, config.ingest.lanes));
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
         let waiters = Waiters::new(store.clone(), config.waiters);
+        let commits = CommitFeed::new(store.clone());
         let producer = dead_letter_producer(&config.kafka, &supervisor)?;
         let progress = Progress::new(Arc::clone(&metrics));
         let (consumer, database, transactions) = (Arc::clone(&progress), Arc::clone(&progress), Arc::clone(&progress));
@@ -93,6 +95,7 @@ impl Service {
             store: store.clone(),
             accounts: Accounts::new(&config.accounts, store.clone(), PasswordMetrics::register(&registry)),
             waiters: Arc::clone(&waiters),
+            commits: Arc::clone(&commits),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
             budget: ByteBudget::new(config.http.memory_max, &http_metrics, refusals),
@@ -113,6 +116,7 @@ impl Service {
             store: store.clone(),
             dead_letters: Arc::new(DeadLetters::new(&config.kafka, Arc::clone(&producer), Arc::clone(&metrics))),
             waiters,
+            committed: commits.committed(),
             progress,
             metrics,
             supervisor: supervisor.clone(),
@@ -138,6 +142,8 @@ impl Service {
             }
         };
         let mut background = start_background(&supervisor, &store, &ingest, config.kafka);
+        let (commits, ending) = (Arc::clone(&app.commits), shutdown.clone());
+        background.spawn(supervisor.restart("commits", move || Arc::clone(&commits).run(ending.clone())));
         start_accounts(&mut background, &supervisor, app.accounts.clone(), &config.accounts);
         let (recording, ending) = (supervisor.clone(), shutdown.clone());
         let recording = tokio::spawn(async move { recording.vital("ingest", ingest.run(ending)).await.is_some() });

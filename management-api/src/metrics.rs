@@ -14,7 +14,8 @@ pub use self::partitions::PartitionState;
 pub use self::passwords::PasswordMetrics;
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 15] = [
+pub const TASKS: [&str; 16] = [
+    "commits",
     "database_watch",
     "dead_letter_limits",
     "first_admin",

@@ -7,6 +7,7 @@ use shared::config::Secret;
 use shared::http::{ByteBudget, Operations};
 
 use crate::accounts::Accounts;
+use crate::commits::CommitFeed;
 use crate::store::Reading;
 use crate::waiters::Waiters;
 
@@ -17,6 +18,8 @@ pub struct App {
     pub store: Arc<dyn Reading>,
     /// Who waits for a purchase.
     pub waiters: Arc<Waiters>,
+    /// What is recorded, as it comes.
+    pub commits: Arc<CommitFeed>,
     /// Who may sign in; nothing when accounts are not set up.
     pub accounts: Option<Arc<Accounts>>,
     /// What callers must present.

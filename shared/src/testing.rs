@@ -1,5 +1,6 @@
 //! What tests of several crates need: waiting for a condition, a small HTTP client, raw records.
 
+mod events;
 mod kafka;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+pub use self::events::{EventStream, ServerEvent};
 pub use self::kafka::{
     ForeignMember, RawProducer, RawRecord, TransactionalProducer, committed_offset, kafka_config, read_all,
 };

@@ -9,6 +9,7 @@ use shared::telemetry::LogConfig;
 
 use crate::access::AuthMode;
 use crate::cors::CorsConfig;
+use crate::events::EventsConfig;
 use crate::limits::LimitsConfig;
 use crate::management_client::ManagementConfig;
 use crate::publisher::PublisherConfig;
@@ -36,6 +37,8 @@ pub struct Config {
     pub publisher: PublisherConfig,
     /// How many requests are handled at once.
     pub shedding: SheddingConfig,
+    /// How many may listen to events.
+    pub events: EventsConfig,
     /// How often callers may come.
     pub limits: LimitsConfig,
     /// Where reads go.
@@ -64,6 +67,7 @@ impl Config {
             tls: TlsConfig::read(settings),
             publisher: PublisherConfig::read(settings),
             shedding: SheddingConfig::read(settings),
+            events: EventsConfig::read(settings),
             limits: LimitsConfig::read(settings),
             management: ManagementConfig::read(settings),
             cors: CorsConfig::read(settings),

@@ -1,5 +1,6 @@
 //! Every metric of web-server beyond those that both services have; labels come from the enums here.
 
+mod events;
 mod shedding;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use shared::http::TlsMetrics;
 use shared::metrics::{Counter, CounterBy, Gauge, Histogram, HttpMetrics, Label, Registry, RouteSeries, value};
 
+pub use self::events::{EventMetrics, StreamEnd};
 pub use self::shedding::{SheddingMetrics, Work};
 
 const PUBLISH_SECONDS: &str = "purchase_publish_duration_seconds";
@@ -19,9 +21,10 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 15] = [
+pub const TASKS: [&str; 16] = [
     "api_key_usage",
     "certificate",
+    "events",
     "http",
     "kafka_producer",
     "kafka_sender",
@@ -224,6 +227,8 @@ pub struct Metrics {
     pub limits: LimitMetrics,
     /// Of load shedding.
     pub shedding: SheddingMetrics,
+    /// Of live events.
+    pub events: EventMetrics,
     published: CounterBy<PublishOutcome>,
     publish_duration: Histogram,
     refused: CounterBy<Refusal>,
@@ -273,6 +278,7 @@ impl Metrics {
             http: Arc::new(HttpMetrics::register(&registry, http_prefix, series)),
             limits: LimitMetrics::register(&registry),
             shedding: SheddingMetrics::register(&registry),
+            events: EventMetrics::register(&registry),
             published: CounterBy::register(&registry, "purchases_published_total", published),
             publish_duration: registry.histogram(PUBLISH_SECONDS, publish_time, &[]),
             refused: CounterBy::register(&registry, "http_requests_refused_total", refused),

@@ -14,6 +14,7 @@ use shared::supervise::Supervisor;
 use crate::access::{Asker, AuthMode};
 use crate::api_keys::{ApiKeys, MayAsk};
 use crate::config::Config;
+use crate::events::Events;
 use crate::limits::Limits;
 use crate::management_client::{ManagementClient, Route};
 use crate::metrics::{Metrics, Refusal, Work};
@@ -44,6 +45,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Who asks, by key.
     pub api_keys: ApiKeys,
+    /// What is recorded, as it comes.
+    pub events: Events,
     /// What operators can ask about.
     pub operations: Operations,
     /// What callers may make the service hold.
@@ -103,6 +106,7 @@ impl App {
             limits: Limits::start(&config.limits, Arc::clone(&metrics), &supervisor),
             tokens: Tokens::start(&config.tokens, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
             api_keys: ApiKeys::start(&management, &supervisor),
+            events: Events::start(&config.events, &management, &metrics, &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
             shedding: Shedding::start(

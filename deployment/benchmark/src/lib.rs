@@ -10,6 +10,7 @@ mod client;
 mod delay;
 mod distance;
 mod embedded;
+mod events;
 mod faults;
 mod front_door;
 mod hedging;
@@ -81,6 +82,8 @@ pub enum Section {
     Hedging,
     /// more than can be served
     Shedding,
+    /// live events: their delay, what streams cost, what the log costs
+    Events,
     /// from exec to live and to ready
     Startup,
     /// everything in one process
@@ -173,6 +176,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Reads => reads::measure(world).await,
         Section::Hedging => hedging::measure(world).await,
         Section::Shedding => shedding::measure(world).await,
+        Section::Events => events::measure(world).await,
         Section::Startup => startup::measure(world).await,
         Section::Embedded => embedded::measure(world).await,
         Section::Scaling => scaling::measure(world).await,

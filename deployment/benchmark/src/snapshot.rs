@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use chrono::Utc;
 use rust_decimal::Decimal;
-use shared::event::new_purchase_id;
+use shared::{commits::userid_mark, event::new_purchase_id};
 use tokio_postgres::Client;
 
 use crate::{
@@ -27,8 +27,8 @@ const GROWTH_MAX: f64 = 1.3;
 
 /// By the service's own function.
 const RECORD: &str = "\
-    SELECT record_purchases_v3('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
-        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[])";
+    SELECT record_purchases_v5('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
+        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[], $6::integer[], '{}', '{}', '{}')";
 
 /// The first calls and the last ones.
 pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
@@ -75,7 +75,8 @@ async fn record(world: &World, client: &Client, purchases: u64, calls: Range<u64
         let ids: Vec<_> = (0..purchases).map(|_| new_purchase_id()).collect();
         let users: Vec<_> = (0..purchases).map(|number| format!("user-{}", number % USERS)).collect();
         let (prices, times) = (vec![Decimal::ONE; ids.len()], vec![Utc::now(); ids.len()]);
-        client.execute(&statement, &[&offset, &ids, &users, &prices, &times]).await.doing("recording")?;
+        let marks: Vec<_> = users.iter().map(|user| userid_mark(user)).collect();
+        client.execute(&statement, &[&offset, &ids, &users, &prices, &times, &marks]).await.doing("recording")?;
     }
     Ok(micros_each(world.postgres.cpu_time().saturating_sub(before), count))
 }

@@ -211,6 +211,7 @@ impl Committer {
 
     fn finish(&self, batch: &PendingBatch, recorded: &Recorded, transaction: Duration) {
         self.ingest.waiters.wake(&batch.batch.rows, recorded);
+        self.ingest.committed.notify_one();
         let committed = CommittedBatch {
             inserted: recorded.inserted,
             duplicates: recorded.duplicates + batch.repeats,

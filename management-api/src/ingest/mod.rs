@@ -19,6 +19,7 @@ use shared::config::Settings;
 use shared::kafka::{ConsumerOptions, GroupProtocol};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use self::batch::PendingBatch;
@@ -135,6 +136,8 @@ pub struct Ingest {
     pub dead_letters: Arc<dyn DeadLetterSink>,
     /// Who waits for a purchase.
     pub waiters: Arc<Waiters>,
+    /// Told of every commit.
+    pub committed: Arc<Notify>,
     /// How far it is.
     pub progress: Arc<Progress>,
     /// Its metrics.

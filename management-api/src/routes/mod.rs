@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod commits;
 mod deadline;
 pub mod openapi;
 mod purchases;
@@ -23,6 +24,8 @@ fn routes() -> Routes<App> {
         .get("/purchases", 200, purchases::list_purchases)
         .get("/purchases/{purchase_id}", 200, purchases::find_purchase)
         .post("/internal/purchases/wait", 200, wait::wait_for_purchases)
+        .post("/internal/purchases/find", 200, commits::find_purchases)
+        .get("/internal/commits", 200, commits::follow_commits)
         .post("/internal/accounts", 201, accounts::create_account)
         .get("/internal/accounts", 200, accounts::list_accounts)
         .post("/internal/accounts/{account_id}/delete", 204, accounts::delete_account)

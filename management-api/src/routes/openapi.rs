@@ -9,7 +9,7 @@ use shared::http::{CommonParts, ProblemBody};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::{accounts, api_keys, purchases, usage, wait};
+use super::{accounts, api_keys, commits, purchases, usage, wait};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -20,6 +20,8 @@ use super::{accounts, api_keys, purchases, usage, wait};
         purchases::list_purchases,
         purchases::find_purchase,
         wait::wait_for_purchases,
+        commits::follow_commits,
+        commits::find_purchases,
         accounts::create_account,
         accounts::list_accounts,
         accounts::delete_account,

@@ -1,8 +1,9 @@
-//! The database: a trait for each who asks (recording, readers, operators, accounts), PostgreSQL and SQLite behind them. SQL stands
+//! The database: a trait for each who asks (recording, readers, who follows the commits, operators, accounts), PostgreSQL and SQLite behind them. SQL stands
 //! nowhere else.
 
 mod accounts;
 mod api_keys;
+mod commits;
 mod config;
 mod cursor;
 mod dead_letters;
@@ -23,6 +24,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount, PasswordChange};
 pub use self::api_keys::{Creation, KEYS_MAX, KEYS_TOLD_MAX, KeyKeeping, NewKey, Rotated, Rotation, WhichKey};
+pub use self::commits::CommitLog;
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
 pub use self::cursor::{Cursor, InvalidCursor};
@@ -58,7 +60,9 @@ fn migrations(named: &[(&'static str, &'static str)]) -> Migrator {
 /// A database: what recording, readers, operators and accounts need of it, and how it is. Every method is safe to repeat after an
 /// error.
 #[async_trait]
-pub trait Store: Recording + Reading + Mending + AccountKeeping + SessionKeeping + KeyKeeping + Metering {
+pub trait Store:
+    Recording + Reading + Mending + AccountKeeping + SessionKeeping + KeyKeeping + Metering + CommitLog
+{
     /// Whether the database answers and can do all that is asked of it, on a connection that nothing else waits for.
     async fn check(&self) -> Result<(), Unfit>;
 

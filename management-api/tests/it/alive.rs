@@ -15,8 +15,17 @@ use crate::memory_store::MemoryStore;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// They start anew, whenever they die.
-const LASTING: [&str; 8] =
-    ["database_watch", "kafka_producer", "kafka_sender", "lag_watch", "lane", "metrics", "reader", "waiters"];
+const LASTING: [&str; 9] = [
+    "commits",
+    "database_watch",
+    "kafka_producer",
+    "kafka_sender",
+    "lag_watch",
+    "lane",
+    "metrics",
+    "reader",
+    "waiters",
+];
 /// They have work at the start only, or in a rebalance, and begin it anew.
 const AT_THE_START: [&str; 4] = ["dead_letter_limits", "first_admin", "loader", "migration"];
 /// Without one of them there is no service.

@@ -32,5 +32,5 @@ pub use self::problem::{Kind, Problem, ProblemBody, kinds, method_not_allowed, n
 pub use self::query::Query;
 pub use self::request_context::{Caller, RequestContext, Traceparent};
 pub use self::routes::Routes;
-pub use self::server::{Server, ServerLimits};
+pub use self::server::{Endless, Server, ServerLimits};
 pub use self::tls::{Certificate, Reload, TlsConfig, TlsMetrics};

@@ -70,6 +70,11 @@ impl Shutdown {
         self.stopped.is_cancelled()
     }
 
+    /// Waits for the beginning of the drain.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
     /// Waits for the stop.
     pub async fn stopped(&self) {
         self.stopped.cancelled().await;

@@ -24,7 +24,9 @@ use axum::body::Bytes;
 use http::HeaderValue;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use shared::commits::{CommitPage, CommitPosition};
 use shared::config::Secret;
 use shared::event::Purchase;
 use shared::http::{ByteBudget, Problem, RequestContext, kinds};
@@ -55,6 +57,8 @@ const READ_BUFFER_BYTES_MAX: usize = 32 * 1024;
 const OWN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a replica may take to say that the wait is over.
 const WAIT_MARGIN: Duration = Duration::from_secs(1);
+/// How long looking for purchases by their ids may take.
+const FIND_DEADLINE: Duration = Duration::from_secs(5);
 /// When a caller may come again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -66,6 +70,11 @@ pub struct ManagementClient {
     budgets: Budgets,
     hedging: Hedging,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Serialize)]
+struct FindRequest<'a> {
+    purchase_ids: &'a [Uuid],
 }
 
 #[derive(Serialize)]
@@ -125,6 +134,35 @@ impl ManagementClient {
         let context = RequestContext::own();
         let call = Call { kind, route: Some(Route::Other), ..Call::get(target, &context) };
         self.call(&call, deadline).await?.into_json()
+    }
+
+    /// What was committed after a position, as soon as there is something or `wait` is over; without one, where the log of commits
+    /// stands now.
+    ///
+    /// # Errors
+    /// As [`ManagementClient::get`].
+    pub async fn commits(&self, after: Option<&CommitPosition>, wait: Duration) -> Result<CommitPage, Problem> {
+        // A position is written with characters that need no escape.
+        let query = after.map_or_else(String::new, |after| format!("?after={after}"));
+        let context = RequestContext::own();
+        let call = Call {
+            kind: CallKind::Stream,
+            wait: Some(wait),
+            ..Call::get(format!("/internal/commits{query}"), &context)
+        };
+        understood(&self.call(&call, wait + WAIT_MARGIN).await?.into_json()?)
+    }
+
+    /// The recorded purchases among `ids`, at most 500, in no particular order.
+    ///
+    /// # Errors
+    /// As [`ManagementClient::get`].
+    pub async fn find(&self, purchase_ids: &[Uuid]) -> Result<Vec<Purchase>, Problem> {
+        let body = serde_json::to_vec(&FindRequest { purchase_ids }).unwrap_or_default().into();
+        let context = RequestContext::own();
+        let call = Call { kind: CallKind::Own, ..Call::post("/internal/purchases/find".to_owned(), body, &context) };
+        let found: WaitAnswer = understood(&self.call(&call, FIND_DEADLINE).await?.into_json()?)?;
+        Ok(found.purchases)
     }
 
     /// Every replica that is known, and how it does.
@@ -222,6 +260,14 @@ impl ManagementClient {
     fn balancing_of(&self, kind: CallKind) -> Balancing {
         if kind.is_work() { self.balancing } else { Balancing::RoundRobin }
     }
+}
+
+/// What an answer says.
+fn understood<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(json).map_err(|error| {
+        tracing::error!(%error, "an answer of management-api is not understood");
+        Problem::new(kinds::INTERNAL, "an internal error")
+    })
 }
 
 fn connections() -> Connections {

@@ -22,12 +22,14 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 /// What callers' rates are for. Who looks after keys and accounts has the quota of reads.
-const CLASSES: [(&str, &[Method], RouteClass); 18] = [
+const CLASSES: [(&str, &[Method], RouteClass); 20] = [
     ("/buy", POST, RouteClass::Buy),
     (BATCH, POST, RouteClass::Buy),
     ("/getAllUserBuys/{userid}", READ, RouteClass::Read),
     ("/purchases", READ, RouteClass::Read),
     ("/purchases/{purchase_id}", READ, RouteClass::Read),
+    ("/purchases/{purchase_id}/events", READ, RouteClass::Read),
+    ("/users/{userid}/events", READ, RouteClass::Read),
     ("/usage", READ, RouteClass::Read),
     ("/api-keys", READ, RouteClass::Read),
     ("/api-keys", POST, RouteClass::Read),

@@ -8,6 +8,7 @@ mod batch;
 mod buy;
 mod conditional;
 mod demand;
+mod events;
 mod input;
 mod intake;
 mod limited;
@@ -36,6 +37,8 @@ fn routes() -> Routes<AppState> {
         .get("/getAllUserBuys/{userid}", 200, purchases::list_user_purchases)
         .get("/purchases", 200, purchases::list_purchases)
         .get("/purchases/{purchase_id}", 200, purchases::find_purchase)
+        .get("/purchases/{purchase_id}/events", 200, events::purchase_events)
+        .get("/users/{userid}/events", 200, events::user_events)
         .post("/account", 201, accounts::create_account)
         .post("/login", 200, accounts::login)
         .post("/refresh", 200, accounts::refresh)

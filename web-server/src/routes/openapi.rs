@@ -12,7 +12,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use super::{accounts, accounts_page, api_keys, backends, batch, buy, purchases, usage};
+use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, purchases, usage};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -28,6 +28,8 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, purchases, 
         purchases::list_user_purchases,
         purchases::list_purchases,
         purchases::find_purchase,
+        events::purchase_events,
+        events::user_events,
         accounts::create_account,
         accounts::login,
         accounts::refresh,

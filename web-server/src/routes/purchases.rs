@@ -215,7 +215,7 @@ pub async fn find_purchase(
     Ok(answer(&parts.headers, body, keep))
 }
 
-fn no_such_purchase() -> Problem {
+pub(super) fn no_such_purchase() -> Problem {
     Problem::new(kinds::NOT_FOUND, "no such purchase")
 }
 

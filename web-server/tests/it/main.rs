@@ -14,6 +14,7 @@ mod calls;
 mod command_line;
 mod connections;
 mod crowds;
+mod events;
 mod faults;
 mod guarantee;
 mod hang_ups;

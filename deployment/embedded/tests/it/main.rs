@@ -5,6 +5,7 @@ mod alive;
 mod api_keys;
 mod crowd;
 mod descriptions;
+mod events;
 mod harness;
 mod invariants;
 mod key_rotation;

@@ -48,17 +48,30 @@ impl Purchases {
         Self::Unique { tag: Uuid::new_v4().simple().to_string(), users, with_key: true }
     }
 
+    /// Who buys; nobody when all are the same.
+    #[must_use]
+    pub fn userids(&self) -> Vec<String> {
+        match self {
+            Self::Unique { tag, users, .. } => (0..*users).map(|user| userid(user, tag)).collect(),
+            Self::Same { .. } => Vec::new(),
+        }
+    }
+
     /// The purchase with this number; none when all are the same.
     pub(super) fn order(&self, number: u64) -> Option<Order> {
         let Self::Unique { tag, users, with_key } = self else { return None };
         Some(Order {
             // Beyond ASCII on purpose: what is stored must be what was sent.
             username: format!("Zoë {number} {tag}"),
-            userid: format!("user {} {}", number % users, &tag[..tag.len().min(8)]),
+            userid: userid(number % users, tag),
             price: price(number),
             key: with_key.then(|| format!("{tag}-{number}")),
         })
     }
+}
+
+fn userid(user: u64, tag: &str) -> String {
+    format!("user {user} {}", &tag[..tag.len().min(8)])
 }
 
 impl Order {

@@ -19,7 +19,9 @@ use crate::store::{Mending, OffsetMove, RecordError, Skipped, StoreError};
 /// while it is the same.
 pub(super) const RECORD_AND_KEEP: &str = "
     WITH recorded AS (
-        SELECT record_purchases_v4($12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) AS recording_time
+        SELECT record_purchases_v5(
+            $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26
+        ) AS recording_time
     ), kept AS (
         INSERT INTO dead_letters AS letter (
             letter_id, topic_incarnation, kafka_partition, kafka_offset, original_time_ms, kept_at,

@@ -75,9 +75,13 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("usage_flushes", "INSERT"),
     ("usage_flushes", "UPDATE"),
     ("usage_flushes", "DELETE"),
+    ("commits", "SELECT"),
+    ("commits", "INSERT"),
+    ("commits", "DELETE"),
+    ("commit_log", "SELECT"),
 ];
 
-const FUNCTIONS: &[&str] = &["record_purchases_v3", "record_purchases_v4"];
+const FUNCTIONS: &[&str] = &["record_purchases_v5", "record_purchases_unlogged", "append_commit"];
 
 /// What was seen.
 #[derive(Debug)]

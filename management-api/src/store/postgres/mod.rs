@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod commits;
 mod dead_letters;
 mod fitness;
 mod frozen;
@@ -96,6 +97,7 @@ fn migrator() -> Migrator {
         ("sent dead letters", include_str!("../../../migrations/postgres/0004_sent_dead_letters.sql")),
         ("accounts", include_str!("../../../migrations/postgres/0005_accounts.sql")),
         ("api keys", include_str!("../../../migrations/postgres/0006_api_keys.sql")),
+        ("commits", include_str!("../../../migrations/postgres/0007_commits.sql")),
     ])
 }
 

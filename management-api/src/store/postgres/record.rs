@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
+use shared::commits::userid_mark;
 use shared::event::{Purchase, Timestamp};
 use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgPool};
@@ -21,10 +22,7 @@ use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Re
 /// How often a batch is sent: again without the ids that were stored already, and again when a frozen process was in the way.
 const ATTEMPTS: usize = 3;
 
-const RECORD: &str = "SELECT record_purchases_v3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-
-/// The same where keys have bought something.
-const RECORD_BY_KEYS: &str = "SELECT record_purchases_v4($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+const RECORD: &str = "SELECT record_purchases_v5($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 /// A partition without a row yet is at 0. The row is the newest entry of its key, where the search begins: see the migration.
 const NEXT_OFFSETS: &str = "
@@ -129,26 +127,22 @@ pub(super) async fn keep(pool: &PgPool, letter: &DeadLetter) -> Result<(), Store
 }
 
 async fn execute(pool: &PgPool, batch: &Batch, columns: Columns<'_>) -> Result<DateTime<Utc>, sqlx::Error> {
-    let has_keys = !columns.key_ids.is_empty();
-    let text = match (batch.dead_letters.is_empty(), has_keys) {
-        (true, false) => RECORD,
-        (true, true) => RECORD_BY_KEYS,
-        (false, _) => dead_letters::RECORD_AND_KEEP,
+    let query = if batch.dead_letters.is_empty() {
+        sqlx::query_as(RECORD)
+    } else {
+        dead_letters::bind_to(sqlx::query_as(dead_letters::RECORD_AND_KEEP), &batch.dead_letters)
     };
-    let query = sqlx::query_as(text);
-    let query = if batch.dead_letters.is_empty() { query } else { dead_letters::bind_to(query, &batch.dead_letters) };
     let query = Steps::new(&batch.moves)
         .bind_to(query.bind(&*batch.incarnation))
         .bind(columns.ids)
         .bind(columns.userids)
         .bind(columns.usernames)
         .bind(columns.prices)
-        .bind(columns.times);
-    let query = if text == RECORD {
-        query
-    } else {
-        query.bind(columns.key_ids).bind(columns.key_days).bind(columns.key_purchases)
-    };
+        .bind(columns.times)
+        .bind(columns.userid_marks)
+        .bind(columns.key_ids)
+        .bind(columns.key_days)
+        .bind(columns.key_purchases);
     let mut session = session::acquire(pool).await?;
     let recorded = answer(query.fetch_one(&mut *session)).await;
     let (recording_time,): (DateTime<Utc>,) = session.judge(recorded)?;
@@ -212,6 +206,7 @@ struct Columns<'a> {
     usernames: Vec<&'a str>,
     prices: Vec<Decimal>,
     times: Vec<DateTime<Utc>>,
+    userid_marks: Vec<i32>,
     /// What keys have bought of them, on each day.
     key_ids: Vec<Uuid>,
     key_days: Vec<NaiveDate>,
@@ -230,6 +225,7 @@ impl<'a> Columns<'a> {
             usernames: rows.iter().map(|row| row.username.as_str()).collect(),
             prices: rows.iter().map(|row| row.price.decimal()).collect(),
             times: rows.iter().map(|row| row.timestamp.datetime()).collect(),
+            userid_marks: rows.iter().map(|row| userid_mark(&row.userid)).collect(),
         }
     }
 }

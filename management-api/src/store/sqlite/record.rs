@@ -13,7 +13,7 @@ use sqlx::{Connection as _, Sqlite};
 use uuid::Uuid;
 
 use super::fault::Fault;
-use super::{BEGIN_WRITING, SqliteStore, dead_letters, read};
+use super::{BEGIN_WRITING, SqliteStore, commits, dead_letters, read};
 use crate::letter::Sending;
 use crate::store::pending::PendingRows;
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, StoreError};
@@ -122,6 +122,7 @@ async fn record_on(connection: &mut SqliteConnection, batch: &Batch) -> Result<R
     let partition = batch.moves.first().map_or(0, |step| step.partition);
     add_totals(&mut transaction, &rows, partition).await?;
     count_for_keys(&mut transaction, &rows.bought_by_keys(batch), partition).await?;
+    commits::append(&mut transaction, partition, &rows, recorded_at).await?;
     dead_letters::keep(&mut transaction, &batch.dead_letters, recorded_at).await?;
     transaction.commit().await?;
     Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at })

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use management_api::store::{
-    Account, AccountKeeping, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession,
+    Account, AccountKeeping, CommitLog, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession,
     PasswordChange, Revocation, Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash,
     UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
+use shared::commits::{Commit, CommitPosition};
 use shared::config::Secret;
 use shared::event::Timestamp;
 use uuid::Uuid;
@@ -111,6 +112,21 @@ impl Metering for MemoryStore {
     }
 
     async fn list_usage(&self, _: &UsageQuery) -> Result<Vec<KeyUsage>, StoreError> {
+        not_kept()
+    }
+}
+
+#[async_trait]
+impl CommitLog for MemoryStore {
+    async fn last_commits(&self) -> Result<CommitPosition, StoreError> {
+        not_kept()
+    }
+
+    async fn list_commits(&self, _: &CommitPosition, _: u32) -> Result<Vec<Commit>, StoreError> {
+        not_kept()
+    }
+
+    async fn forget_commits(&self, _: Duration) -> Result<u64, StoreError> {
         not_kept()
     }
 }

@@ -75,7 +75,7 @@ async fn missing_privileges_are_named_and_the_role_is_not() {
         assert!(store.delete_account(uuid::Uuid::from_u128(1), revoked_at(5000)).await.unwrap());
         let public = "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC";
         administer(&database.url, public.to_owned()).await;
-        assert!(unfit(&*store).await.contains("EXECUTE on record_purchases_v3"));
+        assert!(unfit(&*store).await.contains("EXECUTE on append_commit"));
         let refused = store.record(&batch(0, 1, [purchase(2)])).await;
         assert!(matches!(refused, Err(RecordError::Unavailable(_))), "{refused:?}");
         drop_role(&database.url, &role, &*store).await;

@@ -49,6 +49,8 @@ pub(super) struct Activity {
     taken: AtomicU64,
     /// Whether the caller has closed its sending side.
     caller_closed: AtomicBool,
+    /// Whether the answer goes on for as long as its caller is there.
+    endless: AtomicBool,
     order: AtomicU8,
     told: Notify,
 }
@@ -62,6 +64,7 @@ impl Activity {
             behind: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             caller_closed: AtomicBool::new(false),
+            endless: AtomicBool::new(false),
             order: AtomicU8::new(Order::None as u8),
             told: Notify::new(),
         };
@@ -118,6 +121,15 @@ impl Activity {
 
     pub(super) fn has_caller_closed(&self) -> bool {
         self.caller_closed.load(Ordering::Relaxed)
+    }
+
+    /// An answer begins, which goes on for as long as its caller is there, or does not.
+    pub(super) fn begin_answer(&self, is_endless: bool) {
+        self.endless.store(is_endless, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_answer_endless(&self) -> bool {
+        self.endless.load(Ordering::Relaxed)
     }
 
     /// All that was to be written is in the socket.

@@ -58,6 +58,10 @@ pub(super) struct Newcomer {
     pub(super) caller: Caller,
 }
 
+/// Set on answers that go on for as long as their callers are there: who closes its sending side has gone.
+#[derive(Clone, Copy)]
+pub struct Endless;
+
 /// Set on requests that came when there was no room: they are refused, but for health and metrics.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Crowded;
@@ -278,6 +282,7 @@ async fn call(
         request.extensions_mut().insert(Crowded);
     }
     let mut response = shared.router.clone().call(request).await?;
+    activity.begin_answer(response.extensions().get::<Endless>().is_some());
     if serving.is_last_answer() || unread.ends_connection() || shared.shutdown.is_draining() {
         // Callers that keep connections open go elsewhere before this one closes.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use self::activity::Order;
 pub(super) use self::connection::Crowded;
+pub use self::connection::Endless;
 use self::connection::{HEAD_BYTES_MAX, Newcomer, Shared};
 use self::places::Places;
 use super::{ByteBudget, Caller, Certificate};

@@ -1,11 +1,11 @@
 //! A socket that notes what passes through it.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use super::activity::{Activity, Phase};
 use super::stream::Stream;
@@ -43,13 +43,19 @@ impl Socket {
     fn check_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.activity.phase() != Phase::Serving {
             self.asked = false;
-        } else if !self.asked && self.stream.tcp().poll_read_ready(cx)?.is_ready() {
-            self.asked = true;
-            if let Some(error) = self.stream.tcp().take_error()? {
-                return Err(error);
-            }
+            return Ok(());
         }
-        Ok(())
+        let is_endless = self.activity.is_answer_endless();
+        if self.asked && !is_endless {
+            return Ok(());
+        }
+        let Poll::Ready(ready) = pin!(self.stream.tcp().ready(Interest::READABLE)).poll(cx)? else { return Ok(()) };
+        self.asked = true;
+        if let Some(error) = self.stream.tcp().take_error()? {
+            return Err(error);
+        }
+        // Nobody waits for the end of an answer without one.
+        if is_endless && ready.is_read_closed() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -4,6 +4,7 @@ mod brokers;
 mod frozen;
 mod kafka_away;
 mod killed;
+mod listeners;
 mod new_topics;
 mod postgres_away;
 mod postgres_unfit;

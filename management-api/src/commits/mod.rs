@@ -1,0 +1,200 @@
+//! The log of commits as it is followed: whoever asks gets what comes after a position, whichever replica recorded it. The database
+//! sees one query a tick, however many ask.
+
+mod recent;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::commits::{Commit, CommitPage, CommitPosition};
+use shared::shutdown::Shutdown;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use self::recent::{Glance, Recent, page};
+use crate::store::{CommitLog, StoreError};
+
+/// How often the database is asked for what other replicas have committed.
+const TICK: Duration = Duration::from_millis(50);
+/// How soon it is asked for what this one has: many small batches are looked for together.
+const OWN_TICK: Duration = Duration::from_millis(10);
+/// For how long after a question somebody may be about to ask again.
+const FOLLOWED_FOR: Duration = Duration::from_secs(40);
+/// Commits of each partition in one query.
+const COMMITS_MAX: u32 = 64;
+/// How long commits are kept: whoever was away for longer reads anew.
+const KEPT: Duration = Duration::from_mins(15);
+const FORGET_INTERVAL: Duration = Duration::from_mins(1);
+/// How many may read what is not in memory, at once.
+const LOOK_UPS_MAX: usize = 2;
+
+/// Follows the log while anybody asks.
+pub struct CommitFeed {
+    store: Arc<dyn CommitLog>,
+    state: Mutex<State>,
+    /// Somebody has begun to ask.
+    asked: Notify,
+    /// Something was committed here.
+    committed: Arc<Notify>,
+    /// Changes with what is known.
+    news: watch::Sender<()>,
+    look_ups: Semaphore,
+}
+
+struct State {
+    /// What was seen last; nothing before the first look, and after one that could not go on from there.
+    recent: Option<Recent>,
+    followed_until: Instant,
+    is_closed: bool,
+}
+
+impl CommitFeed {
+    /// Nobody asks yet.
+    #[must_use]
+    pub fn new(store: Arc<dyn CommitLog>) -> Arc<Self> {
+        let state = State { recent: None, followed_until: Instant::now(), is_closed: false };
+        Arc::new(Self {
+            store,
+            state: Mutex::new(state),
+            asked: Notify::new(),
+            committed: Arc::default(),
+            news: watch::channel(()).0,
+            look_ups: Semaphore::new(LOOK_UPS_MAX),
+        })
+    }
+
+    /// To be told whenever something was committed here.
+    #[must_use]
+    pub fn committed(&self) -> Arc<Notify> {
+        Arc::clone(&self.committed)
+    }
+
+    /// The position of now, and nothing that comes after it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin(&self) -> Result<CommitPage, StoreError> {
+        Ok(CommitPage { position: self.store.last_commits().await?, commits: Vec::new(), is_reset: false })
+    }
+
+    /// What comes after a position: at once if there is something, else as soon as there is, with nothing when `wait` is over.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn follow(&self, after: &CommitPosition, wait: Duration) -> Result<CommitPage, StoreError> {
+        let deadline = Instant::now() + wait;
+        let mut news = self.news.subscribe();
+        self.keep_following();
+        let mut is_served = false;
+        loop {
+            match self.glance(after) {
+                Glance::Found(page) => return Ok(page),
+                Glance::Unknown if !is_served => {
+                    if let Some(page) = self.look_up(after).await? {
+                        return Ok(page);
+                    }
+                    is_served = true;
+                }
+                Glance::Newest | Glance::Unknown => {}
+            }
+            let is_over = self.lock().is_closed || timeout_at(deadline, news.changed()).await.is_err();
+            if is_over {
+                return Ok(CommitPage { position: after.clone(), commits: Vec::new(), is_reset: false });
+            }
+        }
+    }
+
+    /// Looks for what others have committed while anybody asks, and forgets what is old, until the shutdown. Then nobody is kept
+    /// waiting: whoever asks again finds another replica.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        tokio::select! {
+            () = self.keep_looking() => {}
+            () = self.keep_forgetting() => {}
+            () = shutdown.stopped() => {}
+        }
+        self.lock().is_closed = true;
+        self.news.send_replace(());
+    }
+
+    async fn keep_looking(&self) {
+        loop {
+            let began = Instant::now();
+            if self.lock().followed_until <= began {
+                self.asked.notified().await;
+                continue;
+            }
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "the log of commits cannot be read yet");
+                sleep(TICK).await;
+            }
+            tokio::select! {
+                () = self.committed.notified() => sleep_until(began + OWN_TICK).await,
+                () = sleep_until(began + TICK) => {}
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let head = self.lock().recent.as_ref().map(|recent| recent.head().clone());
+        let Some(head) = head else {
+            let recent = Recent::new(self.store.last_commits().await?);
+            self.lock().recent = Some(recent);
+            self.news.send_replace(());
+            return Ok(());
+        };
+        let commits = self.store.list_commits(&head, COMMITS_MAX).await?;
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        // Who was not asked for long finds its place gone, and begins anew.
+        state.recent = state.recent.take().and_then(|recent| recent.append(commits));
+        drop(state);
+        self.news.send_replace(());
+        Ok(())
+    }
+
+    /// What the database says of a position that memory knows nothing of; nothing if all is seen.
+    async fn look_up(&self, after: &CommitPosition) -> Result<Option<CommitPage>, StoreError> {
+        let _turn = self.look_ups.acquire().await.map_err(|error| StoreError(error.to_string()))?;
+        let commits = self.store.list_commits(after, COMMITS_MAX).await?;
+        let last = self.store.last_commits().await?;
+        if !after.is_reached_by(&last) || !is_next(after, &commits) {
+            return Ok(Some(CommitPage { position: last, commits: Vec::new(), is_reset: true }));
+        }
+        Ok(page(after, commits.iter()))
+    }
+
+    async fn keep_forgetting(&self) {
+        loop {
+            sleep(FORGET_INTERVAL).await;
+            match self.store.forget_commits(KEPT).await {
+                Ok(forgotten) => tracing::debug!(forgotten, "old commits are forgotten"),
+                Err(error) => tracing::debug!(%error, "old commits cannot be forgotten yet"),
+            }
+        }
+    }
+
+    fn keep_following(&self) {
+        self.lock().followed_until = Instant::now() + FOLLOWED_FOR;
+        self.asked.notify_one();
+    }
+
+    fn glance(&self, after: &CommitPosition) -> Glance {
+        self.lock().recent.as_ref().map_or(Glance::Unknown, |recent| recent.glance(after))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether nothing is missing between a position and these commits.
+fn is_next(after: &CommitPosition, commits: &[Commit]) -> bool {
+    let mut position = after.clone();
+    commits.iter().all(|commit| {
+        let is_next = position.is_just_before(commit);
+        position.pass(commit);
+        is_next
+    })
+}

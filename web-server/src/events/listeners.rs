@@ -1,0 +1,251 @@
+//! Those who listen, by what they listen for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shared::commits::{Commit, CommitPage, CommitPosition, userid_mark};
+use shared::event::Purchase;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Event;
+use super::hub::Returning;
+
+/// Purchases that were looked for: nothing for one that is not there.
+pub(super) type Found = HashMap<Uuid, Option<Arc<Purchase>>>;
+
+/// What is listened for. Users with the same mark share a topic; each listener is told of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Topic {
+    User(i32),
+    Purchase(Uuid),
+}
+
+/// How many events wait for a listener when it is too slow: it is let go of, and comes again from where it was. All that one page
+/// brings comes besides, so that who has just listened is never too slow.
+const WAITING_MAX: usize = 1024;
+
+/// Somebody who waits for events.
+pub(super) struct Listener {
+    /// Which one it is.
+    pub(super) number: u64,
+    /// Whose purchases are told; anybody's where one purchase is waited for.
+    pub(super) userid: Option<Box<str>>,
+    sender: mpsc::UnboundedSender<Event>,
+    waiting: Arc<AtomicUsize>,
+    /// What it has been told already, if that is more than the others.
+    pub(super) ahead: Option<Box<CommitPosition>>,
+}
+
+/// What waits for a listener.
+pub(super) struct Inbox {
+    events: mpsc::UnboundedReceiver<Event>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Those who are told the same, as far as it concerns them.
+#[derive(Default)]
+pub(super) struct Listeners {
+    by_topic: HashMap<Topic, Vec<Listener>>,
+}
+
+impl Topic {
+    pub(super) fn of_user(userid: &str) -> Self {
+        Self::User(userid_mark(userid))
+    }
+}
+
+impl Inbox {
+    pub(super) fn is_closed(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        let event = self.events.recv().await?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(event)
+    }
+}
+
+impl Listener {
+    pub(super) fn new(number: u64, userid: Option<Box<str>>) -> (Self, Inbox) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        (Self { number, userid, sender, waiting: Arc::clone(&waiting), ahead: None }, Inbox { events, waiting })
+    }
+
+    /// Whether nobody listens any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether it is behind with what was told before.
+    fn is_slow(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= WAITING_MAX
+    }
+
+    /// Tells it something; says no when it is gone.
+    pub(super) fn tell(&self, event: Event) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.sender.send(event).is_ok()
+    }
+
+    /// Tells it of the purchase at this place of a commit, if it is to know and does not yet.
+    fn tell_of(&self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, position: &Arc<CommitPosition>) -> bool {
+        let is_others = self.userid.as_deref().is_some_and(|userid| userid != purchase.userid);
+        let is_known = self.ahead.as_ref().is_some_and(|ahead| ahead.seen_of(commit) > place);
+        is_others || is_known || self.tell(Event::Recorded(Arc::clone(purchase), Arc::clone(position)))
+    }
+
+    /// Where it stands, where all others stand at `position`.
+    pub(super) fn position(&self, position: &CommitPosition) -> CommitPosition {
+        self.ahead.as_ref().map_or_else(|| position.clone(), |ahead| ahead.furthest(position))
+    }
+}
+
+impl Listeners {
+    /// Those who come back, each from its position.
+    pub(super) fn returned(returning: Vec<Returning>) -> Self {
+        let mut listeners = Self::default();
+        for Returning { topic, position, listener } in returning {
+            listeners.add(topic, Listener { ahead: Some(Box::new(position)), ..listener });
+        }
+        listeners
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_topic.is_empty()
+    }
+
+    pub(super) fn add(&mut self, topic: Topic, listener: Listener) {
+        self.by_topic.entry(topic).or_default().push(listener);
+    }
+
+    pub(super) fn remove(&mut self, topic: Topic, number: u64) {
+        self.retain(topic, |listener| listener.number != number);
+    }
+
+    /// All of them, from here on of no concern to this.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Topic, Listener)> {
+        let of_topic = |(topic, listeners): (Topic, Vec<Listener>)| listeners.into_iter().map(move |one| (topic, one));
+        std::mem::take(&mut self.by_topic).into_iter().flat_map(of_topic)
+    }
+
+    /// The purchases that somebody may want to know of and that nobody has looked for.
+    pub(super) fn wanted(&self, page: &CommitPage, found: &Found) -> Vec<Uuid> {
+        let mut wanted: Vec<Uuid> = if page.is_reset {
+            // They may have been recorded where nobody looked.
+            self.by_topic
+                .keys()
+                .filter_map(|topic| if let Topic::Purchase(id) = topic { Some(*id) } else { None })
+                .collect()
+        } else {
+            page.commits.iter().flat_map(|commit| self.wanted_of(commit)).collect()
+        };
+        wanted.retain(|id| !found.contains_key(id));
+        wanted
+    }
+
+    fn wanted_of<'a>(&'a self, commit: &'a Commit) -> impl Iterator<Item = Uuid> + 'a {
+        let is_user_wanted = move |place: usize| match &commit.userid_marks {
+            Some(marks) => marks.get(place).is_some_and(|mark| self.by_topic.contains_key(&Topic::User(*mark))),
+            None => self.by_topic.keys().any(|topic| matches!(topic, Topic::User(_))),
+        };
+        let ids = commit.purchase_ids.iter().enumerate();
+        let wanted =
+            ids.filter(move |(place, id)| self.by_topic.contains_key(&Topic::Purchase(**id)) || is_user_wanted(*place));
+        wanted.map(|(_, id)| *id)
+    }
+
+    /// Tells everybody what comes after `position`, which moves on. Gives how many were told something.
+    pub(super) fn tell(&mut self, page: &CommitPage, found: &Found, position: &mut CommitPosition) -> u64 {
+        let mut told = 0;
+        self.let_go_of_the_slow();
+        if page.is_reset {
+            *position = page.position.clone();
+            told += self.reset(found, position);
+        }
+        for commit in &page.commits {
+            for (place, id) in commit.purchase_ids.iter().enumerate() {
+                if let Some(Some(purchase)) = found.get(id) {
+                    told += self.tell_of(purchase, commit, place, position);
+                }
+            }
+            position.pass(commit);
+        }
+        self.fall_in(position);
+        told
+    }
+
+    fn tell_of(&mut self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, before: &CommitPosition) -> u64 {
+        let topics = [Topic::Purchase(purchase.purchase_id), Topic::of_user(&purchase.userid)];
+        if topics.iter().all(|topic| !self.by_topic.contains_key(topic)) {
+            return 0;
+        }
+        let position = Arc::new(before.within(commit, place + 1));
+        let mut told = 0;
+        for topic in topics {
+            self.retain(topic, |listener| {
+                told += 1;
+                listener.tell_of(purchase, commit, place, &position)
+            });
+        }
+        told
+    }
+
+    /// Tells all that the log goes on at another place, and who waits for one purchase whether it is there.
+    fn reset(&mut self, found: &Found, position: &CommitPosition) -> u64 {
+        let (mut told, position) = (0, Arc::new(position.clone()));
+        for (topic, listeners) in &mut self.by_topic {
+            let event = match topic {
+                Topic::User(_) => Some(Event::Reset(Arc::clone(&position))),
+                Topic::Purchase(id) => {
+                    let purchase = found.get(id).cloned().flatten();
+                    purchase.map(|purchase| Event::Recorded(purchase, Arc::clone(&position)))
+                }
+            };
+            let Some(event) = event else { continue };
+            listeners.retain_mut(|listener| {
+                told += 1;
+                listener.ahead = None;
+                listener.tell(event.clone())
+            });
+        }
+        self.by_topic.retain(|_, listeners| !listeners.is_empty());
+        told
+    }
+
+    /// Tells all of users until where they have been told.
+    pub(super) fn tell_position(&mut self, position: &CommitPosition) {
+        for (topic, listeners) in &mut self.by_topic {
+            if matches!(topic, Topic::User(_)) {
+                listeners.retain(|listener| listener.tell(Event::Reached(Arc::new(listener.position(position)))));
+            }
+        }
+        self.by_topic.retain(|_, listeners| !listeners.is_empty());
+    }
+
+    fn let_go_of_the_slow(&mut self) {
+        self.by_topic.retain(|_, listeners| {
+            listeners.retain(|listener| !listener.is_slow());
+            !listeners.is_empty()
+        });
+    }
+
+    /// Who was ahead of the others, and is no more, is one of them.
+    fn fall_in(&mut self, position: &CommitPosition) {
+        for listener in self.by_topic.values_mut().flatten() {
+            listener.ahead = listener.ahead.take().filter(|ahead| !ahead.is_reached_by(position));
+        }
+    }
+
+    fn retain(&mut self, topic: Topic, keep: impl FnMut(&Listener) -> bool) {
+        if let Some(listeners) = self.by_topic.get_mut(&topic) {
+            listeners.retain(keep);
+            if listeners.is_empty() {
+                self.by_topic.remove(&topic);
+            }
+        }
+    }
+}
