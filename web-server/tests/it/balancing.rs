@@ -47,12 +47,15 @@ async fn every_strategy_asks_all_replicas() {
     for strategy in ["round_robin", "random", "least_loaded"] {
         let replicas = replicas::<3>().await;
         let server = server(&replicas.each_ref().map(|replica| replica.address), strategy).await;
-        read(&server, 90).await;
-        let shares = replicas.each_ref().map(FakeManagement::reads);
-        assert!(shares.iter().all(|share| *share >= 10), "{strategy}: {shares:?}");
-        // A read that this machine was slow to answer has gone to others as well.
-        let turns = shares.iter().all(|share| (25..=45).contains(share));
-        assert!(strategy != "round_robin" || turns, "{shares:?}");
+        // A replica that this machine was slow to serve once is left alone for a while, and hedged reads take turns of their own.
+        let fair = if strategy == "round_robin" { 25..=45 } else { 10..=80 };
+        eventually("each has its share", async || {
+            let before = replicas.each_ref().map(FakeManagement::reads);
+            read(&server, 90).await;
+            let shares = [0, 1, 2].map(|index| replicas[index].reads() - before[index]);
+            shares.iter().all(|share| fair.contains(share))
+        })
+        .await;
     }
 }
 
