@@ -54,15 +54,12 @@ pub(super) async fn follow_commits(
 ) -> Result<Json<CommitPage>, Problem> {
     let wait = parse_wait(&headers).map_err(|error| Problem::invalid(vec![error]))?.unwrap_or_default();
     let mut query = Query::new(&uri);
-    let after: Option<CommitPosition> = query.text("after").and_then(|text| match text.parse() {
-        Ok(position) => Some(position),
-        Err(_) => {
-            query.refuse(FieldError::new("after", "must be a position in the log of commits"));
-            None
-        }
-    });
+    let after: Option<Result<CommitPosition, _>> = query.text("after").map(|text| text.parse());
+    if matches!(after, Some(Err(_))) {
+        query.refuse(FieldError::new("after", "must be a position in the log of commits"));
+    }
     query.finish()?;
-    let page = match after {
+    let page = match after.and_then(Result::ok) {
         Some(after) => app.commits.follow(&after, wait).await,
         None => app.commits.begin().await,
     };

@@ -44,7 +44,8 @@ impl EventStream {
     /// When there is no answer.
     pub async fn try_open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers = headers.concat();
         // In HTTP/1.0 an answer ends with its connection: there are no chunks to put together.
         let request = format!("GET {path} HTTP/1.0\r\nhost: h\r\naccept: text/event-stream\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await?;

@@ -66,7 +66,9 @@ impl Log {
                 userid_marks: Some(vec![userid_mark("ann"); purchases]),
             })
             .collect();
-        commits.iter().for_each(|commit| position.pass(commit));
+        for commit in &commits {
+            position.pass(commit);
+        }
         CommitPage { position, commits, is_reset: false }
     }
 }

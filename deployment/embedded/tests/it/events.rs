@@ -87,7 +87,7 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
     assert_eq!(sorted(next_ids(&mut back, 7).await), sorted(bought[5..].to_vec()));
     assert_eq!(sorted(next_ids(&mut from_start, 12).await), sorted(bought));
     let more = buy(&pipeline, "ann", &[]).await;
-    assert_eq!(next_ids(&mut back, 1).await, [more.clone()]);
+    assert_eq!(next_ids(&mut back, 1).await, std::slice::from_ref(&more));
     assert_eq!(next_ids(&mut from_start, 1).await, [more]);
 }
 

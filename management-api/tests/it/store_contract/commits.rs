@@ -13,7 +13,7 @@ use super::fixtures::{batch, purchase, record_in_the_end, step};
 const LIMIT: u32 = 100;
 
 fn ids(commit: &Commit) -> Vec<u128> {
-    commit.purchase_ids.iter().map(|id| id.as_u128()).collect()
+    commit.purchase_ids.iter().map(uuid::Uuid::as_u128).collect()
 }
 
 /// Partition, number and ids of what comes after a position, which moves on.

@@ -35,7 +35,8 @@ impl Listener {
     async fn listen(self, servers: Vec<SocketAddr>, mut stream: EventStream) {
         let mut last_id = stream.last_id.clone();
         loop {
-            for _ in 0..rand::rng().random_range(1..30) {
+            let until_it_hangs_up = rand::rng().random_range(1..30);
+            for _ in 0..until_it_hangs_up {
                 let Some(event) = stream.next().await else { break };
                 assert_eq!(event.event, "recorded", "{}: {event:?}", self.userid);
                 let purchase: Purchase = serde_json::from_str(&event.data).unwrap();
@@ -44,8 +45,8 @@ impl Listener {
                 last_id.clone_from(&stream.last_id);
             }
             stream = loop {
-                let server = servers[rand::rng().random_range(0..servers.len())];
-                match open(server, &self.userid, &last_id).await {
+                let server = rand::rng().random_range(0..servers.len());
+                match open(servers[server], &self.userid, &last_id).await {
                     Some(stream) => break stream,
                     None => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
