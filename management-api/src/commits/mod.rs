@@ -20,8 +20,11 @@ const TICK: Duration = Duration::from_millis(50);
 const OWN_TICK: Duration = Duration::from_millis(10);
 /// For how long after a question somebody may be about to ask again.
 const FOLLOWED_FOR: Duration = Duration::from_secs(40);
-/// Commits of each partition in one query.
+/// Commits of each partition in one query, and in one of who was away.
 const COMMITS_MAX: u32 = 64;
+const MISSED_COMMITS_MAX: u32 = 16;
+/// How long it may take until what another replica has seen is seen here, too.
+const CATCH_UP: Duration = Duration::from_millis(200);
 /// How long commits are kept: whoever was away for longer reads anew.
 const KEPT: Duration = Duration::from_mins(15);
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
@@ -82,23 +85,27 @@ impl CommitFeed {
     /// # Errors
     /// When the database does not answer.
     pub async fn follow(&self, after: &CommitPosition, wait: Duration) -> Result<CommitPage, StoreError> {
-        let deadline = Instant::now() + wait;
+        let begun = Instant::now();
+        let (deadline, caught_up) = (begun + wait, begun + CATCH_UP);
         let mut news = self.news.subscribe();
         self.keep_following();
         let mut is_served = false;
         loop {
-            match self.glance(after) {
+            let glance = self.glance(after);
+            let is_ahead = matches!(glance, Glance::Ahead) && Instant::now() < caught_up;
+            match glance {
                 Glance::Found(page) => return Ok(page),
-                Glance::Unknown if !is_served => {
+                Glance::Unknown | Glance::Ahead if !is_served && !is_ahead => {
                     if let Some(page) = self.look_up(after).await? {
                         return Ok(page);
                     }
                     is_served = true;
                 }
-                Glance::Newest | Glance::Unknown => {}
+                Glance::Newest | Glance::Unknown | Glance::Ahead => {}
             }
-            let is_over = self.lock().is_closed || timeout_at(deadline, news.changed()).await.is_err();
-            if is_over {
+            let until = if is_ahead { caught_up } else { deadline };
+            let has_news = timeout_at(until, news.changed()).await.is_ok();
+            if self.lock().is_closed || !(has_news || is_ahead) {
                 return Ok(CommitPage { position: after.clone(), commits: Vec::new(), is_reset: false });
             }
         }
@@ -157,7 +164,7 @@ impl CommitFeed {
     /// What the database says of a position that memory knows nothing of; nothing if all is seen.
     async fn look_up(&self, after: &CommitPosition) -> Result<Option<CommitPage>, StoreError> {
         let _turn = self.look_ups.acquire().await.map_err(|error| StoreError(error.to_string()))?;
-        let commits = self.store.list_commits(after, COMMITS_MAX).await?;
+        let commits = self.store.list_commits(after, MISSED_COMMITS_MAX).await?;
         let last = self.store.last_commits().await?;
         if !after.is_reached_by(&last) || !is_next(after, &commits) {
             return Ok(Some(CommitPage { position: last, commits: Vec::new(), is_reset: true }));

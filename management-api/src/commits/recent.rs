@@ -26,7 +26,9 @@ pub(super) enum Glance {
     Found(CommitPage),
     /// Nothing comes after it so far.
     Newest,
-    /// It is older than what is in memory, newer, or of another log.
+    /// It is not behind what was seen so far: another replica may have seen more.
+    Ahead,
+    /// It is older than what is in memory, or of another log.
     Unknown,
 }
 
@@ -61,8 +63,11 @@ impl Recent {
     }
 
     pub(super) fn glance(&self, after: &CommitPosition) -> Glance {
-        if !self.base.is_reached_by(after) || !after.is_reached_by(&self.head) {
+        if !self.base.is_reached_by(after) {
             return Glance::Unknown;
+        }
+        if !after.is_reached_by(&self.head) {
+            return Glance::Ahead;
         }
         page(after, self.commits.iter().filter(|commit| after.is_before(commit))).map_or(Glance::Newest, Glance::Found)
     }
@@ -101,7 +106,7 @@ mod tests {
         match recent.glance(after) {
             Glance::Found(page) => Some(page.commits.iter().map(|commit| (commit.partition, commit.number)).collect()),
             Glance::Newest => Some(Vec::new()),
-            Glance::Unknown => None,
+            Glance::Ahead | Glance::Unknown => None,
         }
     }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use shared::commits::{CommitPage, CommitPosition};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -22,6 +24,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 const FETCH_MAX: usize = 500;
 /// Answers that are read to catch up, at most: who has missed more is let go of where it is, and comes again.
 const PAGES_MAX: usize = 250;
+/// How many are caught up with at once, all that come back at one moment together: who has missed much holds up nobody.
+const PASSES_MAX: usize = 4;
+/// How long who has been told much is waited for, and how often is looked.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(10));
 
 /// The way from the log to those who listen.
 pub(super) struct Feed {
@@ -64,15 +70,24 @@ impl Feed {
 
     /// Tells those who come back what they have missed, all of one moment together, for ever.
     pub(super) async fn keep_catching_up(&self) {
+        let mut passes = FuturesUnordered::new();
         loop {
-            self.hub.returned.notified().await;
-            let _pending = self.hub.pend();
-            let known_log = self.hub.position().map(|position| position.log_id);
-            let is_known = |one: &Returning| Some(one.position.log_id) == known_log;
-            let (together, alone): (Vec<_>, Vec<_>) = self.hub.take_returning().into_iter().partition(is_known);
-            for one in self.catch_up(together).await.into_iter().chain(alone) {
-                self.catch_up(vec![one]).await;
+            tokio::select! {
+                () = self.hub.returned.notified(), if passes.len() < PASSES_MAX => {
+                    passes.push(self.catch_up_with(self.hub.take_returning()));
+                }
+                Some(()) = passes.next(), if !passes.is_empty() => {}
             }
+        }
+    }
+
+    async fn catch_up_with(&self, returning: Vec<Returning>) {
+        let _pending = self.hub.pend();
+        let known_log = self.hub.position().map(|position| position.log_id);
+        let is_known = |one: &Returning| Some(one.position.log_id) == known_log;
+        let (together, alone): (Vec<_>, Vec<_>) = returning.into_iter().partition(is_known);
+        for one in self.catch_up(together).await.into_iter().chain(alone) {
+            self.catch_up(vec![one]).await;
         }
     }
 
@@ -91,11 +106,22 @@ impl Feed {
             self.find(&listeners.wanted(&page, &found), &mut found).await;
             listeners.tell(&page, &found, &mut position);
             if self.hub.merge(&mut listeners, &position) {
-                break;
+                return Vec::new();
             }
+            self.wait_for_slow(&listeners).await;
             page = self.next_page(&position).await;
         }
+        // They come again from there.
+        listeners.tell_position(&position);
         Vec::new()
+    }
+
+    async fn wait_for_slow(&self, listeners: &Listeners) {
+        let (patience, pause) = PATIENCE;
+        let end = Instant::now() + patience;
+        while listeners.has_slow() && Instant::now() < end {
+            sleep(pause).await;
+        }
     }
 
     async fn next_page(&self, position: &CommitPosition) -> CommitPage {

@@ -226,6 +226,11 @@ impl Listeners {
         self.by_topic.retain(|_, listeners| !listeners.is_empty());
     }
 
+    /// Whether anybody is behind with what was told before, and still there.
+    pub(super) fn has_slow(&self) -> bool {
+        self.by_topic.values().flatten().any(|listener| listener.is_slow() && !listener.is_gone())
+    }
+
     fn let_go_of_the_slow(&mut self) {
         self.by_topic.retain(|_, listeners| {
             listeners.retain(|listener| !listener.is_slow());
