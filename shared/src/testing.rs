@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
@@ -97,7 +98,9 @@ impl HttpClient {
     async fn send(&self, request: http::Result<Request<Body>>) -> Answer {
         let response = self.0.request(request.expect("a well-formed request")).await.expect("an answer");
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
+        // Events go on for ever.
+        let is_endless = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        let body = if is_endless { Bytes::new() } else { body.collect().await.expect("a whole body").to_bytes() };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 }
