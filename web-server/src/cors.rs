@@ -56,12 +56,13 @@ impl CorsConfig {
 }
 
 /// What a page may send.
-const ASKED: [HeaderName; 9] = [
+const ASKED: [HeaderName; 10] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONTENT_TYPE,
     header::IF_NONE_MATCH,
     HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("last-event-id"),
     HeaderName::from_static("prefer"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("x-api-key"),

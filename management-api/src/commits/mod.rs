@@ -25,6 +25,8 @@ const COMMITS_MAX: u32 = 64;
 const MISSED_COMMITS_MAX: u32 = 16;
 /// How long it may take until what another replica has seen is seen here, too.
 const CATCH_UP: Duration = Duration::from_millis(200);
+/// For how long the database may not answer until who waits is told.
+const FAILING_MAX: Duration = Duration::from_millis(500);
 /// How long commits are kept: whoever was away for longer reads anew.
 const KEPT: Duration = Duration::from_mins(15);
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
@@ -48,6 +50,8 @@ struct State {
     /// What was seen last; nothing before the first look, and after one that could not go on from there.
     recent: Option<Recent>,
     followed_until: Instant,
+    /// Since when the database does not answer.
+    failing_since: Option<Instant>,
     is_closed: bool,
 }
 
@@ -55,7 +59,7 @@ impl CommitFeed {
     /// Nobody asks yet.
     #[must_use]
     pub fn new(store: Arc<dyn CommitLog>) -> Arc<Self> {
-        let state = State { recent: None, followed_until: Instant::now(), is_closed: false };
+        let state = State { recent: None, followed_until: Instant::now(), failing_since: None, is_closed: false };
         Arc::new(Self {
             store,
             state: Mutex::new(state),
@@ -89,23 +93,25 @@ impl CommitFeed {
         let (deadline, caught_up) = (begun + wait, begun + CATCH_UP);
         let mut news = self.news.subscribe();
         self.keep_following();
-        let mut is_served = false;
+        let mut was_ahead = false;
         loop {
             let glance = self.glance(after);
-            let is_ahead = matches!(glance, Glance::Ahead) && Instant::now() < caught_up;
+            let is_ahead = matches!(glance, Glance::Ahead);
+            let is_early = is_ahead && Instant::now() < caught_up;
             match glance {
                 Glance::Found(page) => return Ok(page),
-                Glance::Unknown | Glance::Ahead if !is_served && !is_ahead => {
+                Glance::Unknown | Glance::Ahead if !(is_early || is_ahead && was_ahead) => {
                     if let Some(page) = self.look_up(after).await? {
                         return Ok(page);
                     }
-                    is_served = true;
+                    was_ahead = is_ahead;
                 }
                 Glance::Newest | Glance::Unknown | Glance::Ahead => {}
             }
-            let until = if is_ahead { caught_up } else { deadline };
+            self.check_looks()?;
+            let until = if is_early { caught_up } else { deadline };
             let has_news = timeout_at(until, news.changed()).await.is_ok();
-            if self.lock().is_closed || !(has_news || is_ahead) {
+            if self.lock().is_closed || !(has_news || is_early) {
                 return Ok(CommitPage { position: after.clone(), commits: Vec::new(), is_reset: false });
             }
         }
@@ -127,17 +133,36 @@ impl CommitFeed {
         loop {
             let began = Instant::now();
             if self.lock().followed_until <= began {
+                // What was seen by now is old when somebody asks again.
+                self.lock().recent = None;
                 self.asked.notified().await;
                 continue;
             }
-            if let Err(error) = self.look().await {
-                tracing::debug!(%error, "the log of commits cannot be read yet");
-                sleep(TICK).await;
-            }
+            let looked = self.look().await;
+            self.note(looked, began);
             tokio::select! {
                 () = self.committed.notified() => sleep_until(began + OWN_TICK).await,
                 () = sleep_until(began + TICK) => {}
             }
+        }
+    }
+
+    /// Takes note of how a look has ended.
+    fn note(&self, looked: Result<(), StoreError>, began: Instant) {
+        let Err(error) = looked else {
+            self.lock().failing_since = None;
+            return;
+        };
+        tracing::debug!(%error, "the log of commits cannot be read yet");
+        self.lock().failing_since.get_or_insert(began);
+        self.news.send_replace(());
+    }
+
+    /// Who waits is told when nothing can be seen: another replica may see it.
+    fn check_looks(&self) -> Result<(), StoreError> {
+        match self.lock().failing_since {
+            Some(since) if since.elapsed() >= FAILING_MAX => Err(StoreError("the log cannot be read".to_owned())),
+            _ => Ok(()),
         }
     }
 
@@ -164,12 +189,18 @@ impl CommitFeed {
     /// What the database says of a position that memory knows nothing of; nothing if all is seen.
     async fn look_up(&self, after: &CommitPosition) -> Result<Option<CommitPage>, StoreError> {
         let _turn = self.look_ups.acquire().await.map_err(|error| StoreError(error.to_string()))?;
-        let commits = self.store.list_commits(after, MISSED_COMMITS_MAX).await?;
         let last = self.store.last_commits().await?;
-        if !after.is_reached_by(&last) || !is_next(after, &commits) {
-            return Ok(Some(CommitPage { position: last, commits: Vec::new(), is_reset: true }));
+        let reset = CommitPage { position: last.clone(), commits: Vec::new(), is_reset: true };
+        if !after.is_reached_by(&last) {
+            return Ok(Some(reset));
         }
-        Ok(page(after, commits.iter()))
+        let commits = self.store.list_commits(after, MISSED_COMMITS_MAX).await?;
+        let is_there = |(partition, number): (i32, i64)| {
+            let is_it = |commit: &Commit| commit.partition == partition && after.is_just_before(commit);
+            number <= after.number(partition) || commits.iter().any(is_it)
+        };
+        let is_served = last.numbers().all(is_there) && is_next(after, &commits);
+        Ok(if is_served { page(after, commits.iter()) } else { Some(reset) })
     }
 
     async fn keep_forgetting(&self) {
@@ -177,7 +208,7 @@ impl CommitFeed {
             sleep(FORGET_INTERVAL).await;
             match self.store.forget_commits(KEPT).await {
                 Ok(forgotten) => tracing::debug!(forgotten, "old commits are forgotten"),
-                Err(error) => tracing::debug!(%error, "old commits cannot be forgotten yet"),
+                Err(error) => tracing::warn!(%error, "old commits cannot be forgotten"),
             }
         }
     }

@@ -9,7 +9,7 @@ use super::is_next;
 /// Purchases that are kept in memory, give or take a batch: some seconds of a full load, in one MiB.
 const PURCHASES_KEPT: usize = 50_000;
 /// Purchases in one answer, give or take a batch.
-const PAGE_PURCHASES: usize = 4_000;
+const PAGE_PURCHASES: usize = 1_000;
 
 /// The newest commits, without a gap.
 pub(super) struct Recent {
@@ -130,6 +130,6 @@ mod tests {
             recent = recent.append(vec![commit(0, number, 500)]).unwrap();
         }
         assert_eq!((recent.commits.len(), found(&recent, &at(&[(0, 99)]))), (100, None));
-        assert_eq!(found(&recent, &at(&[(0, 100)])).map(|found| found.len()), Some(8));
+        assert_eq!(found(&recent, &at(&[(0, 100)])).map(|found| found.len()), Some(2));
     }
 }

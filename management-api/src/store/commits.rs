@@ -7,6 +7,9 @@ use shared::commits::{Commit, CommitPosition};
 
 use super::StoreError;
 
+/// Commits of each partition that are forgotten at once, at most.
+pub(super) const FORGOTTEN_MAX: i64 = 5_000;
+
 /// Commits in the order of their times, as far as that leaves each partition's in its own: a clock may have been set back.
 pub(super) fn in_order<T: Ord + Clone>(mut commits: Vec<(T, Commit)>) -> Vec<Commit> {
     commits.sort_by_key(|(_, commit)| (commit.partition, commit.number));
@@ -30,8 +33,8 @@ pub trait CommitLog: Send + Sync + 'static {
     /// The position after the newest commit of every partition.
     async fn last_commits(&self) -> Result<CommitPosition, StoreError>;
 
-    /// The next commits after a position, of each partition its first `limit`, in the order of their times. If what comes first does not come
-    /// just after the position, then that is no longer there.
+    /// The commits after a position, of each partition those with the next `limit` numbers, in the order of their times. Numbers have no
+    /// gaps: one that is not there is forgotten, or was never given.
     async fn list_commits(&self, after: &CommitPosition, limit: u32) -> Result<Vec<Commit>, StoreError>;
 
     /// Forgets commits that are older, but for the newest of each partition. Gives how many.

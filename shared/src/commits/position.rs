@@ -1,6 +1,7 @@
 //! How far somebody has followed the log of commits.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
@@ -8,21 +9,26 @@ use serde::{Deserialize, Serialize};
 
 use super::Commit;
 
-/// The longest text that is read as a position.
-const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// The longest text that is read as a position: it has to fit into the head of a request.
+const TEXT_BYTES_MAX: usize = 4 * 1024;
 
-/// A position in the log: of each partition the number of the last commit that was seen. As text it is the log's id and the
-/// numbers, `LOG.PARTITION-NUMBER…`; of one partition, it may tell how many purchases were seen of the commit after that:
-/// `.PARTITION-NUMBER~SEEN`.
+/// A position in the log: of each partition the number of the last commit that was seen, and how many purchases were seen of the
+/// commit after that. As text it is the log's id and those, `LOG.PARTITION-NUMBER…` or `.PARTITION-NUMBER~PURCHASES`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CommitPosition {
     /// Names the log. Those of other databases have other names.
     pub log_id: u32,
-    /// The last number of each partition; 0 where none is named.
-    numbers: BTreeMap<i32, i64>,
-    /// A partition, and how many purchases of its next commit were seen.
-    part: Option<(i32, usize)>,
+    seen: BTreeMap<i32, Seen>,
+}
+
+/// What was seen of a partition; of two, the larger one has seen more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    /// The last commit that was seen, all of it; 0 before the first.
+    number: i64,
+    /// Purchases of the next one.
+    purchases: usize,
 }
 
 /// No position.
@@ -34,18 +40,25 @@ impl CommitPosition {
     /// After the commits with these numbers, of these partitions.
     #[must_use]
     pub fn new(log_id: u32, numbers: impl IntoIterator<Item = (i32, i64)>) -> Self {
-        Self { log_id, numbers: numbers.into_iter().collect(), part: None }
+        let seen = |(partition, number)| (partition, Seen { number, purchases: 0 });
+        Self { log_id, seen: numbers.into_iter().map(seen).collect() }
     }
 
     /// The last commit that was seen of a partition, all of it; 0 before the first.
     #[must_use]
     pub fn number(&self, partition: i32) -> i64 {
-        self.numbers.get(&partition).copied().unwrap_or(0)
+        self.of(partition).number
     }
 
     /// The last number of each partition of which anything was seen.
     pub fn numbers(&self) -> impl Iterator<Item = (i32, i64)> {
-        self.numbers.iter().map(|(partition, number)| (*partition, *number))
+        self.seen.iter().map(|(partition, seen)| (*partition, seen.number))
+    }
+
+    /// How many commits were seen, all of each.
+    #[must_use]
+    pub fn commits(&self) -> i64 {
+        self.numbers().fold(0, |sum, (_, number)| sum.saturating_add(number))
     }
 
     /// Whether the commit comes after it, at least a part of it.
@@ -57,71 +70,73 @@ impl CommitPosition {
     /// Whether nothing is missing between it and the commit.
     #[must_use]
     pub fn is_just_before(&self, commit: &Commit) -> bool {
-        self.number(commit.partition) + 1 == commit.number
+        self.number(commit.partition).checked_add(1) == Some(commit.number)
     }
 
     /// How many purchases of a commit were seen.
     #[must_use]
     pub fn seen_of(&self, commit: &Commit) -> usize {
-        match self.part {
-            _ if !self.is_before(commit) => commit.purchase_ids.len(),
-            Some((partition, seen)) if partition == commit.partition && self.is_just_before(commit) => seen,
-            _ => 0,
+        if !self.is_before(commit) {
+            return commit.purchase_ids.len();
         }
+        if self.is_just_before(commit) { self.of(commit.partition).purchases } else { 0 }
     }
 
     /// Whether whoever is at `other` has seen all that was seen here.
     #[must_use]
     pub fn is_reached_by(&self, other: &Self) -> bool {
-        self.log_id == other.log_id && self.numbers().all(|(partition, number)| number <= other.number(partition))
+        self.log_id == other.log_id && self.seen.iter().all(|(partition, seen)| *seen <= other.of(*partition))
     }
 
     /// What was seen at both positions of one log.
     #[must_use]
     pub fn nearest(&self, other: &Self) -> Self {
-        let numbers = self.numbers().map(|(partition, number)| (partition, number.min(other.number(partition))));
-        Self::new(self.log_id, numbers.filter(|(_, number)| *number > 0))
+        let both = self.seen.iter().map(|(partition, seen)| (*partition, (*seen).min(other.of(*partition))));
+        Self { log_id: self.log_id, seen: both.filter(|(_, seen)| *seen > Seen::default()).collect() }
     }
 
     /// What was seen at one of two positions of one log.
     #[must_use]
     pub fn furthest(&self, other: &Self) -> Self {
         let mut position = self.clone();
-        for (partition, number) in other.numbers().filter(|(partition, number)| self.number(*partition) < *number) {
-            position.numbers.insert(partition, number);
-            position.part = position.part.filter(|(part_of, _)| *part_of != partition);
+        for (partition, seen) in &other.seen {
+            match position.seen.entry(*partition) {
+                Entry::Vacant(place) => drop(place.insert(*seen)),
+                Entry::Occupied(mut place) => drop(place.insert(*seen.max(place.get()))),
+            }
         }
         position
     }
 
     /// A commit was seen, all of it.
     pub fn pass(&mut self, commit: &Commit) {
-        self.numbers.insert(commit.partition, commit.number);
-        self.part = self.part.filter(|(partition, _)| *partition != commit.partition);
+        self.seen.insert(commit.partition, Seen { number: commit.number, purchases: 0 });
     }
 
     /// The position from here within the next commit, when so many of its purchases were seen.
     #[must_use]
-    pub fn within(&self, commit: &Commit, seen: usize) -> Self {
-        let mut position = Self { part: None, ..self.clone() };
-        if seen >= commit.purchase_ids.len() {
+    pub fn within(&self, commit: &Commit, purchases: usize) -> Self {
+        let mut position = self.clone();
+        if purchases >= commit.purchase_ids.len() {
             position.pass(commit);
         } else {
-            position.numbers.insert(commit.partition, commit.number - 1);
-            position.part = Some((commit.partition, seen));
+            position.seen.insert(commit.partition, Seen { number: commit.number - 1, purchases });
         }
         position
+    }
+
+    fn of(&self, partition: i32) -> Seen {
+        self.seen.get(&partition).copied().unwrap_or_default()
     }
 }
 
 impl Display for CommitPosition {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:x}", self.log_id)?;
-        for (partition, number) in &self.numbers {
+        for (partition, Seen { number, purchases }) in &self.seen {
             write!(formatter, ".{partition}-{number}")?;
-            match self.part {
-                Some((part_of, seen)) if part_of == *partition => write!(formatter, "~{seen}")?,
-                _ => {}
+            if *purchases > 0 {
+                write!(formatter, "~{purchases}")?;
             }
         }
         Ok(())
@@ -138,19 +153,16 @@ impl FromStr for CommitPosition {
         let mut parts = text.split('.');
         let log_id = parts.next().filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let log_id = log_id.and_then(|id| u32::from_str_radix(id, 16).ok()).ok_or(InvalidPosition)?;
-        let mut position = Self::new(log_id, []);
+        let mut seen = BTreeMap::new();
         for part in parts {
             let (partition, rest) = part.split_once('-').ok_or(InvalidPosition)?;
-            let (number, seen) = rest.split_once('~').map_or((rest, None), |(number, seen)| (number, Some(seen)));
-            let (partition, number) = (digits(partition)?, digits(number)?);
-            if position.numbers.insert(partition, number).is_some() || (seen.is_some() && position.part.is_some()) {
+            let (number, purchases) = rest.split_once('~').unwrap_or((rest, "0"));
+            let of_partition = Seen { number: digits(number)?, purchases: digits(purchases)? };
+            if seen.insert(digits(partition)?, of_partition).is_some() {
                 return Err(InvalidPosition);
             }
-            if let Some(seen) = seen {
-                position.part = Some((partition, digits(seen)?));
-            }
         }
-        Ok(position)
+        Ok(Self { log_id, seen })
     }
 }
 
@@ -198,6 +210,7 @@ mod tests {
         assert_eq!([4, 5, 6].map(|number| position.seen_of(&commit(0, number, 3))), [3, 2, 0]);
         position.pass(&commit(3, 10, 1));
         assert_eq!(position.to_string(), "7.0-4~2.3-10", "another partition goes on");
+        assert_eq!(position.within(&commit(3, 11, 5), 1).to_string(), "7.0-4~2.3-10~1");
         position.pass(&commit(0, 5, 3));
         assert_eq!(position, CommitPosition::new(7, [(0, 5), (3, 10)]));
         assert_eq!(position.within(&commit(0, 6, 1), 1), CommitPosition::new(7, [(0, 6), (3, 10)]));
@@ -211,6 +224,8 @@ mod tests {
         };
         assert!(reaches(7, &[(0, 4)]) && reaches(7, &[(0, 5), (1, 1)]));
         assert!(!reaches(7, &[(0, 3), (1, 9)]) && !reaches(8, &[(0, 5)]));
+        let within = position.within(&commit(0, 5, 3), 2);
+        assert!(position.is_reached_by(&within) && !within.is_reached_by(&position));
     }
 
     #[test]
@@ -227,10 +242,10 @@ mod tests {
         fn a_position_is_read_as_it_was_written(
             log_id: u32,
             numbers in proptest::collection::btree_map(0..i32::MAX, 0..i64::MAX, 0..20),
-            seen: usize,
+            purchases: usize,
         ) {
-            let part = numbers.keys().next().map(|partition| (*partition, seen));
-            let position = CommitPosition { log_id, numbers, part };
+            let seen = numbers.into_iter().map(|(partition, number)| (partition, Seen { number, purchases })).collect();
+            let position = CommitPosition { log_id, seen };
             prop_assert_eq!(position.to_string().parse(), Ok(position));
         }
 

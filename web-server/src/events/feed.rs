@@ -15,19 +15,21 @@ use super::listeners::{Found, Listeners};
 use crate::management_client::ManagementClient;
 
 /// How long a replica waits for something to tell.
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(2);
 /// How often all who listen are told where they are.
 const POSITION_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Purchases asked for at once.
 const FETCH_MAX: usize = 500;
-/// Answers that are read to catch up, at most: who has missed more is let go of where it is, and comes again.
-const PAGES_MAX: usize = 250;
+/// How long catching up may take: who has missed more is let go of where it is, and comes again.
+const PASS_TIME: Duration = Duration::from_secs(10);
+/// Who is less than so many commits behind has missed little.
+const NEAR: i64 = 2_000;
 /// How many are caught up with at once, all that come back at one moment together: who has missed much holds up nobody.
 const PASSES_MAX: usize = 4;
-/// How long who has been told much is waited for, and how often is looked.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(10));
+/// How often is looked whether who has been told much has taken it.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The way from the log to those who listen.
 pub(super) struct Feed {
@@ -61,10 +63,10 @@ impl Feed {
         let mut found = Found::new();
         // Who begins to listen meanwhile may want more of it.
         while let Err(wanted) = self.hub.tell(page, &found) {
-            if wanted.is_empty() {
+            let is_over = wanted.is_empty() || !self.hub.is_wanted();
+            if is_over || !self.find(&wanted, &mut found, Instant::now() + PASS_TIME).await {
                 return;
             }
-            self.find(&wanted, &mut found).await;
         }
     }
 
@@ -81,69 +83,84 @@ impl Feed {
         }
     }
 
+    /// Who has missed little goes first, and all of them together; who has missed much waits for nobody's sake but its own.
     async fn catch_up_with(&self, returning: Vec<Returning>) {
         let _pending = self.hub.pend();
-        let known_log = self.hub.position().map(|position| position.log_id);
-        let is_known = |one: &Returning| Some(one.position.log_id) == known_log;
-        let (together, alone): (Vec<_>, Vec<_>) = returning.into_iter().partition(is_known);
-        for one in self.catch_up(together).await.into_iter().chain(alone) {
-            self.catch_up(vec![one]).await;
+        let Some(now) = self.hub.position() else { return };
+        let is_of_this_log = |one: &Returning| one.position.log_id == now.log_id;
+        let (returning, of_others): (Vec<_>, Vec<_>) = returning.into_iter().partition(is_of_this_log);
+        self.hub.reset(of_others);
+        let is_near = |one: &Returning| now.commits().saturating_sub(one.position.commits()) < NEAR;
+        let (near, far): (Vec<_>, Vec<_>) = returning.into_iter().partition(is_near);
+        for group in [near, far] {
+            for one in self.catch_up(group).await {
+                self.catch_up(vec![one]).await;
+            }
         }
     }
 
-    /// Gives them back if one of them comes from where nothing is served any more: then each is told alone.
+    /// Gives back those who are to be looked at alone: all, if one of them comes from where nothing is served any more.
     async fn catch_up(&self, mut returning: Vec<Returning>) -> Vec<Returning> {
         returning.retain(|one| !one.listener.is_gone());
         let start = returning.iter().map(|one| one.position.clone()).reduce(|one, other| one.nearest(&other));
         let Some(mut position) = start else { return Vec::new() };
-        let mut page = self.next_page(&position).await;
-        if page.is_reset && returning.len() > 1 {
+        let end = Instant::now() + PASS_TIME;
+        let mut page = self.next_page(&position, end).await;
+        if page.as_ref().is_some_and(|page| page.is_reset) && returning.len() > 1 {
             return returning;
         }
         let mut listeners = Listeners::returned(returning);
-        for _ in 0..PAGES_MAX {
+        while let Some(next) = page.filter(|_| !listeners.are_gone()) {
             let mut found = Found::new();
-            self.find(&listeners.wanted(&page, &found), &mut found).await;
-            listeners.tell(&page, &found, &mut position);
-            if self.hub.merge(&mut listeners, &position) {
-                return Vec::new();
+            if !self.find(&listeners.wanted(&next, &found), &mut found, end).await {
+                break;
             }
-            self.wait_for_slow(&listeners).await;
-            page = self.next_page(&position).await;
+            listeners.tell(&next, &found, &mut position);
+            if let Some(doubtful) = self.hub.merge(&mut listeners, &position) {
+                return doubtful;
+            }
+            self.wait_for_slow(&listeners, next.commits.is_empty(), end).await;
+            page = self.next_page(&position, end).await;
         }
-        // They come again from there.
+        // There was no time for more: they come again from there.
         listeners.tell_position(&position);
         Vec::new()
     }
 
-    async fn wait_for_slow(&self, listeners: &Listeners) {
-        let (patience, pause) = PATIENCE;
-        let end = Instant::now() + patience;
+    /// Waits for who has been told much already, and a moment where there was nothing to tell.
+    async fn wait_for_slow(&self, listeners: &Listeners, was_empty: bool, end: Instant) {
+        if was_empty {
+            sleep(PATIENCE).await;
+        }
         while listeners.has_slow() && Instant::now() < end {
-            sleep(pause).await;
+            sleep(PATIENCE).await;
         }
     }
 
-    async fn next_page(&self, position: &CommitPosition) -> CommitPage {
-        loop {
+    /// Nothing when nobody has said what comes next by `end`.
+    async fn next_page(&self, position: &CommitPosition, end: Instant) -> Option<CommitPage> {
+        while Instant::now() < end {
             match self.management.commits(Some(position), Duration::ZERO).await {
-                Ok(page) => return page,
+                Ok(page) => return Some(page),
                 Err(_) => sleep(PAUSE).await,
             }
         }
+        None
     }
 
-    /// Looks for purchases until somebody says whether they are there.
-    async fn find(&self, ids: &[Uuid], found: &mut Found) {
+    /// Looks for purchases; says no when nobody has said by `end` whether they are there.
+    async fn find(&self, ids: &[Uuid], found: &mut Found, end: Instant) -> bool {
         for ids in ids.chunks(FETCH_MAX) {
             let purchases = loop {
                 match self.management.find(ids).await {
                     Ok(purchases) => break purchases,
+                    Err(_) if Instant::now() >= end => return false,
                     Err(_) => sleep(PAUSE).await,
                 }
             };
             let by_id: HashMap<_, _> = purchases.into_iter().map(|one| (one.purchase_id, Arc::new(one))).collect();
             found.extend(ids.iter().map(|id| (*id, by_id.get(id).cloned())));
         }
+        true
     }
 }

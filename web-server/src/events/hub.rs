@@ -135,20 +135,36 @@ impl Hub {
         std::mem::take(&mut self.lock().returning)
     }
 
-    /// Lets those who have been told until `position` listen with the others, if the others have not been told more.
-    pub(super) fn merge(&self, returned: &mut Listeners, position: &CommitPosition) -> bool {
+    /// Lets those who have been told until `position` listen with the others, if the others have not been told more. Gives those of
+    /// several who say that they have been told more than that: whether there is so much is to be looked at for each.
+    pub(super) fn merge(&self, returned: &mut Listeners, position: &CommitPosition) -> Option<Vec<Returning>> {
         let mut state = self.lock();
-        let is_there = state.position.as_ref().is_some_and(|all| all.is_reached_by(position));
-        if is_there {
-            for (topic, mut listener) in returned.drain() {
-                let ahead = listener.position(position);
-                if listener.tell(Event::Reached(Arc::new(ahead.clone()))) {
-                    listener.ahead = Some(Box::new(ahead));
-                    state.listeners.add(topic, listener);
-                }
+        if !state.position.as_ref().is_some_and(|all| all.is_reached_by(position)) {
+            return None;
+        }
+        let (mut doubtful, is_alone) = (Vec::new(), returned.len() == 1);
+        for (topic, mut listener) in returned.drain() {
+            let own = listener.position(position);
+            if !is_alone && !own.is_reached_by(position) {
+                doubtful.push(Returning { topic, position: own, listener });
+            } else if listener.tell(Event::Reached(Arc::new(own.clone()))) {
+                listener.ahead = Some(Box::new(own));
+                state.listeners.add(topic, listener);
             }
         }
-        is_there
+        Some(doubtful)
+    }
+
+    /// Lets those who come from another log listen with the others, and tells them so.
+    pub(super) fn reset(&self, returning: Vec<Returning>) {
+        let mut state = self.lock();
+        let State { position: Some(position), listeners, .. } = &mut *state else { return };
+        let position = Arc::new(position.clone());
+        for Returning { topic, listener, .. } in returning {
+            if listener.tell(Event::Reset(Arc::clone(&position))) {
+                listeners.add(topic, listener);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

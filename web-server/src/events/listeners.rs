@@ -24,7 +24,7 @@ pub(super) enum Topic {
 
 /// How many events wait for a listener when it is too slow: it is let go of, and comes again from where it was. All that one page
 /// brings comes besides, so that who has just listened is never too slow.
-const WAITING_MAX: usize = 1024;
+const WAITING_MAX: usize = 256;
 
 /// Somebody who waits for events.
 pub(super) struct Listener {
@@ -48,6 +48,12 @@ pub(super) struct Inbox {
 #[derive(Default)]
 pub(super) struct Listeners {
     by_topic: HashMap<Topic, Vec<Listener>>,
+}
+
+/// Where those stand that are told of a purchase: before its commit, and with it.
+struct Told<'a> {
+    before: &'a CommitPosition,
+    after: Arc<CommitPosition>,
 }
 
 impl Topic {
@@ -91,11 +97,22 @@ impl Listener {
         self.sender.send(event).is_ok()
     }
 
-    /// Tells it of the purchase at this place of a commit, if it is to know and does not yet.
-    fn tell_of(&self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, position: &Arc<CommitPosition>) -> bool {
-        let is_others = self.userid.as_deref().is_some_and(|userid| userid != purchase.userid);
-        let is_known = self.ahead.as_ref().is_some_and(|ahead| ahead.seen_of(commit) > place);
-        is_others || is_known || self.tell(Event::Recorded(Arc::clone(purchase), Arc::clone(position)))
+    /// Tells it of the purchase at this place of a commit, if it is to know and does not yet. `told` is where those stand that are
+    /// not ahead: before the commit, and with the purchase.
+    fn tell_of(&mut self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, told: &Told<'_>) -> bool {
+        if self.userid.as_deref().is_some_and(|userid| userid != purchase.userid) {
+            return true;
+        }
+        let Some(ahead) = &mut self.ahead else {
+            return self.tell(Event::Recorded(Arc::clone(purchase), Arc::clone(&told.after)));
+        };
+        if ahead.seen_of(commit) > place {
+            return true;
+        }
+        // What it has been told besides stays told.
+        **ahead = ahead.furthest(told.before).within(commit, place + 1);
+        let position = Arc::new((**ahead).clone());
+        self.tell(Event::Recorded(Arc::clone(purchase), position))
     }
 
     /// Where it stands, where all others stand at `position`.
@@ -114,6 +131,10 @@ impl Listeners {
         listeners
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_topic.values().map(Vec::len).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_topic.is_empty()
     }
@@ -124,6 +145,11 @@ impl Listeners {
 
     pub(super) fn remove(&mut self, topic: Topic, number: u64) {
         self.retain(topic, |listener| listener.number != number);
+    }
+
+    /// Whether nobody of them listens any more.
+    pub(super) fn are_gone(&self) -> bool {
+        self.by_topic.values().flatten().all(Listener::is_gone)
     }
 
     /// All of them, from here on of no concern to this.
@@ -183,15 +209,15 @@ impl Listeners {
         if topics.iter().all(|topic| !self.by_topic.contains_key(topic)) {
             return 0;
         }
-        let position = Arc::new(before.within(commit, place + 1));
-        let mut told = 0;
+        let told = Told { before, after: Arc::new(before.within(commit, place + 1)) };
+        let mut count = 0;
         for topic in topics {
             self.retain(topic, |listener| {
-                told += 1;
-                listener.tell_of(purchase, commit, place, &position)
+                count += 1;
+                listener.tell_of(purchase, commit, place, &told)
             });
         }
-        told
+        count
     }
 
     /// Tells all that the log goes on at another place, and who waits for one purchase whether it is there.
@@ -245,12 +271,78 @@ impl Listeners {
         }
     }
 
-    fn retain(&mut self, topic: Topic, keep: impl FnMut(&Listener) -> bool) {
+    fn retain(&mut self, topic: Topic, keep: impl FnMut(&mut Listener) -> bool) {
         if let Some(listeners) = self.by_topic.get_mut(&topic) {
-            listeners.retain(keep);
+            listeners.retain_mut(keep);
             if listeners.is_empty() {
                 self.by_topic.remove(&topic);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::event::Timestamp;
+    use shared::price::Price;
+
+    use super::*;
+
+    /// A commit of ann's purchases with these ids.
+    fn commit(partition: i32, number: i64, ids: &[u128]) -> Commit {
+        let purchase_ids = ids.iter().copied().map(Uuid::from_u128).collect();
+        Commit { partition, number, purchase_ids, userid_marks: Some(vec![userid_mark("ann"); ids.len()]) }
+    }
+
+    fn found(page: &CommitPage) -> Found {
+        let purchase = |id: &Uuid| Purchase {
+            purchase_id: *id,
+            userid: "ann".to_owned(),
+            username: "Ann".to_owned(),
+            price: Price::parse_json("1").unwrap(),
+            timestamp: Timestamp::from_millis(0).unwrap(),
+            recorded_at: None,
+        };
+        let ids = page.commits.iter().flat_map(|commit| &commit.purchase_ids);
+        ids.map(|id| (*id, Some(Arc::new(purchase(id))))).collect()
+    }
+
+    fn page(commits: Vec<Commit>) -> CommitPage {
+        CommitPage { position: CommitPosition::new(1, []), commits, is_reset: false }
+    }
+
+    /// What it has been told: ids of purchases, each with the position that came with it.
+    async fn told(inbox: &mut Inbox) -> Vec<(u128, String)> {
+        let mut told = Vec::new();
+        while inbox.waiting.load(Ordering::Relaxed) > 0 {
+            if let Some(Event::Recorded(purchase, position)) = inbox.next().await {
+                told.push((purchase.purchase_id.as_u128(), position.to_string()));
+            }
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn who_is_ahead_is_told_nothing_twice_and_its_positions_never_go_back() {
+        let ahead: CommitPosition = "1.0-100~1.9-9".parse().unwrap();
+        let (mut listener, mut inbox) = Listener::new(0, Some("ann".into()));
+        listener.ahead = Some(Box::new(ahead));
+        let mut listeners = Listeners::default();
+        listeners.add(Topic::of_user("ann"), listener);
+        let mut position = CommitPosition::new(1, [(0, 98), (9, 9)]);
+        // What comes first is of another partition.
+        for commits in [vec![commit(9, 10, &[910])], vec![commit(0, 99, &[99]), commit(0, 100, &[100])]] {
+            let page = page(commits);
+            listeners.tell(&page, &found(&page), &mut position);
+        }
+        assert_eq!(told(&mut inbox).await, [(910, "1.0-100~1.9-10".to_owned())]);
+        let page = page(vec![commit(0, 101, &[1, 2, 3]), commit(0, 102, &[4])]);
+        listeners.tell(&page, &found(&page), &mut position);
+        let expected = [(2, "1.0-100~2.9-10"), (3, "1.0-101.9-10"), (4, "1.0-102.9-10")];
+        assert_eq!(told(&mut inbox).await, expected.map(|(id, position)| (id, position.to_owned())));
+        assert!(
+            listeners.by_topic.values().flatten().all(|listener| listener.ahead.is_none()),
+            "it is one of the others"
+        );
     }
 }

@@ -4,6 +4,7 @@ mod config;
 mod feed;
 mod hub;
 mod listeners;
+mod places;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use shared::commits::CommitPosition;
 use shared::event::Purchase;
 use shared::supervise::Supervisor;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -19,6 +19,8 @@ pub use self::config::EventsConfig;
 use self::feed::Feed;
 use self::hub::Hub;
 use self::listeners::{Inbox, Listener, Topic};
+use self::places::{Place, Places};
+use crate::limits::CallerKey;
 use crate::management_client::ManagementClient;
 use crate::metrics::Metrics;
 
@@ -39,7 +41,7 @@ pub enum Event {
 /// Everybody who listens.
 pub struct Events {
     hub: Arc<Hub>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     metrics: Arc<Metrics>,
 }
 
@@ -50,13 +52,13 @@ pub struct Subscription {
     number: u64,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Why nobody can listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CannotListen {
-    /// Too many do.
+    /// Too many do, or this one does too often.
     Crowded,
     /// No replica of management-api says where the log stands.
     Unknown,
@@ -84,32 +86,38 @@ impl Events {
                 }
             }
         }));
-        Self { hub, places: Arc::new(Semaphore::new(config.streams_max)), metrics: Arc::clone(metrics) }
+        Self { hub, places: Places::new(*config), metrics: Arc::clone(metrics) }
     }
 
     /// Listens for one purchase from now on.
     ///
     /// # Errors
     /// See [`CannotListen`].
-    pub async fn of_purchase(&self, purchase_id: Uuid) -> Result<Subscription, CannotListen> {
-        self.listen(Topic::Purchase(purchase_id), None, None).await
+    pub async fn of_purchase(&self, caller: CallerKey, purchase_id: Uuid) -> Result<Subscription, CannotListen> {
+        self.listen(caller, Topic::Purchase(purchase_id), None, None).await
     }
 
     /// Listens for a user's purchases: from now on, or from a position that was told before.
     ///
     /// # Errors
     /// See [`CannotListen`].
-    pub async fn of_user(&self, userid: &str, after: Option<CommitPosition>) -> Result<Subscription, CannotListen> {
-        self.listen(Topic::of_user(userid), Some(userid.into()), after).await
+    pub async fn of_user(
+        &self,
+        caller: CallerKey,
+        userid: &str,
+        after: Option<CommitPosition>,
+    ) -> Result<Subscription, CannotListen> {
+        self.listen(caller, Topic::of_user(userid), Some(userid.into()), after).await
     }
 
     async fn listen(
         &self,
+        caller: CallerKey,
         topic: Topic,
         userid: Option<Box<str>>,
         after: Option<CommitPosition>,
     ) -> Result<Subscription, CannotListen> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| CannotListen::Crowded)?;
+        let place = self.places.take(caller).ok_or(CannotListen::Crowded)?;
         let number = self.hub.next_number();
         let (listener, events) = Listener::new(number, userid);
         let entering = self.hub.enter(topic, listener, after);

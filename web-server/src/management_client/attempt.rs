@@ -113,7 +113,7 @@ async fn exchange(way: &Way, request: Request<Full<Bytes>>, kind: CallKind) -> R
     }
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     // Counted as it comes: it is held for a caller, who may be slow to take it.
-    let is_own = matches!(kind, CallKind::Own | CallKind::KeyCheck);
+    let is_own = matches!(kind, CallKind::Own | CallKind::KeyCheck | CallKind::Stream);
     let budget = if is_own { &way.own_budget } else { &way.budget };
     let body = collect(response.into_body(), ANSWER_BYTES_MAX, 1, budget).await.map_err(|error| match error {
         NotCollected::NoRoom => Failure::NoRoom,

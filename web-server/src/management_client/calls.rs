@@ -54,6 +54,8 @@ impl CallKind {
     /// What the status of an answer means.
     pub fn judge(self, status: StatusCode) -> Verdict {
         match (status.as_u16(), self) {
+            // While a release rolls out, a replica may not know of the log yet.
+            (404, Self::Stream) => Verdict::FailOver,
             // 400 and 404: the request itself is at fault, or what it names is not there; every replica says the same. A command
             // answers for its caller, too: not who it says, already taken, too often.
             (200..=299 | 400 | 404, _) | (401 | 403 | 409 | 410 | 413 | 422 | 429, Self::Command) => Verdict::Settled,
@@ -143,7 +145,7 @@ mod tests {
     fn each_status_means_one_thing_for_each_kind() {
         for (statuses, for_reads, for_commands) in [
             (vec![200, 201, 202, 204], Settled, Settled),
-            (vec![400, 404], Settled, Settled),
+            (vec![400], Settled, Settled),
             (vec![401, 403, 429], FailOver, Settled),
             (vec![409, 410, 413, 422], Failed, Settled),
             (vec![408, 425, 500, 502, 503, 504, 599], FailOver, Failed),
@@ -157,6 +159,8 @@ mod tests {
                 assert_eq!(Command.judge(code), for_commands, "command {status}");
             }
         }
+        let judged = CallKind::ALL.map(|kind| kind.judge(StatusCode::NOT_FOUND));
+        assert_eq!(judged.map(|verdict| verdict == Settled), CallKind::ALL.map(|kind| kind != Stream));
     }
 
     #[test]

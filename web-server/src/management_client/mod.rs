@@ -160,7 +160,7 @@ impl ManagementClient {
     pub async fn find(&self, purchase_ids: &[Uuid]) -> Result<Vec<Purchase>, Problem> {
         let body = serde_json::to_vec(&FindRequest { purchase_ids }).unwrap_or_default().into();
         let context = RequestContext::own();
-        let call = Call { kind: CallKind::Own, ..Call::post("/internal/purchases/find".to_owned(), body, &context) };
+        let call = Call { kind: CallKind::Stream, ..Call::post("/internal/purchases/find".to_owned(), body, &context) };
         let found: WaitAnswer = understood(&self.call(&call, FIND_DEADLINE).await?.into_json()?)?;
         Ok(found.purchases)
     }

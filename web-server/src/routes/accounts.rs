@@ -51,7 +51,7 @@ pub(super) enum AccountProblems {
     /// Nothing was done: accounts are not set up, as many passwords as may be are being checked, or nobody answers.
     #[response(status = 503)]
     Unavailable,
-    /// Nobody answered in time, and it may have been done all the same: it is safe to repeat.
+    /// Nobody answered in time, and it may have been done all the same: it is safe to repeat, but another password may count already.
     #[response(status = 504)]
     OutcomeUnknown,
 }

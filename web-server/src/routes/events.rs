@@ -12,7 +12,7 @@ use futures_util::stream;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use rand::RngExt;
-use shared::api_keys::RequestClass;
+use shared::api_keys::{RequestClass, Scope};
 use shared::commits::CommitPosition;
 use shared::event::{FieldError, Purchase, check_name};
 use shared::http::{Endless, Name, Problem, RequestContext};
@@ -20,6 +20,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::limited::caller_of;
 use super::purchases::{ReadProblems, no_such_purchase};
 use crate::access::Asker;
 use crate::events::{CannotListen, Event, Subscription};
@@ -95,7 +96,11 @@ pub async fn purchase_events(
     let asker = app.asker_for(RequestClass::Read, &parts.extensions)?;
     let Some(purchase_id) = purchase_id else { return Err(no_such_purchase()) };
     // First listened, then looked: what is recorded between is not missed.
-    let subscription = app.events.of_purchase(purchase_id).await.map_err(|error| cannot_listen(&app, error))?;
+    let subscription = app
+        .events
+        .of_purchase(caller_of(&app, &parts), purchase_id)
+        .await
+        .map_err(|error| cannot_listen(&app, error))?;
     let context = RequestContext::of(&parts.extensions, &parts.headers);
     let found = app.read(Route::Purchase, format!("/purchases/{purchase_id}"), FIND_TIMEOUT, &context).await;
     let recorded = match found {
@@ -135,7 +140,7 @@ pub async fn user_events(
     let last_id = parts.headers.get("last-event-id").filter(|id| !id.is_empty());
     let after: Option<Result<CommitPosition, _>> = last_id.map(|id| id.to_str().unwrap_or_default().parse());
     let is_unknown = matches!(after, Some(Err(_)));
-    let subscription = app.events.of_user(&userid, after.and_then(Result::ok)).await;
+    let subscription = app.events.of_user(caller_of(&app, &parts), &userid, after.and_then(Result::ok)).await;
     let subscription = subscription.map_err(|error| cannot_listen(&app, error))?;
     let access = Access::of(&parts, Some(userid), &asker);
     let mut events = Events::new(app, subscription, Listener::User, access);
@@ -186,15 +191,27 @@ impl Events {
                     self.end = Some(StreamEnd::Draining);
                     return Some(format!("retry: {}\n\n", rand::rng().random_range(RETRY_MS)));
                 }
+                () = Access::due(self.access.as_mut()) => {
+                    if !self.may_listen().await {
+                        self.end = Some(StreamEnd::Access);
+                    }
+                }
                 event = self.subscription.next() => match event {
                     Some(event) => if let Some(text) = self.told(event) { return Some(text) },
                     None => self.end = Some(StreamEnd::Slow),
                 },
-                may = Access::look(self.access.as_mut(), &self.app) => if !may { self.end = Some(StreamEnd::Access) },
                 _ = self.heartbeat.tick() => return Some(":\n\n".to_owned()),
             }
         }
         None
+    }
+
+    /// Whether the caller may still listen.
+    async fn may_listen(&self) -> bool {
+        let Some(Access { credentials, userid, .. }) = &self.access else { return true };
+        let Some(Identified(Ok(asker))) = self.app.identify(credentials, &|| true).await else { return false };
+        let is_own = userid.as_ref().is_none_or(|userid| asker.may_act_for(userid));
+        is_own && asker.require_scope(Scope::Read).is_ok()
     }
 
     fn told(&mut self, event: Event) -> Option<String> {
@@ -244,12 +261,12 @@ impl Access {
         Some(Self { credentials: shown.collect(), userid, looks: every(ACCESS_INTERVAL) })
     }
 
-    /// Looks, at its next time, whether the caller may still listen.
-    async fn look(access: Option<&mut Self>, app: &AppState) -> bool {
-        let Some(Self { credentials, userid, looks }) = access else { return std::future::pending().await };
-        looks.tick().await;
-        let Some(Identified(Ok(asker))) = app.identify(credentials, &|| true).await else { return false };
-        userid.as_ref().is_none_or(|userid| asker.may_act_for(userid))
+    /// Comes back when it is to be looked again; never where nobody is asked who it is.
+    async fn due(access: Option<&mut Self>) {
+        match access {
+            Some(access) => drop(access.looks.tick().await),
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -121,6 +121,14 @@ fn charge_signing_in(app: &App, allowance: Allowance) -> Result<(), Box<Response
     Err(Box::new(response))
 }
 
+/// Who asks, as its quota has it: an account, a key, or else an address.
+pub(super) fn caller_of(app: &App, head: &Parts) -> CallerKey {
+    let identified = head.extensions.get::<Identified>().and_then(Identified::caller);
+    let context = head.extensions.get::<RequestContext>();
+    let caller = context.map_or_else(Caller::default, |context| context.caller);
+    identified.map_or_else(|| app.limits.address(caller, &head.headers), |(caller, _)| caller)
+}
+
 /// Finds out who asks for what, and what it may do; nothing if that is not limited.
 async fn allowance(app: &App, class: RouteClass, request: &mut Request) -> Option<Allowance> {
     let context = request.extensions().get::<RequestContext>();

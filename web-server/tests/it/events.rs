@@ -136,6 +136,17 @@ async fn one_stream_too_many_is_refused_and_one_that_ends_leaves_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_caller_takes_no_more_than_its_places() {
+    let settings = [("EVENT_STREAMS_PER_CALLER_MAX", "1"), ("TRUSTED_PROXIES", "127.0.0.1")];
+    let server = server(&Log::of(1), &settings).await;
+    let open = async |address| {
+        EventStream::open(server.client.address, "/users/bob/events", &[("x-forwarded-for", address)]).await
+    };
+    let streams = [open("192.0.2.1").await, open("192.0.2.1").await, open("192.0.2.2").await];
+    assert_eq!(streams.each_ref().map(EventStream::status), [200, 503, 200]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn at_the_end_streams_are_told_when_to_come_back_and_end() {
     let server = server(&Log::of(1), &[]).await;
     let mut stream = listen(&server, "").await;

@@ -65,7 +65,8 @@ impl Callers {
 }
 
 async fn server(pairs: &[(&str, &str)], publisher: Arc<dyn PurchasePublisher>) -> FakeServer {
-    FakeServer::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), pairs, publisher).await
+    let pairs = [&[("SHED_BUY_LATENCY_MS", "500"), ("SHED_READ_LATENCY_MS", "500")], pairs].concat();
+    FakeServer::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), &pairs, publisher).await
 }
 
 fn refused(answers: &[(Answer, Duration)]) -> Vec<&(Answer, Duration)> {

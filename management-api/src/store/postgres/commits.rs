@@ -9,7 +9,7 @@ use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{PostgresStore, answer, session};
-use crate::store::commits::in_order;
+use crate::store::commits::{FORGOTTEN_MAX, in_order};
 use crate::store::{CommitLog, StoreError};
 
 /// Each partition's newest commit. From the newest of one to the newest of the next: those that were deleted, whose index entries
@@ -38,16 +38,20 @@ const LIST: &str = newest!(
         ON seen.kafka_partition = newest.kafka_partition
     CROSS JOIN LATERAL (
         SELECT recorded_at, kafka_partition, number, purchase_ids, userid_marks FROM commits
-        WHERE kafka_partition = newest.kafka_partition AND number > coalesce(seen.number, 0)
-        ORDER BY number LIMIT $3
+        WHERE kafka_partition = newest.kafka_partition
+            AND number > coalesce(seen.number, 0) AND number <= coalesce(seen.number, 0) + $3
     ) AS found
     WHERE newest.number > coalesce(seen.number, 0)"
 );
 
 const FORGET: &str = newest!(
-    "DELETE FROM commits USING newest
-    WHERE commits.kafka_partition = newest.kafka_partition AND commits.number < newest.number
-        AND commits.recorded_at < clock_timestamp() - $1"
+    "DELETE FROM commits USING newest, LATERAL (
+        SELECT kafka_partition, number FROM commits
+        WHERE kafka_partition = newest.kafka_partition AND number < newest.number
+            AND recorded_at < clock_timestamp() - $1
+        ORDER BY number LIMIT $2
+    ) AS old
+    WHERE commits.kafka_partition = old.kafka_partition AND commits.number = old.number"
 );
 
 #[async_trait]
@@ -75,7 +79,7 @@ impl CommitLog for PostgresStore {
     async fn forget_commits(&self, age: Duration) -> Result<u64, StoreError> {
         let age = PgInterval::try_from(age).map_err(|error| StoreError(error.to_string()))?;
         let mut session = session::acquire(&self.reading).await?;
-        let deleted = answer(sqlx::query(FORGET).bind(age).execute(&mut *session)).await;
+        let deleted = answer(sqlx::query(FORGET).bind(age).bind(FORGOTTEN_MAX).execute(&mut *session)).await;
         Ok(session.judge(deleted)?.rows_affected())
     }
 }

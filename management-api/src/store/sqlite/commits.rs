@@ -9,7 +9,7 @@ use shared::event::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{SqliteStore, json_list, judge};
-use crate::store::commits::in_order;
+use crate::store::commits::{FORGOTTEN_MAX, in_order};
 use crate::store::pending::PendingRows;
 use crate::store::{CommitLog, StoreError};
 
@@ -17,21 +17,48 @@ const APPEND: &str = "
     INSERT INTO commits (kafka_partition, number, recorded_at, purchase_ids, userid_marks)
     SELECT ?1, 1 + coalesce(max(number), 0), ?2, ?3, ?4 FROM commits WHERE kafka_partition = ?1";
 
-const LAST: &str = "
-    SELECT log_id, kafka_partition, max(number)
-    FROM commit_log LEFT JOIN commits ON true GROUP BY log_id, kafka_partition";
+/// The partitions that have commits, from one to the next: the rest of the log is not read.
+macro_rules! partitions {
+    ($select:literal) => {
+        concat!(
+            "WITH RECURSIVE partitions (number) AS (
+                SELECT max(kafka_partition) FROM commits
+                UNION ALL
+                SELECT (SELECT max(kafka_partition) FROM commits WHERE kafka_partition < partitions.number)
+                FROM partitions WHERE partitions.number IS NOT NULL
+            ), newest AS (
+                SELECT partitions.number AS kafka_partition,
+                    (SELECT max(number) FROM commits WHERE kafka_partition = partitions.number) AS number
+                FROM partitions WHERE partitions.number IS NOT NULL
+            ) ",
+            $select
+        )
+    };
+}
 
-const LIST: &str = "
-    SELECT recorded_at, kafka_partition, number, purchase_ids, userid_marks FROM (
-        SELECT commits.*, row_number() OVER (PARTITION BY commits.kafka_partition ORDER BY number) AS place
-        FROM commits LEFT JOIN json_each(?1) AS seen ON seen.value ->> 0 = kafka_partition
-        WHERE number > coalesce(seen.value ->> 1, 0)
-    ) WHERE place <= ?2";
+const LAST: &str = partitions!("SELECT log_id, kafka_partition, number FROM commit_log LEFT JOIN newest ON true");
 
-const FORGET: &str = "
-    DELETE FROM commits WHERE recorded_at < ?1 AND number < (
-        SELECT max(newest.number) FROM commits AS newest WHERE newest.kafka_partition = commits.kafka_partition
-    )";
+const LIST: &str = partitions!(
+    ", seen AS (
+        SELECT kafka_partition,
+            coalesce((SELECT value ->> 1 FROM json_each(?1) WHERE value ->> 0 = kafka_partition), 0) AS number
+        FROM newest
+    )
+    SELECT recorded_at, commits.kafka_partition, commits.number, purchase_ids, userid_marks
+    FROM seen CROSS JOIN commits ON commits.kafka_partition = seen.kafka_partition
+        AND commits.number > seen.number AND commits.number <= seen.number + ?2"
+);
+
+const FORGET: &str = partitions!(
+    "DELETE FROM commits WHERE (kafka_partition, number) IN (
+        SELECT commits.kafka_partition, commits.number
+        FROM newest CROSS JOIN commits ON commits.kafka_partition = newest.kafka_partition
+            AND commits.number < newest.number AND commits.number >= (
+                SELECT min(number) FROM commits WHERE kafka_partition = newest.kafka_partition
+            )
+        WHERE recorded_at < ?1 LIMIT ?2
+    )"
+);
 
 /// Appends what was inserted, if anything was.
 pub(super) async fn append(
@@ -70,7 +97,7 @@ impl CommitLog for SqliteStore {
     async fn forget_commits(&self, age: Duration) -> Result<u64, StoreError> {
         let before = Timestamp::now().before(age).to_string();
         let mut writer = self.account_writer().await?;
-        let deleted = sqlx::query(FORGET).bind(before).execute(&mut *writer.connection).await;
+        let deleted = sqlx::query(FORGET).bind(before).bind(FORGOTTEN_MAX).execute(&mut *writer.connection).await;
         judge(writer, deleted.map(|deleted| deleted.rows_affected()))
     }
 }

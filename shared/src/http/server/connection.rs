@@ -281,6 +281,7 @@ async fn call(
     if serving.crowded {
         request.extensions_mut().insert(Crowded);
     }
+    activity.begin_answer(false);
     let mut response = shared.router.clone().call(request).await?;
     activity.begin_answer(response.extensions().get::<Endless>().is_some());
     if serving.is_last_answer() || unread.ends_connection() || shared.shutdown.is_draining() {
