@@ -114,12 +114,13 @@ impl Hub {
     }
 
     /// Tells all who listen what comes next, if all that they want of it is `found`; else gives what is wanted besides.
-    pub(super) fn tell(&self, page: &CommitPage, found: &Found) -> Result<u64, Vec<Uuid>> {
+    pub(super) fn tell(&self, page: &CommitPage, found: &Found) -> Result<(), Vec<Uuid>> {
         let mut state = self.lock();
         let State { position, listeners, .. } = &mut *state;
         let wanted = listeners.wanted(page, found);
         let Some(position) = position.as_mut().filter(|_| wanted.is_empty()) else { return Err(wanted) };
-        Ok(listeners.tell(page, found, position))
+        listeners.tell(page, found, position);
+        Ok(())
     }
 
     /// Tells all who listen until where nothing was missed: who hears of nothing else for long would come from a position that is

@@ -184,45 +184,38 @@ impl Listeners {
         wanted.map(|(_, id)| *id)
     }
 
-    /// Tells everybody what comes after `position`, which moves on. Gives how many were told something.
-    pub(super) fn tell(&mut self, page: &CommitPage, found: &Found, position: &mut CommitPosition) -> u64 {
-        let mut told = 0;
+    /// Tells everybody what comes after `position`, which moves on.
+    pub(super) fn tell(&mut self, page: &CommitPage, found: &Found, position: &mut CommitPosition) {
         self.let_go_of_the_slow();
         if page.is_reset {
             *position = page.position.clone();
-            told += self.reset(found, position);
+            self.reset(found, position);
         }
         for commit in &page.commits {
             for (place, id) in commit.purchase_ids.iter().enumerate() {
                 if let Some(Some(purchase)) = found.get(id) {
-                    told += self.tell_of(purchase, commit, place, position);
+                    self.tell_of(purchase, commit, place, position);
                 }
             }
             position.pass(commit);
         }
         self.fall_in(position);
-        told
     }
 
-    fn tell_of(&mut self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, before: &CommitPosition) -> u64 {
+    fn tell_of(&mut self, purchase: &Arc<Purchase>, commit: &Commit, place: usize, before: &CommitPosition) {
         let topics = [Topic::Purchase(purchase.purchase_id), Topic::of_user(&purchase.userid)];
         if topics.iter().all(|topic| !self.by_topic.contains_key(topic)) {
-            return 0;
+            return;
         }
         let told = Told { before, after: Arc::new(before.within(commit, place + 1)) };
-        let mut count = 0;
         for topic in topics {
-            self.retain(topic, |listener| {
-                count += 1;
-                listener.tell_of(purchase, commit, place, &told)
-            });
+            self.retain(topic, |listener| listener.tell_of(purchase, commit, place, &told));
         }
-        count
     }
 
     /// Tells all that the log goes on at another place, and who waits for one purchase whether it is there.
-    fn reset(&mut self, found: &Found, position: &CommitPosition) -> u64 {
-        let (mut told, position) = (0, Arc::new(position.clone()));
+    fn reset(&mut self, found: &Found, position: &CommitPosition) {
+        let position = Arc::new(position.clone());
         for (topic, listeners) in &mut self.by_topic {
             let event = match topic {
                 Topic::User(_) => Some(Event::Reset(Arc::clone(&position))),
@@ -233,13 +226,11 @@ impl Listeners {
             };
             let Some(event) = event else { continue };
             listeners.retain_mut(|listener| {
-                told += 1;
                 listener.ahead = None;
                 listener.tell(event.clone())
             });
         }
         self.by_topic.retain(|_, listeners| !listeners.is_empty());
-        told
     }
 
     /// Tells all of users until where they have been told.
