@@ -48,6 +48,10 @@ pub(super) struct Inbox {
 #[derive(Default)]
 pub(super) struct Listeners {
     by_topic: HashMap<Topic, Vec<Listener>>,
+    /// Whether anybody was told anything since the slow were looked for, and whether anybody may be ahead of the others: where many
+    /// listen and little concerns them, they are not gone through with each page.
+    have_been_told: bool,
+    may_be_ahead: bool,
 }
 
 /// Where those stand that are told of a purchase: before its commit, and with it.
@@ -140,6 +144,7 @@ impl Listeners {
     }
 
     pub(super) fn add(&mut self, topic: Topic, listener: Listener) {
+        self.may_be_ahead |= listener.ahead.is_some();
         self.by_topic.entry(topic).or_default().push(listener);
     }
 
@@ -207,6 +212,7 @@ impl Listeners {
         if topics.iter().all(|topic| !self.by_topic.contains_key(topic)) {
             return;
         }
+        self.have_been_told = true;
         let told = Told { before, after: Arc::new(before.within(commit, place + 1)) };
         for topic in topics {
             self.retain(topic, |listener| listener.tell_of(purchase, commit, place, &told));
@@ -235,6 +241,7 @@ impl Listeners {
 
     /// Tells all of users until where they have been told.
     pub(super) fn tell_position(&mut self, position: &CommitPosition) {
+        self.have_been_told = true;
         for (topic, listeners) in &mut self.by_topic {
             if matches!(topic, Topic::User(_)) {
                 listeners.retain(|listener| listener.tell(Event::Reached(Arc::new(listener.position(position)))));
@@ -249,6 +256,9 @@ impl Listeners {
     }
 
     fn let_go_of_the_slow(&mut self) {
+        if !std::mem::take(&mut self.have_been_told) {
+            return;
+        }
         self.by_topic.retain(|_, listeners| {
             listeners.retain(|listener| !listener.is_slow());
             !listeners.is_empty()
@@ -257,8 +267,12 @@ impl Listeners {
 
     /// Who was ahead of the others, and is no more, is one of them.
     fn fall_in(&mut self, position: &CommitPosition) {
+        if !std::mem::take(&mut self.may_be_ahead) {
+            return;
+        }
         for listener in self.by_topic.values_mut().flatten() {
             listener.ahead = listener.ahead.take().filter(|ahead| !ahead.is_reached_by(position));
+            self.may_be_ahead |= listener.ahead.is_some();
         }
     }
 

@@ -38,6 +38,8 @@ const IN_USE_BYTES: usize = 24 * 1024;
 const TLS_IN_USE_BYTES: usize = 48 * 1024;
 /// How often a connection in use looks at its limits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// The same while it has an answer without an end: there may be thousands, and they have time.
+const ENDLESS_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// What a head that comes too slowly is answered with.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// How long a connection that can only be refused may take to say what it wants: the reserve is for others too.
@@ -245,6 +247,7 @@ async fn serve(socket: Socket, place: &Place, shared: &Arc<Shared>, serving: Ser
                 return if linger { After::Linger(std::pin::Pin::into_inner(connection).into_parts().io.into_inner()) } else { After::Gone };
             }
             _ = looks.tick() => match verdict(activity, &shared.limits, ending) {
+                Verdict::GoOn if activity.is_answer_endless() => looks.reset_after(ENDLESS_LOOK_INTERVAL),
                 Verdict::GoOn => {}
                 Verdict::Rest => {
                     let parts = std::pin::Pin::into_inner(connection).into_parts();
