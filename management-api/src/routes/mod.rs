@@ -24,7 +24,7 @@ fn routes() -> Routes<App> {
         .get("/purchases", 200, purchases::list_purchases)
         .get("/purchases/{purchase_id}", 200, purchases::find_purchase)
         .post("/internal/purchases/wait", 200, wait::wait_for_purchases)
-        .post("/internal/purchases/find", 200, commits::find_purchases)
+        .post("/internal/purchases/find", 200, wait::find_purchases)
         .get("/internal/commits", 200, commits::follow_commits)
         .post("/internal/accounts", 201, accounts::create_account)
         .get("/internal/accounts", 200, accounts::list_accounts)

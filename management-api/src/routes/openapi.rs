@@ -21,7 +21,7 @@ use super::{accounts, api_keys, commits, purchases, usage, wait};
         purchases::find_purchase,
         wait::wait_for_purchases,
         commits::follow_commits,
-        commits::find_purchases,
+        wait::find_purchases,
         accounts::create_account,
         accounts::list_accounts,
         accounts::delete_account,

@@ -84,7 +84,7 @@ struct WaitRequest<'a> {
 }
 
 #[derive(Deserialize)]
-struct WaitAnswer {
+struct RecordedPurchases {
     purchases: Vec<Purchase>,
 }
 
@@ -161,8 +161,8 @@ impl ManagementClient {
         let body = serde_json::to_vec(&FindRequest { purchase_ids }).unwrap_or_default().into();
         let context = RequestContext::own();
         let call = Call { kind: CallKind::Stream, ..Call::post("/internal/purchases/find".to_owned(), body, &context) };
-        let found: WaitAnswer = understood(&self.call(&call, FIND_DEADLINE).await?.into_json()?)?;
-        Ok(found.purchases)
+        let RecordedPurchases { purchases } = understood(&self.call(&call, FIND_DEADLINE).await?.into_json()?)?;
+        Ok(purchases)
     }
 
     /// Every replica that is known, and how it does.
@@ -209,12 +209,8 @@ impl ManagementClient {
         let target = "/internal/purchases/wait".to_owned();
         let call = Call { kind: CallKind::BuyerWait, ..Call::post(target, body, context) };
         let answer = self.call(&call, wait + WAIT_MARGIN).await;
-        let Ok(json) = answer.and_then(Answer::into_json) else { return Vec::new() };
-        let purchases = serde_json::from_slice(&json).map(|WaitAnswer { purchases }| purchases);
-        purchases.unwrap_or_else(|error| {
-            tracing::error!(%error, "management-api's answer to a wait is not understood");
-            Vec::new()
-        })
+        let recorded = answer.and_then(Answer::into_json).and_then(|json| understood(&json));
+        recorded.map_or_else(|_| Vec::new(), |RecordedPurchases { purchases }| purchases)
     }
 
     /// Posts `body` to `target`, to one replica and once: another is asked only if nothing was sent. Any answer that settles

@@ -5,7 +5,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{Extensions, HeaderMap, HeaderValue, Method};
 use serde::Deserialize;
 use shared::http::{Caller, Problem, RequestContext, kinds};
 use uuid::Uuid;
@@ -124,16 +124,17 @@ fn charge_signing_in(app: &App, allowance: Allowance) -> Result<(), Box<Response
 /// Who asks, as its quota has it: an account, a key, or else an address.
 pub(super) fn caller_of(app: &App, head: &Parts) -> CallerKey {
     let identified = head.extensions.get::<Identified>().and_then(Identified::caller);
-    let context = head.extensions.get::<RequestContext>();
-    let caller = context.map_or_else(Caller::default, |context| context.caller);
-    identified.map_or_else(|| app.limits.address(caller, &head.headers), |(caller, _)| caller)
+    identified.map_or_else(|| address_of(app, &head.extensions, &head.headers), |(caller, _)| caller)
+}
+
+fn address_of(app: &App, found: &Extensions, headers: &HeaderMap) -> CallerKey {
+    let caller = found.get::<RequestContext>().map_or_else(Caller::default, |context| context.caller);
+    app.limits.address(caller, headers)
 }
 
 /// Finds out who asks for what, and what it may do; nothing if that is not limited.
 async fn allowance(app: &App, class: RouteClass, request: &mut Request) -> Option<Allowance> {
-    let context = request.extensions().get::<RequestContext>();
-    let caller = context.map_or_else(Caller::default, |context| context.caller);
-    let address = app.limits.address(caller, request.headers());
+    let address = address_of(app, request.extensions(), request.headers());
     if class.is_signing_in() {
         request.extensions_mut().insert(SigningIn(address));
         return app.limits.allowance(address.signing_in(), class, None);
