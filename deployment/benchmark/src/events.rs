@@ -3,12 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use chrono::Utc;
-use rust_decimal::Decimal;
-use shared::{
-    commits::userid_mark,
-    event::{Purchase, new_purchase_id},
-    testing::EventStream,
-};
+use shared::{event::Purchase, testing::EventStream};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -20,6 +15,7 @@ use crate::{
     Section,
     buy::{self, Round, WARM_UP, all_acknowledged, open_loop_plan},
     row::{Row, Target, Unit, grouped},
+    snapshot::{Batch, RECORD, SETTINGS},
     spread::{float, micros_each},
     world::World,
     wrk::WrkPlan,
@@ -46,10 +42,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 const PURCHASES: u64 = 1_000;
 const BATCHES: u64 = 100;
 
-/// By the service's own function, and by what of it does not write the log.
-const LOGGED: &str = "\
-    SELECT record_purchases_v5('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
-        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[], $6::integer[], '{}', '{}', '{}')";
+/// What of the service's own function does not write the log.
 const UNLOGGED: &str = "\
     SELECT record_purchases_unlogged('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
         ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[])";
@@ -177,11 +170,10 @@ async fn until_closed(web: &Service) -> Result<()> {
 async fn recording(world: &World) -> Result<Row> {
     world.empty_tables(DATABASE).await?;
     let client = world.postgres.client_of(DATABASE).await?;
-    let settings = "SET synchronous_commit = off; SET enable_seqscan = off; SET enable_sort = off; SET jit = off";
-    client.batch_execute(settings).await.doing(settings)?;
+    client.batch_execute(SETTINGS).await.doing(SETTINGS)?;
     let (mut logged, mut unlogged, mut offset) = (Vec::new(), Vec::new(), 0);
     for number in 0..=world.size.repeats(2 * ROUNDS) {
-        let with = record(world, &client, LOGGED, &mut offset).await?;
+        let with = record(world, &client, RECORD, &mut offset).await?;
         let without = record(world, &client, UNLOGGED, &mut offset).await?;
         // What is cold at the beginning says nothing.
         if number > 0 {
@@ -202,12 +194,8 @@ async fn record(world: &World, client: &Client, text: &str, offset: &mut i64) ->
     let statement = client.prepare(text).await.doing("preparing")?;
     let (before, batches) = (world.postgres.cpu_time(), world.size.count(BATCHES).max(1));
     for _ in 0..batches {
-        let mut ids: Vec<_> = (0..PURCHASES).map(|_| new_purchase_id()).collect();
-        ids.sort_unstable();
-        let users: Vec<_> = (0..PURCHASES).map(|number| format!("user-{}", number % USERS)).collect();
-        let marks: Vec<_> = users.iter().map(|user| userid_mark(user)).collect();
-        let (prices, times) = (vec![Decimal::ONE; ids.len()], vec![Utc::now(); ids.len()]);
-        let recorded = if text == LOGGED {
+        let Batch { ids, users, marks, prices, times } = Batch::new(PURCHASES, USERS);
+        let recorded = if text == RECORD {
             client.execute(&statement, &[offset, &ids, &users, &prices, &times, &marks]).await
         } else {
             client.execute(&statement, &[offset, &ids, &users, &prices, &times]).await

@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use shared::{commits::userid_mark, event::new_purchase_id};
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::{
     Section,
@@ -26,9 +27,39 @@ const PORTION: u64 = 5;
 const GROWTH_MAX: f64 = 1.3;
 
 /// By the service's own function.
-const RECORD: &str = "\
+pub const RECORD: &str = "\
     SELECT record_purchases_v5('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
         ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[], $6::integer[], '{}', '{}', '{}')";
+
+/// As the service's sessions plan; commits wait for no disk.
+pub const SETTINGS: &str =
+    "SET synchronous_commit = off; SET enable_seqscan = off; SET enable_sort = off; SET jit = off";
+
+/// The columns of a batch.
+pub struct Batch {
+    /// In their order, as the service sends them.
+    pub ids: Vec<Uuid>,
+    /// Who buys.
+    pub users: Vec<String>,
+    /// [`userid_mark`] of each.
+    pub marks: Vec<i32>,
+    /// What each pays.
+    pub prices: Vec<Decimal>,
+    /// When.
+    pub times: Vec<DateTime<Utc>>,
+}
+
+impl Batch {
+    /// So many purchases of so many users.
+    pub fn new(purchases: u64, users: u64) -> Self {
+        let mut ids: Vec<_> = (0..purchases).map(|_| new_purchase_id()).collect();
+        ids.sort_unstable();
+        let users: Vec<_> = (0..purchases).map(|number| format!("user-{}", number % users)).collect();
+        let marks = users.iter().map(|user| userid_mark(user)).collect();
+        let (prices, times) = (vec![Decimal::ONE; ids.len()], vec![Utc::now(); ids.len()]);
+        Self { ids, users, marks, prices, times }
+    }
+}
 
 /// The first calls and the last ones.
 pub async fn measure(world: &mut World) -> Result<Vec<Row>> {
@@ -44,8 +75,7 @@ async fn measure_size(world: &World, purchases: u64, calls: u64) -> Result<[Row;
     world.clear(DATABASE).await?;
     world.empty_tables(DATABASE).await?;
     let client = world.postgres.client_of(DATABASE).await?;
-    let settings = "SET synchronous_commit = off; SET enable_seqscan = off; SET enable_sort = off; SET jit = off";
-    client.batch_execute(settings).await.doing(settings)?;
+    client.batch_execute(SETTINGS).await.doing(SETTINGS)?;
     let dump = world.postgres.client_of(DATABASE).await?;
     let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM purchases";
     dump.batch_execute(snapshot).await.doing(snapshot)?;
@@ -72,10 +102,7 @@ async fn record(world: &World, client: &Client, purchases: u64, calls: Range<u64
     let (before, count) = (world.postgres.cpu_time(), calls.end - calls.start);
     for offset in calls {
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-        let ids: Vec<_> = (0..purchases).map(|_| new_purchase_id()).collect();
-        let users: Vec<_> = (0..purchases).map(|number| format!("user-{}", number % USERS)).collect();
-        let (prices, times) = (vec![Decimal::ONE; ids.len()], vec![Utc::now(); ids.len()]);
-        let marks: Vec<_> = users.iter().map(|user| userid_mark(user)).collect();
+        let Batch { ids, users, marks, prices, times } = Batch::new(purchases, USERS);
         client.execute(&statement, &[&offset, &ids, &users, &prices, &times, &marks]).await.doing("recording")?;
     }
     Ok(micros_each(world.postgres.cpu_time().saturating_sub(before), count))

@@ -43,6 +43,13 @@ pub fn assert_none_given_up(report: &LoadReport) {
     assert_eq!(report.given_up, 0, "{statuses:?} {failures:?}\n{}", shown.join("\n"));
 }
 
+/// Kills a service, starts it again, and waits until it is ready.
+pub async fn kill_and_start(service: &mut Service) {
+    service.kill_9();
+    service.start_again().expect("it starts");
+    service.wait_ready(READY).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// Running replicas. Dropping it kills them.
 pub struct Deployment {
     pub web: Vec<Service>,
@@ -189,6 +196,13 @@ impl Deployment {
     pub async fn rows(&self, postgres: &Postgres) -> i64 {
         let row = self.sql(postgres).await.query_one("SELECT count(*) FROM purchases", &[]).await;
         row.expect("the table is there").get(0)
+    }
+
+    /// Waits until so many more purchases are recorded.
+    pub async fn wait_recording(&self, postgres: &Postgres, more: i64) {
+        let rows = self.rows(postgres).await;
+        let is_recording = async || (self.rows(postgres).await > rows + more).then_some(());
+        eventually("purchases are being recorded", is_recording).await;
     }
 
     /// The end of every fault: each 2xx recorded exactly once with its content, nothing that nobody sent, exact totals, no

@@ -9,7 +9,7 @@ use stack::ledger::Fate;
 use stack::load::{Load, LoadPlan};
 use stack::service::{Service, make_signing_key};
 
-use crate::deployment::{Deployment, Plan, READY};
+use crate::deployment::{Deployment, Plan, READY, kill_and_start};
 use crate::infra::infra_alone;
 
 /// How long management-api may take to make an account, or a key.
@@ -22,15 +22,8 @@ async fn management_api_killed_again_and_again_records_each_purchase_once() {
     stack.wait_assigned(2).await;
     let load = Load::start(stack.load(400.0));
     for round in 0..5 {
-        let rows = stack.rows(&infra.postgres).await;
-        eventually("purchases are being recorded", async || {
-            (stack.rows(&infra.postgres).await > rows + 50).then_some(())
-        })
-        .await;
-        let victim = &mut stack.api[round % 2];
-        victim.kill_9();
-        victim.start_again().expect("it starts");
-        victim.wait_ready(READY).await.unwrap_or_else(|error| panic!("{error}"));
+        stack.wait_recording(&infra.postgres, 50).await;
+        kill_and_start(&mut stack.api[round % 2]).await;
         // Odd rounds kill the other one while the group still counts the first one among its members.
         if round % 2 == 1 {
             stack.wait_assigned(2).await;
@@ -85,15 +78,8 @@ async fn what_keys_have_bought_is_counted_once_whoever_of_management_api_is_kill
     }
     let load = Load::start(LoadPlan { api_key: Some(api_key.clone()), ..stack.load(400.0) });
     for round in 0..4 {
-        let rows = stack.rows(&infra.postgres).await;
-        eventually("purchases are being recorded", async || {
-            (stack.rows(&infra.postgres).await > rows + 50).then_some(())
-        })
-        .await;
-        let victim = &mut stack.api[round % 2];
-        victim.kill_9();
-        victim.start_again().expect("it starts");
-        victim.wait_ready(READY).await.unwrap_or_else(|error| panic!("{error}"));
+        stack.wait_recording(&infra.postgres, 50).await;
+        kill_and_start(&mut stack.api[round % 2]).await;
     }
     let report = load.stop().await;
     assert_eq!(report.given_up, 0, "{:?} {:?}", report.statuses, report.failures);

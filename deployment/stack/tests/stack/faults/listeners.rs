@@ -14,7 +14,7 @@ use stack::{Load, Postgres};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::deployment::{Deployment, Plan, READY};
+use crate::deployment::{Deployment, Plan, kill_and_start};
 use crate::infra::infra_alone;
 
 /// Among so many users the purchases are spread; somebody listens for each.
@@ -85,15 +85,9 @@ async fn whoever_is_killed_each_listener_hears_of_each_purchase_once() {
     }
     let load = Load::start(plan);
     for round in 0..6 {
-        let rows = stack.rows(&infra.postgres).await;
-        eventually("purchases are being recorded", async || {
-            (stack.rows(&infra.postgres).await > rows + 200).then_some(())
-        })
-        .await;
-        let victim = if round % 3 == 2 { &mut stack.web[round % 2] } else { &mut stack.api[round % 2] };
-        victim.kill_9();
-        victim.start_again().expect("it starts");
-        victim.wait_ready(READY).await.unwrap_or_else(|error| panic!("{error}"));
+        stack.wait_recording(&infra.postgres, 200).await;
+        let services = if round % 3 == 2 { &mut stack.web } else { &mut stack.api };
+        kill_and_start(&mut services[round % 2]).await;
     }
     let report = load.stop().await;
     stack.assert_exact(&infra.postgres, &report.ledger).await;
