@@ -1,6 +1,7 @@
 //! The management-api: records every purchase exactly once and serves it back. In reading order:
 
 pub mod command;
+pub mod callbacks;
 pub mod commits;
 pub mod config;
 

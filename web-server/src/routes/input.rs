@@ -37,10 +37,8 @@ pub fn parse_purchase(
     let username = fields.username(&mut errors);
     let userid = fields.userid(&mut errors);
     let price = fields.price(&mut errors);
-    if fields.wants_callback() {
-        // Better no purchase than one whose buyer waits for a call that never comes.
-        errors.push(FieldError::new("callback_url", "is refused: callbacks are not switched on here"));
-    }
+    // Better no purchase than one whose buyer waits for a call that never comes.
+    fields.callback_url(|_| Err("is refused: callbacks are not switched on here"), &mut errors);
     let key = key(&fields, &mut errors);
     match (username, userid, price) {
         (Some(username), Some(userid), Some(price)) if errors.is_empty() => Ok(Purchase {
@@ -50,6 +48,7 @@ pub fn parse_purchase(
             price,
             timestamp: Timestamp::now(),
             recorded_at: None,
+            callback_url: None,
         }),
         _ => Err(Problem::invalid(errors)),
     }

@@ -1,0 +1,110 @@
+//! Calling buyers back: what is due is taken up, sent, and written down, by whichever replica. At least once, under an id that stays.
+
+mod breaker;
+mod config;
+mod dispatcher;
+mod failing;
+mod hosts;
+mod outcome;
+mod pending;
+mod schedule;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::shutdown::Shutdown;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::sleep;
+
+pub use self::config::DispatchConfig;
+use self::dispatcher::Dispatcher;
+pub use self::outcome::AttemptOutcome;
+pub use self::pending::PendingCallback;
+pub use self::schedule::Schedule;
+use crate::metrics::CallbackMetrics;
+use crate::store::{CallbackBatch, CallbackOutbox};
+
+/// Rows of the outbox that wait to be taken up where they were recorded.
+const INBOX_MAX: usize = 64;
+/// How often it is counted what there is.
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often what is old is forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Delivers one callback, once.
+#[async_trait]
+pub trait Courier: Send + Sync + 'static {
+    /// Gives what became of it.
+    async fn deliver(&self, callback: &PendingCallback) -> AttemptOutcome;
+}
+
+/// Takes callbacks from the outbox to their receivers.
+pub struct Callbacks {
+    store: Arc<dyn CallbackOutbox>,
+    courier: Arc<dyn Courier>,
+    config: DispatchConfig,
+    metrics: Arc<CallbackMetrics>,
+    inbox: Mutex<mpsc::Receiver<CallbackBatch>>,
+    entrance: mpsc::Sender<CallbackBatch>,
+}
+
+impl Callbacks {
+    /// Nothing is taken up yet.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn CallbackOutbox>,
+        courier: Arc<dyn Courier>,
+        config: DispatchConfig,
+        metrics: Arc<CallbackMetrics>,
+    ) -> Arc<Self> {
+        let (entrance, inbox) = mpsc::channel(INBOX_MAX);
+        Arc::new(Self { store, courier, config, metrics, inbox: Mutex::new(inbox), entrance })
+    }
+
+    /// For how long what is recorded here is called back from here.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.config.lease()
+    }
+
+    /// Takes up what was recorded here just now. Where there is no room, somebody does when its claim ends.
+    pub fn take_up(&self, batches: Vec<CallbackBatch>) {
+        for batch in batches {
+            let _ = self.entrance.try_send(batch);
+        }
+    }
+
+    /// Delivers until the shutdown.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        let mut inbox = self.inbox.lock().await;
+        Dispatcher::new(&self).run(&mut inbox, &shutdown).await;
+    }
+}
+
+/// Counts what there is and forgets what is old, wherever callbacks are delivered.
+pub async fn keep_house(
+    store: Arc<dyn CallbackOutbox>,
+    metrics: Arc<CallbackMetrics>,
+    dead_kept: Duration,
+    shutdown: Shutdown,
+) {
+    let mut forget_in = FORGET_INTERVAL;
+    while !shutdown.is_stopped() {
+        match store.count_callbacks().await {
+            Ok(counts) => {
+                metrics.set_waiting(counts.waiting, counts.oldest_due);
+                metrics.set_given_up(counts.dead, counts.hosts_switched_off);
+            }
+            Err(error) => tracing::debug!(%error, "callbacks not counted"),
+        }
+        forget_in = forget_in.saturating_sub(COUNT_INTERVAL);
+        if forget_in.is_zero() {
+            forget_in = FORGET_INTERVAL;
+            if let Err(error) = store.forget_callbacks(dead_kept).await {
+                tracing::debug!(%error, "old callbacks not forgotten");
+            }
+        }
+        sleep(COUNT_INTERVAL).await;
+    }
+}
