@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::accounts::{Accounts, AccountsConfig};
+use crate::callbacks::CallbackConfig;
 use crate::commits::CommitFeed;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
@@ -96,6 +97,7 @@ impl Service {
             accounts: Accounts::new(&config.accounts, store.clone(), PasswordMetrics::register(&registry)),
             waiters: Arc::clone(&waiters),
             commits: Arc::clone(&commits),
+            callbacks: Arc::new(config.callbacks.as_ref().map(CallbackConfig::rules).unwrap_or_default()),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
             budget: ByteBudget::new(config.http.memory_max, &http_metrics, refusals),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::callbacks::CallbackRules;
 use shared::config::Secret;
 use shared::http::{ByteBudget, Operations};
 
@@ -22,6 +23,8 @@ pub struct App {
     pub commits: Arc<CommitFeed>,
     /// Who may sign in; nothing when accounts are not set up.
     pub accounts: Option<Arc<Accounts>>,
+    /// What web-server is told of callbacks.
+    pub callbacks: Arc<CallbackRules>,
     /// What callers must present.
     pub token: Option<Secret<String>>,
     /// How long a request's body may take.
