@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 pub use self::api_keys::KeyAction;
 use crate::accounts;
 use crate::app::{END_MARGIN, Service};
+use crate::callbacks::sending;
 use crate::config::Config;
 use crate::dead_letters::{self, Selection};
 use crate::partitions::{self, Step};
@@ -34,6 +35,8 @@ pub enum Command {
     ListSkipped(Box<Config>),
     /// Print a new key of access tokens.
     NewSigningKey,
+    /// Print new keys of callbacks.
+    NewCallbackSecret,
     /// Look after API keys.
     ApiKeys(Box<Config>, KeyAction),
 }
@@ -63,6 +66,11 @@ enum Topic {
         #[command(subcommand)]
         action: SigningKeyAction,
     },
+    /// Telling buyers that a purchase is recorded.
+    Callbacks {
+        #[command(subcommand)]
+        action: CallbackAction,
+    },
     /// Keys that programs buy and read with.
     ApiKeys {
         #[command(subcommand)]
@@ -74,6 +82,12 @@ enum Topic {
 enum SigningKeyAction {
     /// Print a new one for `JWT_SIGNING_KEY`, in PEM. Nothing is kept.
     New,
+}
+
+#[derive(Subcommand)]
+enum CallbackAction {
+    /// Print new keys for `CALLBACK_SIGNING_SECRET`: a secret (`v1`) and a key pair (`v1a`). Nothing is kept.
+    NewSecret,
 }
 
 #[derive(Subcommand)]
@@ -127,16 +141,18 @@ struct RedriveArguments {
 pub fn parse() -> Command {
     let matches = CommandLine::command().after_help(settings_table(Config::read)).get_matches();
     let line = <CommandLine as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Some(Topic::SigningKeys { action: SigningKeyAction::New }) = line.topic {
-        // Who makes a key has no settings yet.
-        return Command::NewSigningKey;
+    // Who makes a key has no settings yet.
+    match line.topic {
+        Some(Topic::SigningKeys { action: SigningKeyAction::New }) => return Command::NewSigningKey,
+        Some(Topic::Callbacks { action: CallbackAction::NewSecret }) => return Command::NewCallbackSecret,
+        _ => {}
     }
     let mut settings = Settings::from_environment();
     let config = Box::new(Config::read(&mut settings));
     settings.finish_or_exit();
     config.log.start();
     match line.topic {
-        None | Some(Topic::SigningKeys { .. }) => Command::Serve(config),
+        None | Some(Topic::SigningKeys { .. } | Topic::Callbacks { .. }) => Command::Serve(config),
         Some(Topic::DeadLetters { action: Action::List }) => Command::ListDeadLetters(config),
         Some(Topic::DeadLetters { action: Action::Redrive(arguments) }) => {
             Command::Redrive(config, arguments.selection())
@@ -227,7 +243,17 @@ pub fn list_skipped(config: &Config) -> ExitCode {
 /// Prints a new key of access tokens.
 #[must_use]
 pub fn new_signing_key() -> ExitCode {
-    match print(accounts::new_signing_key().expose()) {
+    print_secret(accounts::new_signing_key().expose())
+}
+
+/// Prints new keys of callbacks.
+#[must_use]
+pub fn new_callback_secret() -> ExitCode {
+    print_secret(&format!("{}\n", sending::new_secret().expose()))
+}
+
+fn print_secret(text: &str) -> ExitCode {
+    match print(text) {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

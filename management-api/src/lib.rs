@@ -1,7 +1,6 @@
 //! The management-api: records every purchase exactly once and serves it back. In reading order:
 
 pub mod command;
-pub mod callbacks;
 pub mod commits;
 pub mod config;
 
@@ -10,6 +9,7 @@ pub mod routes;
 pub mod state;
 
 pub mod accounts;
+pub mod callbacks;
 pub mod dead_letters;
 pub mod ingest;
 pub mod partitions;

@@ -16,7 +16,9 @@ pub use self::partitions::PartitionState;
 pub use self::passwords::PasswordMetrics;
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 16] = [
+pub const TASKS: [&str; 18] = [
+    "callback_upkeep",
+    "callbacks",
     "commits",
     "database_watch",
     "dead_letter_limits",

@@ -2,14 +2,40 @@
 
 use std::time::Duration;
 
+use shared::callbacks::CallbackRules;
 use shared::config::Settings;
 
 use super::schedule::Schedule;
+use super::sending::SendingConfig;
 
 /// How much longer than an attempt's limit a claim lasts: so long may a callback wait for its attempt, and so long may it take until
 /// what became of it is written down.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 const SETTLE_MAX: Duration = Duration::from_secs(5);
+
+/// Everything about callbacks that can be set.
+#[derive(Clone, Debug)]
+pub struct CallbackConfig {
+    /// How they are sent; nothing when they are switched off.
+    pub sending: Option<SendingConfig>,
+    /// How they are dispatched.
+    pub dispatch: DispatchConfig,
+}
+
+impl CallbackConfig {
+    /// Reads the settings; mistakes are noted in `settings`.
+    pub fn read(settings: &mut Settings) -> Self {
+        let sending = SendingConfig::read(settings);
+        let attempt_timeout = sending.as_ref().map(|sending| sending.timeout).unwrap_or_default();
+        Self { sending, dispatch: DispatchConfig::read(settings, attempt_timeout) }
+    }
+
+    /// What web-server is told of these settings.
+    #[must_use]
+    pub fn rules(&self) -> CallbackRules {
+        self.sending.as_ref().map(SendingConfig::rules).unwrap_or_default()
+    }
+}
 
 /// How callbacks are dispatched.
 #[derive(Clone, Debug)]

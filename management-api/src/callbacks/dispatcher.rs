@@ -17,7 +17,8 @@ use super::failing::{self, FailingHosts};
 use super::hosts::Hosts;
 use super::pending::PendingCallback;
 use super::schedule::Next;
-use super::{AttemptOutcome, Callbacks};
+use super::Callbacks;
+use super::sending::AttemptOutcome;
 use crate::metrics::CallbackFate;
 use crate::store::{CallbackBatch, Claim, Claimed, FailedCallback, FailingHost, Settlement, StoreError};
 
@@ -35,7 +36,7 @@ const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 /// How often late ones are looked for.
 const TICK: Duration = Duration::from_millis(500);
 /// How long the end may take: what is on its way still is taken up by others when its claim ends.
-const END_MAX: Duration = Duration::from_secs(5);
+const END_MAX: Duration = Duration::from_secs(2);
 /// When a callback is due again for whose host too many wait.
 const CROWDED_PAUSE: Duration = Duration::from_secs(5);
 
@@ -131,7 +132,7 @@ impl<'a> Dispatcher<'a> {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Attempt(callback, outcome, took) => self.finish(*callback, &outcome, took),
+            Event::Attempt(callback, outcome, took) => self.finish(*callback, outcome, took),
             Event::Claim(claimed) => self.take_claimed(claimed),
             Event::Settlement(settlement, written) => self.take_settled(settlement, written),
             Event::Failing(Ok(host)) => self.failing.note(&host),
@@ -217,13 +218,13 @@ impl<'a> Dispatcher<'a> {
                 let begun = Instant::now();
                 let outcome = courier.deliver(&callback).await;
                 let took = begun.elapsed();
-                metrics.attempted(outcome.kind(), took);
+                metrics.attempted(outcome.label(), took);
                 Event::Attempt(Box::new(callback), outcome, took)
             });
         }
     }
 
-    fn finish(&mut self, callback: PendingCallback, outcome: &AttemptOutcome, took: Duration) {
+    fn finish(&mut self, callback: PendingCallback, outcome: AttemptOutcome, took: Duration) {
         let now = Instant::now();
         let verdict = if outcome.is_host_at_fault() { Verdict::Failed } else { Verdict::Well };
         if let Some((waiting, left)) = self.hosts.finish(&callback.host, verdict, now) {
@@ -253,10 +254,10 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn note_host(&mut self, host: &Arc<str>, outcome: &AttemptOutcome, now: Instant) {
+    fn note_host(&mut self, host: &Arc<str>, outcome: AttemptOutcome, now: Instant) {
         let store = Arc::clone(&self.callbacks.store);
         let (name, patience) = (Arc::clone(host), self.callbacks.config.schedule.patience);
-        if *outcome == AttemptOutcome::Delivered {
+        if outcome == AttemptOutcome::Delivered {
             if self.failing.forget(host) {
                 self.running.spawn(async move {
                     // If it is not forgotten now, another delivery does it, after the next look.
@@ -264,7 +265,7 @@ impl<'a> Dispatcher<'a> {
                     Event::Done
                 });
             }
-        } else if outcome.is_failure_of_host() && self.failing.is_to_be_noted(host, now) {
+        } else if outcome.counts_against_host() && self.failing.is_to_be_noted(host, now) {
             let outcome = outcome.to_string();
             self.running
                 .spawn(async move { Event::Failing(store.note_host_failed(&name, &outcome, patience).await) });

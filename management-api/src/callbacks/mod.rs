@@ -5,9 +5,9 @@ mod config;
 mod dispatcher;
 mod failing;
 mod hosts;
-mod outcome;
 mod pending;
 mod schedule;
+pub mod sending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use shared::shutdown::Shutdown;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 
-pub use self::config::DispatchConfig;
+pub use self::config::{CallbackConfig, DispatchConfig};
 use self::dispatcher::Dispatcher;
-pub use self::outcome::AttemptOutcome;
 pub use self::pending::PendingCallback;
 pub use self::schedule::Schedule;
+use self::sending::{AttemptOutcome, CallbackClient, CallbackRequest};
 use crate::metrics::CallbackMetrics;
 use crate::store::{CallbackBatch, CallbackOutbox};
 
@@ -37,6 +37,15 @@ const FORGET_INTERVAL: Duration = Duration::from_mins(5);
 pub trait Courier: Send + Sync + 'static {
     /// Gives what became of it.
     async fn deliver(&self, callback: &PendingCallback) -> AttemptOutcome;
+}
+
+#[async_trait]
+impl Courier for CallbackClient {
+    async fn deliver(&self, callback: &PendingCallback) -> AttemptOutcome {
+        let Some(url) = &callback.purchase.callback_url else { return AttemptOutcome::Forbidden };
+        let (id, body) = (callback.purchase.purchase_id, callback.body().into());
+        self.send(&CallbackRequest { id, url, body, traceparent: None }).await
+    }
 }
 
 /// Takes callbacks from the outbox to their receivers.

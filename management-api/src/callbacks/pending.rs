@@ -77,7 +77,7 @@ pub(super) mod tests {
             price: Price::parse_json("1.5").expect("it is a price"),
             timestamp: Timestamp::from_millis(1_700_000_000_000).expect("it is a time"),
             recorded_at,
-            callback_url: Some(CallbackUrl::from_stored(&format!("https://{host}/done?secret"))),
+            callback_url: CallbackUrl::from_stored(&format!("https://{host}/done?secret")),
         };
         PendingCallback {
             purchase,

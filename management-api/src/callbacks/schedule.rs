@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::backoff::jitter;
 use shared::config::Settings;
 
-use super::AttemptOutcome;
+use super::sending::AttemptOutcome;
 
 /// How much longer each pause is than the one before.
 const GROWTH: u32 = 4;
@@ -53,7 +53,7 @@ impl Schedule {
 
     /// What comes after the attempt with this number, counted from 1, of a callback that has been tried for so long.
     #[must_use]
-    pub fn after(&self, outcome: &AttemptOutcome, attempts: u32, tried_for: Duration) -> Next {
+    pub fn after(&self, outcome: AttemptOutcome, attempts: u32, tried_for: Duration) -> Next {
         match outcome {
             AttemptOutcome::Delivered => Next::Delivered,
             AttemptOutcome::Gone => Next::Dead,
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn pauses_grow_to_an_hour_and_a_day_has_some_thirty_attempts() {
         let (mut tried_for, mut attempts) = (Duration::ZERO, 1);
-        while let Next::Retry(pause) = SCHEDULE.after(&AttemptOutcome::Timeout, attempts, tried_for) {
+        while let Next::Retry(pause) = SCHEDULE.after(AttemptOutcome::Timeout, attempts, tried_for) {
             assert!(pause <= PAUSE_MAX, "{pause:?}");
             tried_for += pause;
             attempts += 1;
@@ -97,17 +97,17 @@ mod tests {
     #[test]
     fn a_receiver_s_word_counts_where_it_is_later_than_ours() {
         let refused = |retry_after| AttemptOutcome::Refused { status: 503, retry_after };
-        let later = SCHEDULE.after(&refused(Some(Duration::from_mins(10))), 1, Duration::ZERO);
+        let later = SCHEDULE.after(refused(Some(Duration::from_mins(10))), 1, Duration::ZERO);
         assert_eq!(later, Next::Retry(Duration::from_mins(10)));
-        let Next::Retry(pause) = SCHEDULE.after(&refused(Some(Duration::ZERO)), 1, Duration::ZERO) else {
+        let Next::Retry(pause) = SCHEDULE.after(refused(Some(Duration::ZERO)), 1, Duration::ZERO) else {
             panic!("not tried again")
         };
         assert!(pause >= Duration::from_millis(2_500), "{pause:?}");
-        assert_eq!(SCHEDULE.after(&refused(Some(Duration::from_hours(25))), 1, Duration::ZERO), Next::Dead);
+        assert_eq!(SCHEDULE.after(refused(Some(Duration::from_hours(25))), 1, Duration::ZERO), Next::Dead);
     }
 
     #[test]
     fn who_is_gone_is_not_asked_again() {
-        assert_eq!(SCHEDULE.after(&AttemptOutcome::Gone, 1, Duration::ZERO), Next::Dead);
+        assert_eq!(SCHEDULE.after(AttemptOutcome::Gone, 1, Duration::ZERO), Next::Dead);
     }
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod callbacks;
 mod commits;
 mod deadline;
 pub mod openapi;
@@ -41,6 +42,7 @@ fn routes() -> Routes<App> {
         .get("/internal/known-keys/{hash}", 200, api_keys::find_key)
         .post("/internal/usage", 204, usage::add_usage)
         .get("/internal/usage", 200, usage::list_usage)
+        .get("/internal/callbacks", 200, callbacks::callback_rules)
         .get("/openapi.json", 200, openapi::document)
 }
 

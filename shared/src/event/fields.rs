@@ -114,6 +114,12 @@ impl<'a> PurchaseFields<'a> {
         Self::optional("purchase_id", self.purchase_id, parse, errors)
     }
 
+    /// Whether somebody is to be called back; absent and `null` are the same.
+    #[must_use]
+    pub fn wants_callback(&self) -> bool {
+        self.callback_url.is_some_and(|raw| raw.get() != "null")
+    }
+
     /// The field `callback_url`, as `parse` takes it.
     pub fn callback_url<E: fmt::Display>(
         &self,

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::callbacks::CallbackUrl;
-
 use super::{Malformed, Purchase, PurchaseFields, Timestamp, purchase_id_for_position};
+use crate::callbacks::{CallbackUrl, Schemes};
 
 /// Where a record stands in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +130,7 @@ pub fn decode_record(
     let price = fields.price(&mut errors);
     let purchase_id = fields.purchase_id(&mut errors);
     let timestamp = fields.timestamp(&mut errors);
-    let callback_url = fields.callback_url(CallbackUrl::parse, &mut errors);
+    let callback_url = fields.callback_url(|text| CallbackUrl::parse(text, Schemes::HttpToo), &mut errors);
     match (userid, username, price) {
         (Some(userid), Some(username), Some(price)) if errors.is_empty() => {
             let by_place = || purchase_id_for_position(&position);

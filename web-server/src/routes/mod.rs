@@ -16,6 +16,7 @@ pub mod openapi;
 mod purchases;
 mod recent_purchase;
 mod usage;
+mod webhook_keys;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ fn routes() -> Routes<AppState> {
         .delete("/api-keys/{key_id}", 204, api_keys::revoke_key)
         .get("/usage", 200, usage::list_usage)
         .get("/backends", 200, backends::list_backends)
+        .get("/.well-known/webhook-keys.json", 200, webhook_keys::webhook_keys)
         .get("/openapi.json", 200, openapi::openapi_json)
         .get("/docs", 303, openapi::docs)
         .get("/docs/{file}", 200, openapi::docs_file)

@@ -12,7 +12,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, purchases, usage};
+use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, purchases, usage, webhook_keys};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -43,6 +43,7 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, pur
         api_keys::revoke_key,
         usage::list_usage,
         backends::list_backends,
+        webhook_keys::webhook_keys,
         openapi_json,
         docs,
         docs_file,
@@ -54,6 +55,7 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, pur
         (name = "reading", description = "Recorded purchases"),
         (name = "accounts", description = "Who may sign in"),
         (name = "api keys", description = "Keys that programs use, and how much they do"),
+        (name = "callbacks", description = "Telling buyers that a purchase is recorded"),
         (name = "operations", description = "Health, metrics and this description"),
     )
 )]

@@ -73,7 +73,7 @@ fn services_do_not_depend_on_each_other() {
 const WEB_SERVER: [&[&str]; 10] = [
     &["cors", "metrics"],
     &["limits", "management_client", "publisher", "read_cache", "shedding"],
-    &["events", "tokens"],
+    &["callbacks", "events", "tokens"],
     &["api_keys"],
     &["access"],
     &["config"],
@@ -86,7 +86,7 @@ const WEB_SERVER: [&[&str]; 10] = [
 const MANAGEMENT_API: [&[&str]; 10] = [
     &["letter", "metrics", "memory", "planted"],
     &["store"],
-    &["accounts", "commits", "dead_letters", "waiters"],
+    &["accounts", "callbacks", "commits", "dead_letters", "waiters"],
     &["ingest"],
     &["partitions"],
     &["config"],

@@ -128,7 +128,7 @@ impl<'r> FromRow<'r, PgRow> for StoredPurchase {
 
 fn callback_url(row: &PgRow) -> Result<Option<CallbackUrl>, sqlx::Error> {
     match row.try_get::<Option<&str>, _>("callback_url") {
-        Ok(url) => Ok(url.map(CallbackUrl::from_stored)),
+        Ok(url) => Ok(url.and_then(CallbackUrl::from_stored)),
         Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
