@@ -1,6 +1,7 @@
-//! The command line: serve, or look after dead letters, partitions and keys.
+//! The command line: serve, or look after dead letters, partitions, callbacks and keys.
 
 mod api_keys;
+mod callbacks;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 pub use self::api_keys::KeyAction;
+pub use self::callbacks::CallbackAction;
 use crate::accounts;
 use crate::app::{END_MARGIN, Service};
 use crate::callbacks::sending;
@@ -37,6 +39,8 @@ pub enum Command {
     NewSigningKey,
     /// Print new keys of callbacks.
     NewCallbackSecret,
+    /// Look after callbacks.
+    Callbacks(Box<Config>, CallbackAction),
     /// Look after API keys.
     ApiKeys(Box<Config>, KeyAction),
 }
@@ -82,12 +86,6 @@ enum Topic {
 enum SigningKeyAction {
     /// Print a new one for `JWT_SIGNING_KEY`, in PEM. Nothing is kept.
     New,
-}
-
-#[derive(Subcommand)]
-enum CallbackAction {
-    /// Print new keys for `CALLBACK_SIGNING_SECRET`: a secret (`v1`) and a key pair (`v1a`). Nothing is kept.
-    NewSecret,
 }
 
 #[derive(Subcommand)]
@@ -152,7 +150,8 @@ pub fn parse() -> Command {
     settings.finish_or_exit();
     config.log.start();
     match line.topic {
-        None | Some(Topic::SigningKeys { .. } | Topic::Callbacks { .. }) => Command::Serve(config),
+        None | Some(Topic::SigningKeys { .. }) => Command::Serve(config),
+        Some(Topic::Callbacks { action }) => Command::Callbacks(config, action),
         Some(Topic::DeadLetters { action: Action::List }) => Command::ListDeadLetters(config),
         Some(Topic::DeadLetters { action: Action::Redrive(arguments) }) => {
             Command::Redrive(config, arguments.selection())
@@ -257,6 +256,17 @@ fn print_secret(text: &str) -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Looks after callbacks, and prints what comes of it.
+#[must_use]
+pub fn look_after_callbacks(config: &Config, action: CallbackAction) -> ExitCode {
+    run(async {
+        let store = open_store(config).await?;
+        let done = action.run(&store).await;
+        store.close().await;
+        print(&done?)
+    })
 }
 
 /// Looks after API keys, and prints what comes of it.

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::ListSkipped(config) => command::list_skipped(&config),
         Command::NewSigningKey => command::new_signing_key(),
         Command::NewCallbackSecret => command::new_callback_secret(),
+        Command::Callbacks(config, action) => command::look_after_callbacks(&config, action),
         Command::ApiKeys(config, action) => command::look_after_keys(&config, action),
     }
 }

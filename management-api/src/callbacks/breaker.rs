@@ -55,12 +55,6 @@ impl Breaker {
         self.open_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
-    /// Whether nothing speaks against the host: it can be forgotten.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.open_until.is_none() && self.failures == 0
-    }
-
     /// An attempt has ended.
     pub fn note(&mut self, verdict: Verdict, now: Instant) {
         match verdict {
@@ -104,7 +98,7 @@ mod tests {
         }
         tokio::time::advance(PAUSES.1).await;
         breaker.note(Verdict::Well, Instant::now());
-        assert!(breaker.is_closed());
+        assert_eq!(breaker.open_for(Instant::now()), None);
         assert_eq!(breaker.limit(Instant::now()), BEGIN);
     }
 

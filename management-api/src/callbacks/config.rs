@@ -56,7 +56,12 @@ impl DispatchConfig {
     /// Reads the settings; mistakes are noted in `settings`.
     pub fn read(settings: &mut Settings, attempt_timeout: Duration) -> Self {
         Self {
-            in_flight_max: settings.size("CALLBACKS_IN_FLIGHT_MAX", 256, 1..=10_000, "attempts to deliver callbacks, at once"),
+            in_flight_max: settings.size(
+                "CALLBACKS_IN_FLIGHT_MAX",
+                256,
+                1..=10_000,
+                "attempts to deliver callbacks, at once",
+            ),
             in_flight_per_host_max: settings.size(
                 "CALLBACKS_IN_FLIGHT_PER_HOST_MAX",
                 32,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::callbacks::FailingHost;
 use shared::event::{Purchase, Timestamp};
 use shared::shutdown::Shutdown;
 use tokio::sync::mpsc::Receiver;
@@ -12,15 +13,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use uuid::Uuid;
 
+use super::Callbacks;
 use super::breaker::Verdict;
 use super::failing::{self, FailingHosts};
 use super::hosts::Hosts;
 use super::pending::PendingCallback;
 use super::schedule::Next;
-use super::Callbacks;
 use super::sending::AttemptOutcome;
 use crate::metrics::CallbackFate;
-use crate::store::{CallbackBatch, Claim, Claimed, FailedCallback, FailingHost, Settlement, StoreError};
+use crate::store::{CallbackBatch, Claim, Claimed, FailedCallback, Settlement, StoreError};
 
 /// How often the database is asked for what is due.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
@@ -146,7 +147,11 @@ impl<'a> Dispatcher<'a> {
 
     fn begin_claim(&mut self) {
         let now = Instant::now();
-        if self.is_claiming || !self.failing.is_known() || now < self.claim_at || self.held() + CLAIM_MAX as usize > HELD_MAX {
+        if self.is_claiming
+            || !self.failing.is_known()
+            || now < self.claim_at
+            || self.held() + CLAIM_MAX as usize > HELD_MAX
+        {
             return;
         }
         self.is_claiming = true;
@@ -267,8 +272,7 @@ impl<'a> Dispatcher<'a> {
             }
         } else if outcome.counts_against_host() && self.failing.is_to_be_noted(host, now) {
             let outcome = outcome.to_string();
-            self.running
-                .spawn(async move { Event::Failing(store.note_host_failed(&name, &outcome, patience).await) });
+            self.running.spawn(async move { Event::Failing(store.note_host_failed(&name, &outcome, patience).await) });
         }
     }
 

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::callbacks::FailingHost;
 use tokio::time::Instant;
 
-use crate::store::{CallbackOutbox, FailingHost, StoreError};
+use crate::store::{CallbackOutbox, StoreError};
 
 /// How often the database is asked.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);

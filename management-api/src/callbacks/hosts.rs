@@ -99,7 +99,12 @@ impl Hosts {
     }
 
     /// An attempt has ended. Gives those that the host is not asked for now, with the time for which it is left alone.
-    pub fn finish(&mut self, name: &Arc<str>, verdict: Verdict, now: Instant) -> Option<(Vec<PendingCallback>, Duration)> {
+    pub fn finish(
+        &mut self,
+        name: &Arc<str>,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Option<(Vec<PendingCallback>, Duration)> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let host = self.hosts.get_mut(name)?;
         host.in_flight = host.in_flight.saturating_sub(1);

@@ -5,6 +5,7 @@ mod config;
 mod dispatcher;
 mod failing;
 mod hosts;
+mod operator;
 mod pending;
 mod schedule;
 pub mod sending;
@@ -19,6 +20,7 @@ use tokio::time::sleep;
 
 pub use self::config::{CallbackConfig, DispatchConfig};
 use self::dispatcher::Dispatcher;
+pub use self::operator::{OperatorError, list_hosts, resend_dead, resend_one, switch_on};
 pub use self::pending::PendingCallback;
 pub use self::schedule::Schedule;
 use self::sending::{AttemptOutcome, CallbackClient, CallbackRequest};

@@ -79,8 +79,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const SCHEDULE: Schedule =
-        Schedule { first_pause: Duration::from_secs(5), patience: Duration::from_hours(24) };
+    const SCHEDULE: Schedule = Schedule { first_pause: Duration::from_secs(5), patience: Duration::from_hours(24) };
 
     #[test]
     fn pauses_grow_to_an_hour_and_a_day_has_some_thirty_attempts() {

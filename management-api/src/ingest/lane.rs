@@ -101,8 +101,7 @@ impl Committer {
             }
             if planted::is(Bug::WakeBeforeCommit) {
                 let inserted = part.batch.rows.len();
-                let untrue =
-                    Recorded { inserted, duplicates: 0, recorded_at: Timestamp::now(), callbacks: Vec::new() };
+                let untrue = Recorded { inserted, duplicates: 0, recorded_at: Timestamp::now(), callbacks: Vec::new() };
                 ingest.waiters.wake(&part.batch.rows, &untrue);
             }
             let started = Instant::now();

@@ -98,7 +98,11 @@ impl CallbackMetrics {
         };
         Self {
             attempts: CounterBy::register(registry, "callback_attempts_total", "Attempts to deliver a callback."),
-            fates: CounterBy::register(registry, "callbacks_total", "Callbacks that were taken up, by what became of them."),
+            fates: CounterBy::register(
+                registry,
+                "callbacks_total",
+                "Callbacks that were taken up, by what became of them.",
+            ),
             attempt_seconds: registry.histogram(
                 "callback_attempt_duration_seconds",
                 "Time of an attempt to deliver a callback.",
@@ -116,7 +120,10 @@ impl CallbackMetrics {
                 "callback_oldest_due_seconds",
                 "For how long the callback has been due, of all replicas', that nobody has taken up.",
             ),
-            hosts_switched_off: gauge("callback_hosts_switched_off", "Hosts that get nothing until they are switched on."),
+            hosts_switched_off: gauge(
+                "callback_hosts_switched_off",
+                "Hosts that get nothing until they are switched on.",
+            ),
         }
     }
 

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use shared::callbacks::{DeadCallback, FailingHost};
 use shared::event::{Purchase, Timestamp};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Cursor, StoreError};
 
 /// Purchases in one row of the outbox.
 pub(super) const BATCH_MAX: usize = 500;
@@ -129,22 +128,6 @@ pub struct FailedCallback {
     pub outcome: String,
 }
 
-/// A host of which nothing was delivered since.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct FailingHost {
-    /// Its name, with the port where it is not the usual one.
-    pub host: String,
-    /// Since when.
-    pub failing_since: Timestamp,
-    /// When it failed last.
-    pub failed_at: Timestamp,
-    /// How.
-    pub outcome: String,
-    /// Since when it gets nothing, until somebody switches it on.
-    #[schema(required)]
-    pub switched_off_at: Option<Timestamp>,
-}
-
 /// Which dead callbacks.
 #[derive(Clone, Debug)]
 pub struct DeadCallbacks {
@@ -155,26 +138,9 @@ pub struct DeadCallbacks {
     /// For this host alone.
     pub host: Option<String>,
     /// After this one.
-    pub after: Option<(Timestamp, Uuid)>,
+    pub after: Option<Cursor>,
     /// At most so many.
     pub limit: u32,
-}
-
-/// A callback that is not tried any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DeadCallback {
-    /// Its purchase.
-    pub purchase_id: Uuid,
-    /// Whom it was for.
-    pub host: String,
-    /// When the purchase was recorded.
-    pub recorded_at: Timestamp,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// What became of it at last.
-    pub outcome: String,
-    /// Since when it is not tried any more.
-    pub dead_since: Timestamp,
 }
 
 /// How many callbacks there are, up to a hundred thousand of each kind.

@@ -118,12 +118,7 @@ fn is_served(published: &[Result<Receipt, NotPublished>]) -> bool {
 }
 
 /// The purchases, or what is wrong with them, in their order.
-fn parse_all(
-    app: &App,
-    intake: &Intake<'_>,
-    asker: &Asker,
-    items: &[&RawValue],
-) -> Vec<Result<Purchase, Problem>> {
+fn parse_all(app: &App, intake: &Intake<'_>, asker: &Asker, items: &[&RawValue]) -> Vec<Result<Purchase, Problem>> {
     let parse = |(index, item): (usize, &&RawValue)| {
         let purchase = parse_purchase(item.get().as_bytes(), &app.callbacks, Vec::new(), |fields, errors| {
             let own = fields.idempotency_key(errors);

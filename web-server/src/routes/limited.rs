@@ -22,7 +22,7 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 /// What callers' rates are for. Who looks after keys and accounts has the quota of reads.
-const CLASSES: [(&str, &[Method], RouteClass); 20] = [
+const CLASSES: [(&str, &[Method], RouteClass); 24] = [
     ("/buy", POST, RouteClass::Buy),
     (BATCH, POST, RouteClass::Buy),
     ("/getAllUserBuys/{userid}", READ, RouteClass::Read),
@@ -38,6 +38,10 @@ const CLASSES: [(&str, &[Method], RouteClass); 20] = [
     ("/account", DELETE, RouteClass::Read),
     ("/accounts_page", READ, RouteClass::Read),
     ("/backends", READ, RouteClass::Read),
+    ("/callbacks", READ, RouteClass::Read),
+    ("/callbacks/resend", POST, RouteClass::Read),
+    ("/callbacks/hosts", READ, RouteClass::Read),
+    ("/callbacks/hosts/switch-on", POST, RouteClass::Read),
     ("/account", POST, RouteClass::Login),
     ("/account/password", POST, RouteClass::Login),
     ("/login", POST, RouteClass::Login),

@@ -12,7 +12,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, purchases, usage, webhook_keys};
+use super::{
+    accounts, accounts_page, api_keys, backends, batch, buy, callbacks, events, purchases, usage, webhook_keys,
+};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -43,6 +45,10 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, pur
         api_keys::revoke_key,
         usage::list_usage,
         backends::list_backends,
+        callbacks::list_dead,
+        callbacks::resend,
+        callbacks::list_hosts,
+        callbacks::switch_on,
         webhook_keys::webhook_keys,
         openapi_json,
         docs,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::connections::{Connection, Connections};
 use super::connector::Connector;
-use super::{AttemptOutcome, SendingConfig, Resolve, SigningKeys, SystemResolver, Unreachable};
+use super::{AttemptOutcome, Resolve, SendingConfig, SigningKeys, SystemResolver, Unreachable};
 
 /// Who sends.
 const AGENT: &str = concat!("purchase-callbacks/", env!("CARGO_PKG_VERSION"));

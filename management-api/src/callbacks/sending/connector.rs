@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::{AddressRules, AttemptOutcome, SendingConfig, Resolve, Unreachable};
+use super::{AddressRules, AttemptOutcome, Resolve, SendingConfig, Unreachable};
 
 /// How long one address may take to take a connection, so that the next one has a chance.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

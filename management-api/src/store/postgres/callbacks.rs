@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use shared::callbacks::{DeadCallback, FailingHost};
 use shared::event::{Purchase, Timestamp};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -16,8 +17,8 @@ use super::read::StoredPurchase;
 use super::{PostgresStore, answer, session};
 use crate::store::callbacks::{BATCH_MAX, CHANGED_MAX, COUNTED_MAX};
 use crate::store::{
-    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, DeadCallback, DeadCallbacks, FailingHost,
-    RetriedCallback, Settlement, StoreError,
+    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, RetriedCallback, Settlement,
+    StoreError,
 };
 
 /// What is found due was not due so long before: whoever writes that something is due says so with a time of its own statement, and
@@ -155,8 +156,7 @@ impl CallbackOutbox for PostgresStore {
         let mut session = session::acquire(&self.reading).await?;
         let claimed = answer(async {
             let from = self.callbacks_looked.from();
-            let at: DateTime<Utc> =
-                sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *session).await?;
+            let at: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *session).await?;
             let batches_max = i64::from(claim.limit).div_euclid(BATCH_MAX.try_into().unwrap_or(i64::MAX)).max(1);
             let batches = sqlx::query(CLAIM_BATCHES).bind(from).bind(batches_max).bind(lease);
             let batches = to_batches(&batches.fetch_all(&mut *session).await?)?;
@@ -230,12 +230,7 @@ impl CallbackOutbox for PostgresStore {
         let (waiting, dead, off, oldest): (i64, i64, i64, Option<f64>) = session.judge(row)?;
         let count = |count: i64| usize::try_from(count).unwrap_or(0);
         let oldest_due = Duration::try_from_secs_f64(oldest.unwrap_or(0.0)).unwrap_or_default();
-        Ok(CallbackCounts {
-            waiting: count(waiting),
-            dead: count(dead),
-            hosts_switched_off: count(off),
-            oldest_due,
-        })
+        Ok(CallbackCounts { waiting: count(waiting), dead: count(dead), hosts_switched_off: count(off), oldest_due })
     }
 
     async fn forget_callbacks(&self, age: Duration) -> Result<u64, StoreError> {
@@ -257,7 +252,8 @@ fn bind_dead<'q>(
     which: &'q DeadCallbacks,
 ) -> Query<'q, Postgres, PgArguments> {
     // Before the first one that may have this time.
-    let (after, id) = which.after.unwrap_or((which.since, Uuid::nil()));
+    let first = Cursor { timestamp: which.since, purchase_id: Uuid::nil() };
+    let Cursor { timestamp: after, purchase_id: id } = which.after.unwrap_or(first);
     query
         .bind(after.datetime())
         .bind(id)
@@ -285,11 +281,7 @@ fn to_batches(rows: &[PgRow]) -> Result<Vec<CallbackBatch>, sqlx::Error> {
 fn to_retry(row: &PgRow) -> Result<RetriedCallback, sqlx::Error> {
     let attempts: i32 = row.try_get(7)?;
     let tried_for = Duration::try_from_secs_f64(row.try_get(8)?).unwrap_or_default();
-    Ok(RetriedCallback {
-        purchase: StoredPurchase::from_row(row)?.0,
-        attempts: attempts.unsigned_abs(),
-        tried_for,
-    })
+    Ok(RetriedCallback { purchase: StoredPurchase::from_row(row)?.0, attempts: attempts.unsigned_abs(), tried_for })
 }
 
 fn to_host(row: &PgRow) -> Result<FailingHost, sqlx::Error> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use shared::callbacks::{DeadCallback, FailingHost};
 use shared::event::{Purchase, Timestamp};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
@@ -15,8 +16,8 @@ use super::sessions::parse_id;
 use super::{BEGIN_WRITING, SqliteStore, json_list, judge};
 use crate::store::callbacks::{BATCH_MAX, CHANGED_MAX, COUNTED_MAX};
 use crate::store::{
-    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, DeadCallback, DeadCallbacks, FailingHost,
-    RetriedCallback, Settlement, StoreError,
+    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, RetriedCallback, Settlement,
+    StoreError,
 };
 
 const APPEND: &str = "
@@ -243,7 +244,8 @@ fn bind_dead<'q>(
     query: Query<'q, Sqlite, SqliteArguments>,
     which: &'q DeadCallbacks,
 ) -> Query<'q, Sqlite, SqliteArguments> {
-    let (after, id) = which.after.unwrap_or((which.since, Uuid::nil()));
+    let first = Cursor { timestamp: which.since, purchase_id: Uuid::nil() };
+    let Cursor { timestamp: after, purchase_id: id } = which.after.unwrap_or(first);
     query
         .bind(after.to_string())
         .bind(id.to_string())

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use management_api::store::{
-    Account, AccountKeeping, CallbackCounts, CallbackOutbox, Claim, Claimed, CommitLog, DeadCallback, DeadCallbacks,
-    FailingHost, Settlement, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession,
-    PasswordChange, Revocation, Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash,
-    UsageQuery, WhichKey,
+    Account, AccountKeeping, CallbackCounts, CallbackOutbox, Claim, Claimed, CommitLog, Creation, DeadCallbacks,
+    KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession, PasswordChange, Revocation, Rotated, Rotation,
+    Session, SessionKeeping, Settlement, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
+use shared::callbacks::{DeadCallback, FailingHost};
 use shared::commits::{Commit, CommitPosition};
 use shared::config::Secret;
 use shared::event::{Purchase, Timestamp};
