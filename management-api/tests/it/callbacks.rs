@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName};
 use management_api::callbacks::{AttemptOutcome, Callback, CallbackClient, CallbackConfig, Unreachable, new_secret};
 use shared::callbacks::{CallbackUrl, Schemes};
 use shared::config::Settings;
+use shared::testing::eventually;
 use standardwebhooks::Webhook;
 use uuid::Uuid;
 
@@ -237,6 +238,36 @@ async fn a_connection_that_was_closed_meanwhile_is_made_again() {
     let silent = Receiver::start(|_| Reply::Close(String::new())).await;
     let outcome = send(&client, &url(&format!("http://{}/", silent.address))).await;
     assert_eq!((outcome, silent.seen().len()), (AttemptOutcome::Unreachable(Unreachable::NoAnswer), 1));
+}
+
+#[tokio::test]
+async fn connections_that_nobody_needs_are_ended() {
+    let receiver = Receiver::willing().await;
+    let (client, to) = (local_client(&[]), url(&format!("http://{}/", receiver.address)));
+    let calls = (0..5).map(|_| send(&client, &to));
+    futures_util::future::join_all(calls).await;
+    assert!(receiver.open_connections() > 0);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    eventually("they are ended", async || (receiver.open_connections() == 0).then_some(())).await;
+    tokio::time::resume();
+    assert_eq!(send(&client, &to).await, AttemptOutcome::Delivered);
+    drop(client);
+    eventually("it is ended with its client", async || (receiver.open_connections() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn connections_wait_in_a_limited_number() {
+    let receiver = Receiver::willing().await;
+    let (client, port) = (local_client(&[]), receiver.address.port());
+    // More hosts than places.
+    for host in 1..=300 {
+        assert_eq!(
+            send(&client, &url(&format!("http://127.0.{}.{}:{port}/", host / 200, host % 200 + 1))).await,
+            AttemptOutcome::Delivered
+        );
+    }
+    eventually("the oldest are ended", async || (receiver.open_connections() <= 256).then_some(())).await;
 }
 
 #[tokio::test]

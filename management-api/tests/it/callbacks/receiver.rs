@@ -39,6 +39,7 @@ type Script = Box<dyn Fn(usize) -> Reply + Send + Sync>;
 pub struct Receiver {
     pub address: SocketAddr,
     connections: AtomicUsize,
+    ended: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
     script: Script,
 }
@@ -59,6 +60,7 @@ impl Receiver {
         let receiver = Arc::new(Self {
             address,
             connections: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
             seen: Mutex::default(),
             script: Box::new(script),
         });
@@ -69,10 +71,12 @@ impl Receiver {
                 accepting.connections.fetch_add(1, Ordering::SeqCst);
                 let (receiver, tls) = (Arc::clone(&accepting), tls.clone());
                 tokio::spawn(async move {
-                    match tls {
+                    let served = match tls {
                         None => receiver.serve(stream).await,
                         Some(tls) => receiver.serve(tls.accept(stream).await?).await,
-                    }
+                    };
+                    receiver.ended.fetch_add(1, Ordering::SeqCst);
+                    served
                 });
             }
         });
@@ -86,6 +90,11 @@ impl Receiver {
 
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.connections() - self.ended.load(Ordering::SeqCst)
     }
 
     pub fn seen(&self) -> Vec<Seen> {
