@@ -38,8 +38,8 @@ async fn callback() -> (Value, [String; 2]) {
             seen.send(json!({ "headers": headers, "body": body })).await.unwrap();
         }
     };
-    let receiver = Router::new().fallback(receive);
-    tokio::spawn(axum::serve(listener, receiver).into_future());
+    let router = Router::new().fallback(receive);
+    tokio::spawn(axum::serve(listener, router).into_future());
     let mut settings = Settings::from_pairs([
         ("CALLBACK_SIGNING_SECRET", secret.expose().as_str()),
         ("CALLBACK_ALLOW_HTTP", "true"),
