@@ -7,6 +7,7 @@ mod receiver;
 mod verify;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,7 +160,7 @@ async fn an_answer_that_is_none_is_told_apart_from_no_answer() {
         let outcome = outcome_of(move |_| Reply::Close(text.to_owned())).await;
         assert_eq!(outcome, AttemptOutcome::Unreachable(reason), "{text}");
     }
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(100));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(101));
     let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(100_000));
     for head in [many, large] {
         let outcome = outcome_of(move |_| Reply::Answer(head.clone())).await;
@@ -278,6 +279,22 @@ async fn at_a_time_many_are_called() {
     let outcomes = futures_util::future::join_all(calls).await;
     assert!(outcomes.iter().all(|outcome| *outcome == AttemptOutcome::Delivered), "{outcomes:?}");
     assert!(receiver.connections() <= 50);
+}
+
+#[test]
+fn an_operator_makes_keys_without_any_setting() {
+    let make = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_management-api"));
+        // Who makes keys may have none yet, or bad ones.
+        command.args(["callbacks", "new-secret"]).env("CALLBACK_SIGNING_SECRET", "changeme");
+        let output = command.output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (one, other) = (make(), make());
+    assert_ne!(one, other);
+    assert_eq!(config(&[("CALLBACK_SIGNING_SECRET", &one)]).rules().keys.len(), 1);
+    assert_eq!(config(&[("CALLBACK_SIGNING_SECRET", &format!("{other}{one}"))]).rules().keys.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
