@@ -24,7 +24,7 @@ pub async fn read_authorities(path: &Path) -> io::Result<TlsConnector> {
         for certificate in CertificateDer::pem_file_iter(path).map_err(io::Error::other)? {
             roots.add_parsable_certificates([certificate.map_err(io::Error::other)?]);
         }
-        Ok(roots)
+        if roots.is_empty() { Err(io::Error::other("the file has no certificate that can be used")) } else { Ok(roots) }
     };
     let roots = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -145,6 +145,16 @@ fn paths_in_the_documents_exist() {
     }
 }
 
+/// It is tried in tests on callbacks as they are sent.
+#[test]
+fn the_readme_quotes_the_code_of_receivers_as_it_is() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for file in ["verify.py", "verify.mjs", "verify.rs"] {
+        let code = fs::read_to_string(root().join("deployment/callbacks").join(file)).unwrap();
+        assert!(readme.contains(&format!("\n{}\n```", code.trim_end())), "README.md must quote {file}");
+    }
+}
+
 #[test]
 fn every_dependency_is_used_by_its_crate() {
     let deployment = ["deployment/embedded", "deployment/stack", "deployment/benchmark"];

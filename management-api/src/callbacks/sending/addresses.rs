@@ -45,8 +45,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u32) -> Network<Ipv4Addr> {
 }
 
 const fn v6(segments: [u16; 8], prefix: u32) -> Network<Ipv6Addr> {
-    let [a, b, c, d, e, f, g, h] = segments;
-    (Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+    (Ipv6Addr::from_segments(segments), prefix)
 }
 
 /// Private networks and the machine itself (RFC 1918, RFC 6598, RFC 1122).

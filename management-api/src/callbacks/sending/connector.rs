@@ -29,7 +29,7 @@ const AUTHORITIES_KEPT: Duration = Duration::from_mins(1);
 /// The largest head of an answer, which is read at once.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The most headers of an answer.
-const HEADERS_MAX: usize = 64;
+const HEADERS_MAX: usize = 100;
 
 /// What a request is sent on.
 pub(super) type Sender = SendRequest<Full<Bytes>>;

@@ -55,12 +55,6 @@ pub struct SigningKeys {
     pairs: Vec<Ed25519KeyPair>,
 }
 
-/// One key.
-enum Key {
-    Secret(hmac::Key),
-    Pair(Ed25519KeyPair),
-}
-
 impl SigningKeys {
     /// Reads keys, newest first, apart by spaces or commas.
     ///
@@ -73,9 +67,10 @@ impl SigningKeys {
             if words[..index].contains(word) {
                 return Err(InvalidKeys::TooMany);
             }
-            match parse_key(word)? {
-                Key::Secret(secret) => keys.secrets.push(secret),
-                Key::Pair(pair) => keys.pairs.push(pair),
+            if let Some(text) = word.strip_prefix(SECRET_PREFIX) {
+                keys.secrets.push(parse_secret(text)?);
+            } else {
+                keys.pairs.push(parse_pair(word.strip_prefix(PRIVATE_PREFIX).ok_or(InvalidKeys::Unknown)?)?);
             }
         }
         if words.is_empty() {
@@ -111,16 +106,16 @@ pub fn new_secret() -> Secret<String> {
     Secret::new(format!("{SECRET_PREFIX}{} {PRIVATE_PREFIX}{}", STANDARD.encode(secret), STANDARD.encode(pair)))
 }
 
-fn parse_key(word: &str) -> Result<Key, InvalidKeys> {
-    if let Some(text) = word.strip_prefix(SECRET_PREFIX) {
-        let bytes = STANDARD.decode(text).ok().filter(|bytes| SECRET_BYTES.contains(&bytes.len()));
-        let bytes = bytes.ok_or(InvalidKeys::Secret)?;
-        if PUBLISHED.contains(&text) || is_one_byte_alone(&bytes) {
-            return Err(InvalidKeys::Guessable);
-        }
-        return Ok(Key::Secret(hmac::Key::new(hmac::HMAC_SHA256, &bytes)));
+fn parse_secret(text: &str) -> Result<hmac::Key, InvalidKeys> {
+    let bytes = STANDARD.decode(text).ok().filter(|bytes| SECRET_BYTES.contains(&bytes.len()));
+    let bytes = bytes.ok_or(InvalidKeys::Secret)?;
+    if PUBLISHED.contains(&text) || is_one_byte_alone(&bytes) {
+        return Err(InvalidKeys::Guessable);
     }
-    let text = word.strip_prefix(PRIVATE_PREFIX).ok_or(InvalidKeys::Unknown)?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
+}
+
+fn parse_pair(text: &str) -> Result<Ed25519KeyPair, InvalidKeys> {
     let bytes = STANDARD.decode(text).map_err(|_| InvalidKeys::PrivateKey)?;
     let (seed, public) = bytes.split_at_checked(SEED_BYTES).ok_or(InvalidKeys::PrivateKey)?;
     if is_one_byte_alone(seed) {
@@ -131,7 +126,7 @@ fn parse_key(word: &str) -> Result<Key, InvalidKeys> {
         ED25519_PUBLIC_KEY_LEN => Ed25519KeyPair::from_seed_and_public_key(seed, public),
         _ => return Err(InvalidKeys::PrivateKey),
     };
-    pair.map(Key::Pair).map_err(|_| InvalidKeys::PrivateKey)
+    pair.map_err(|_| InvalidKeys::PrivateKey)
 }
 
 fn is_one_byte_alone(bytes: &[u8]) -> bool {
