@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use management_api::callbacks::{AttemptOutcome, Callback, CallbackClient, CallbackConfig, Unreachable, new_secret};
+use management_api::callbacks::sending::{
+    AttemptOutcome, CallbackClient, CallbackRequest, SendingConfig, Unreachable, new_secret,
+};
 use shared::callbacks::{CallbackUrl, Schemes};
 use shared::config::Settings;
 use shared::testing::eventually;
@@ -29,12 +31,12 @@ const BODY: &str = r#"{"type":"purchase.recorded","data":{"username":"Ünïcøde
 const SHORTEST: &str = "1000";
 
 /// The settings of a client, with these and a new secret unless there is one among them.
-fn config(pairs: &[(&str, &str)]) -> CallbackConfig {
+fn config(pairs: &[(&str, &str)]) -> SendingConfig {
     let secret = new_secret();
     let mut all = vec![("CALLBACK_SIGNING_SECRET", secret.expose().as_str())];
     all.extend(pairs);
     let mut settings = Settings::from_pairs(all);
-    let config = CallbackConfig::read(&mut settings).unwrap();
+    let config = SendingConfig::read(&mut settings).unwrap();
     settings.finish().unwrap();
     config
 }
@@ -51,7 +53,7 @@ fn url(text: &str) -> CallbackUrl {
 
 async fn send(client: &CallbackClient, url: &CallbackUrl) -> AttemptOutcome {
     let (id, body) = (Uuid::now_v7(), Bytes::from_static(BODY.as_bytes()));
-    client.send(&Callback { id, url, body, traceparent: None }).await
+    client.send(&CallbackRequest { id, url, body, traceparent: None }).await
 }
 
 /// What becomes of one callback whose receiver answers so.
@@ -73,7 +75,7 @@ async fn what_is_sent_is_a_signed_post_to_the_host_that_was_named() {
     let (id, url) = (Uuid::now_v7(), url("http://Shop.test:80/paid?order=1"));
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let body = Bytes::from_static(BODY.as_bytes());
-    let callback = Callback { id, url: &url, body, traceparent: Some(traceparent) };
+    let callback = CallbackRequest { id, url: &url, body, traceparent: Some(traceparent) };
     assert_eq!(client.send(&callback).await, AttemptOutcome::Delivered);
     let seen = receiver.seen().pop().unwrap();
     assert_eq!(seen.request_line, "POST /paid?order=1 HTTP/1.1");
@@ -91,7 +93,7 @@ async fn what_is_sent_is_a_signed_post_to_the_host_that_was_named() {
 }
 
 /// By a library of the specification, and by what receivers are told to do themselves.
-fn assert_receivers_take_it(seen: &Seen, keys: &str, config: &CallbackConfig) {
+fn assert_receivers_take_it(seen: &Seen, keys: &str, config: &SendingConfig) {
     let headers: HeaderMap = seen
         .headers
         .iter()
@@ -306,7 +308,7 @@ async fn web_server_is_told_what_callbacks_may_be() {
     assert!(off.stop().await);
     let settings = [("CALLBACK_SIGNING_SECRET", secret.expose().as_str()), ("CALLBACK_ALLOW_HTTP", "true")];
     let config = service_config(&kafka, &folder, &settings);
-    let expected = config.callbacks.as_ref().unwrap().rules();
+    let expected = config.callbacks.rules();
     let on = Api::build(|shutdown| management_api::app::Service::build(config, shutdown)).await.ready().await;
     let told = on.get("/internal/callbacks").await.json();
     assert_eq!(told, serde_json::to_value(expected).unwrap());

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use management_api::callbacks::{AttemptOutcome, Callback, CallbackClient, CallbackConfig, new_secret};
+use management_api::callbacks::sending::{AttemptOutcome, CallbackClient, CallbackRequest, SendingConfig, new_secret};
 use manifests::root;
 use serde_json::{Value, json};
 use shared::callbacks::{CallbackUrl, Schemes};
@@ -45,10 +45,10 @@ async fn callback() -> (Value, [String; 2]) {
         ("CALLBACK_ALLOW_HTTP", "true"),
         ("CALLBACK_ALLOW_PRIVATE", "true"),
     ]);
-    let config = CallbackConfig::read(&mut settings).unwrap();
+    let config = SendingConfig::read(&mut settings).unwrap();
     let (id, url) =
         ("0190a5c2-0000-7000-8000-000000000001".parse().unwrap(), CallbackUrl::parse(&url, Schemes::HttpToo));
-    let callback = Callback { id, url: &url.unwrap(), body: BODY.into(), traceparent: None };
+    let callback = CallbackRequest { id, url: &url.unwrap(), body: BODY.into(), traceparent: None };
     assert_eq!(CallbackClient::new(&config).send(&callback).await, AttemptOutcome::Delivered);
     let symmetric = secret.expose().split(' ').next().unwrap().to_owned();
     (received.recv().await.unwrap(), [symmetric, config.rules().keys[0].webhook_public_key.clone()])

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use management_api::callbacks::{AttemptOutcome, CallbackClient, Unreachable};
+use management_api::callbacks::sending::{AttemptOutcome, CallbackClient, Unreachable};
 use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use management_api::callbacks::{AttemptOutcome, CallbackClient, Unreachable};
+use management_api::callbacks::sending::{AttemptOutcome, CallbackClient, Unreachable};
 use shared::callbacks::{CallbackUrl, Schemes};
 
 use super::receiver::{FakeResolver, Receiver, answer};
