@@ -12,7 +12,7 @@ SERVICES = -p web-server -p management-api -p embedded -p stack -p simulator --f
 REAL_STACK = --release --locked -p stack --features "real-stack $(TLS_FEATURES)" --test stack
 # Where `make load` keeps Python's packages, apart from all others, and its reports.
 LOAD := $(or $(CARGO_TARGET_DIR),target)/load
-LOAD_PYTHON := $(LOAD)/python/bin/python
+LOAD_PYTHON := $(LOAD)/python/bin/python -B
 LOAD_SETTINGS := HOST SECONDS RATE USERS AUTH DAY_SECONDS NIGHT SPIKES SEED JOURNEYS_MAX METRICS ALLOW_HOST
 # A crate alone would be built with other features of its dependencies, and so would they.
 AS_UNIT := --workspace --locked
@@ -82,7 +82,7 @@ bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/res
 
 .PHONY: load
 load: $(LOAD)/python/complete ## Load that looks real, on `make run` or `make stack-up`; the report is in target/load (SECONDS=60, RATE=50, AUTH=off, … see README)
-	$(LOAD_PYTHON) deployment/load REPORTS=$(LOAD) $(foreach name,$(LOAD_SETTINGS),$(if $($(name)),'$(name)=$($(name))'))
+	@$(LOAD_PYTHON) deployment/load REPORTS=$(LOAD) $(foreach name,$(LOAD_SETTINGS),$(if $($(name)),'$(name)=$($(name))'))
 
 .PHONY: test-load
 test-load: build $(LOAD)/python/complete ## Tests of `make load`, one of them with a pipeline that is stopped for five seconds of a minute (needs Python)

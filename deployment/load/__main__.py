@@ -70,7 +70,10 @@ def run(settings: Settings, folder: Path) -> Summary:
     runner.update_state(STATE_RUNNING)
     history = gevent.spawn(locust.stats.stats_history, runner)
     world = World(settings.host, run_id, time.monotonic(), sessions, ledger, Tally())
-    dispatch(runner, world, plan(settings), settings.journeys_max)
+    try:
+        dispatch(runner, world, plan(settings), settings.journeys_max)
+    except KeyboardInterrupt:
+        print("interrupted: what was bought so far is looked for", file=sys.stderr)
     runner.quit()
     history.kill()
     verdict = Audit(settings.host, sessions, ledger).run()
@@ -104,7 +107,7 @@ def _allow_connections(journeys_max: int) -> None:
     needed = journeys_max + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise CannotBegin(f"JOURNEYS_MAX: {journeys_max} connections need {needed} open files; the limit is {hard} (ulimit -Hn)")
+        raise CannotBegin(f"JOURNEYS_MAX: {needed} files would be open; the limit is {hard} (ulimit -Hn)")
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -114,7 +117,7 @@ def _check_service(settings: Settings) -> None:
     try:
         wants_token = door.ask("GET", "/purchases?limit=1", {}).status == 401
     except NoAnswer as reason:
-        raise CannotBegin(f"{settings.host}: {reason}; `make run` or `make stack-up` starts what is to be loaded") from reason
+        raise CannotBegin(f"{settings.host}: {reason}; `make run` or `make stack-up` starts it") from reason
     finally:
         door.close()
     if wants_token and settings.auth is Auth.OFF:

@@ -75,7 +75,7 @@ class Day:
 
 
 def plan(settings: Settings) -> Iterator[Arrival]:
-    """All arrivals in the order of time: a Poisson process with the day's rate, by thinning (Lewis and Shedler, 1979)."""
+    """All arrivals in the order of time: a Poisson process with the day's rate, thinned (Lewis, Shedler, 1979)."""
     dice = random.Random(settings.seed)
     day = Day(settings)
     rate_max = day.rate_max()

@@ -1,4 +1,6 @@
-"""Starts each journey at its planned time, whatever became of those before: an open loop, which Locust's own users are not."""
+"""Starts each journey at its planned time, whatever became of those before: an open loop."""
+
+# Locust's own users wait for their answers before they ask again; so it is told of each journey as of a new user.
 
 import time
 from collections.abc import Iterator

@@ -87,7 +87,7 @@ class Journey(User):
         body = {"username": name, "userid": self._session.userid, "price": sent.price}
         # The same key with each attempt: what was already accepted is not bought again.
         headers = {**self._session.headers, "Idempotency-Key": f"{self._world.run}-{sent.number}"}
-        purchase = expect(self._door.ask("POST", "/buy", headers, body), 201, 202).json()["data"]
+        purchase: dict[str, Any] = expect(self._door.ask("POST", "/buy", headers, body), 201, 202).json()["data"]
         self._world.ledger.acknowledge(sent, purchase)
         return purchase
 
@@ -107,7 +107,8 @@ class Journey(User):
     def _look(self) -> None:
         thought = self._arrival.think_seconds
         user = self._session.userid
-        self._steps.take("GET /getAllUserBuys/{userid}", lambda: self._get(f"/getAllUserBuys/{user}", limit=PAGE_ROWS), thought)
+        totals = f"/getAllUserBuys/{user}"
+        self._steps.take("GET /getAllUserBuys/{userid}", lambda: self._get(totals, limit=PAGE_ROWS), thought)
         if self._arrival.purpose is Purpose.LOOK:
             self._steps.take("GET /purchases", lambda: self._get("/purchases", userid=user, limit=PAGE_ROWS), thought)
 

@@ -18,7 +18,7 @@ SAMPLES_MAX = 600
 TIMEOUT_SECONDS = 2.0
 # All samples of a run: some 30 KiB each, as a series has a line only when it has changed.
 FILE_MAX_BYTES = 64 << 20
-# What the summary shows of each target: by how much it grew, or the most it was.
+# What the summary shows of each target: by how much each series grew, or the most that all of a name were together.
 GREW = (
     "process_cpu_seconds_total",
     "purchases_published_total",
@@ -42,13 +42,22 @@ class Target:
 
     def highlights(self) -> dict[str, float]:
         """What of it belongs into a summary: no zeros."""
-        grew = {series: value - self.first.get(series, 0.0) for series, value in self.last.items() if _name(series) in GREW}
-        shown = {**grew, **{f"most {series}": value for series, value in self.most.items() if _name(series) in MOST}}
+        counters = {series: value for series, value in self.last.items() if _name(series) in GREW}
+        grew = {series: value - self.first.get(series, 0.0) for series, value in counters.items()}
+        shown = {**grew, **{f"most {name}": value for name, value in self.most.items()}}
         return {series: round(value, 3) for series, value in sorted(shown.items()) if value}
+
+    def note(self, values: dict[str, float]) -> None:
+        """One more sample."""
+        self.first = self.first or values
+        self.last = values
+        for name in MOST:
+            together = sum(value for series, value in values.items() if _name(series) == name)
+            self.most[name] = max(together, self.most.get(name, together))
 
 
 class Sampler:
-    """Asks all targets again and again, each for itself, and writes what has changed: seconds, target, series, value."""
+    """Asks all targets again and again, each for itself, and writes what has changed as CSV."""
 
     def __init__(self, urls: tuple[str, ...], path: Path, run_seconds: float) -> None:
         self.targets = [Target(url) for url in urls]
@@ -92,14 +101,12 @@ class Sampler:
             return False
         finally:
             door.close()
-        self._write(target, values)
-        target.first = target.first or values
-        target.last = values
-        for series, value in values.items():
-            target.most[series] = max(value, target.most.get(series, value))
+        self.write(target, values)
+        target.note(values)
         return True
 
-    def _write(self, target: Target, values: dict[str, float]) -> None:
+    def write(self, target: Target, values: dict[str, float]) -> None:
+        """Adds what differs from the target's last sample."""
         if not self._file or self.is_full:
             return
         seconds = f"{time.monotonic() - self._start:.3f}"

@@ -83,7 +83,6 @@ class Sessions:
         """The session of one of them; it is there from the first question on."""
         return self._sessions.setdefault(buyer, Session(self._auth, self._run, buyer))
 
-
     def sign_in_regulars(self, host: str, users: int) -> None:
         """Signs in who comes most often, as on an earlier day: not part of the load. Without accounts, nothing."""
         if self._auth is Auth.OFF:
@@ -111,6 +110,6 @@ def _post(door: Door, path: str, body: dict[str, str], *statuses: int) -> Any:
 
 
 def _subject(token: str) -> str:
-    """The claim `sub` of a JWT: the account's id, by which it buys. Nothing is verified: that is the services' business."""
+    """The claim `sub` of a JWT, unverified: the account's id, by which it buys."""
     payload = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"]
+    return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])

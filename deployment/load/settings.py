@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 # A run keeps a line in memory for each purchase, some 500 bytes.
 ARRIVALS_MAX = 5_000_000
@@ -125,10 +125,18 @@ class _Reader:
 def _check_host(host: str, allowed: str, mistakes: list[str]) -> None:
     """Load on somebody else's machine is an attack: it goes to this one, or to one that was named twice."""
     url = urlsplit(host)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    if url.scheme not in ("http", "https") or not url.hostname or not _has_port(url):
         mistakes.append(f"HOST: {host!r} is no http://HOST:PORT")
     elif not is_loopback(url.hostname) and url.hostname != allowed:
-        mistakes.append(f"HOST: {url.hostname} is not this machine; ALLOW_HOST={url.hostname} says that it may be loaded")
+        name = url.hostname
+        mistakes.append(f"HOST: {name} is not this machine; ALLOW_HOST={name} says that it may be loaded")
+
+
+def _has_port(url: SplitResult) -> bool:
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
 
 
 def is_loopback(hostname: str) -> bool:

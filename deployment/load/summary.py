@@ -48,10 +48,11 @@ class Summary:
 
     def as_json(self) -> str:
         """All of it."""
+        settings = {**vars(self.settings), "auth": self.settings.auth.value, "reports": str(self.settings.reports)}
         whole = {
             "is_clean": not self.faults(),
             "faults": self.faults(),
-            "settings": {**vars(self.settings), "auth": self.settings.auth.value, "reports": str(self.settings.reports)},
+            "settings": settings,
             "journeys": vars(self.tally),
             "ledger": vars(self.verdict),
             "latencies_ms": {name: _row(entry) for name, entry in self._entries()},
@@ -62,14 +63,14 @@ class Summary:
     def _head(self) -> list[str]:
         settings, tally, verdict = self.settings, self.tally, self.verdict
         lines = [
-            f"load        {settings.host}: {tally.started:,} arrivals in {settings.seconds:g} s, {settings.rate:g} a second at the"
-            f" mean, {settings.users:,} buyers, AUTH {settings.auth.value}, seed {settings.seed}",
+            f"load        {settings.host}: {tally.started:,} arrivals in {settings.seconds:g} s,"
+            f" {settings.rate:g} a second at the mean, {settings.users:,} buyers, AUTH {settings.auth.value}, seed {settings.seed}",
             f"journeys    {tally.finished:,} finished, {tally.gave_up:,} gave up, {tally.unfinished:,} unfinished,"
             f" {tally.turned_away:,} turned away",
             f"generator   {tally.late:,} journeys started more than {LATE_SECONDS * 1000:g} ms late,"
             f" {tally.late_max_seconds * 1000:,.0f} ms at most; that is in their times",
-            f"ledger      {verdict.sent:,} purchases sent, {verdict.acknowledged:,} acknowledged, {len(verdict.missing):,} missing,"
-            f" {len(verdict.twice):,} twice, {len(verdict.different):,} different",
+            f"ledger      {verdict.sent:,} purchases sent, {verdict.acknowledged:,} acknowledged,"
+            f" {len(verdict.missing):,} missing, {len(verdict.twice):,} twice, {len(verdict.different):,} different",
         ]
         lines += [f"tried again {count:,} × {what}" for what, count in tally.tried_again.most_common(LINES_MAX)]
         for what, found in (("missing", verdict.missing), ("twice", verdict.twice), ("different", verdict.different)):
