@@ -64,7 +64,8 @@ class Summary:
         settings, tally, verdict = self.settings, self.tally, self.verdict
         lines = [
             f"load        {settings.host}: {tally.started:,} arrivals in {settings.seconds:g} s,"
-            f" {settings.rate:g} a second at the mean, {settings.users:,} buyers, AUTH {settings.auth.value}, seed {settings.seed}",
+            f" {settings.rate:g} a second at the mean, {settings.users:,} buyers, AUTH {settings.auth.value},"
+            f" seed {settings.seed}",
             f"journeys    {tally.finished:,} finished, {tally.gave_up:,} gave up, {tally.unfinished:,} unfinished,"
             f" {tally.turned_away:,} turned away",
             f"generator   {tally.late:,} journeys started more than {LATE_SECONDS * 1000:g} ms late,"
