@@ -85,7 +85,7 @@ load: $(LOAD)/python/complete ## Load that looks real, on `make run` or `make st
 	@$(LOAD_PYTHON) deployment/load REPORTS=$(LOAD) $(foreach name,$(LOAD_SETTINGS),$(if $($(name)),'$(name)=$($(name))'))
 
 .PHONY: test-load
-test-load: build $(LOAD)/python/complete ## Tests of `make load`, one of them with a pipeline that is stopped for five seconds of a minute (needs Python)
+test-load: build $(LOAD)/python/complete ## Tests of `make load`, one of them with a pipeline that is stopped for five seconds of a minute (needs Python 3.11)
 	RELEASE=$(abspath $(RELEASE)) $(LOAD_PYTHON) -m unittest discover --start-directory deployment/load/tests --top-level-directory deployment/load
 
 # Complete or not there at all: a killed installation is begun anew.
