@@ -34,22 +34,23 @@ class Target:
     """One /metrics, and what is known of it."""
 
     url: str
-    first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
+    grew: dict[str, float] = field(default_factory=dict)
     most: dict[str, float] = field(default_factory=dict)
     missed: int = 0
     """Samples that were not answered in time."""
 
     def highlights(self) -> dict[str, float]:
         """What of it belongs into a summary: no zeros."""
-        counters = {series: value for series, value in self.last.items() if _name(series) in GREW}
-        grew = {series: value - self.first.get(series, 0.0) for series, value in counters.items()}
-        shown = {**grew, **{f"most {name}": value for name, value in self.most.items()}}
+        shown = {**self.grew, **{f"most {name}": value for name, value in self.most.items()}}
         return {series: round(value, 3) for series, value in sorted(shown.items()) if value}
 
     def note(self, values: dict[str, float]) -> None:
         """One more sample."""
-        self.first = self.first or values
+        for series in (series for series in values if self.last and _name(series) in GREW):
+            value, before = values[series], self.last.get(series, 0.0)
+            # A service that was started anew counts from 0.
+            self.grew[series] = self.grew.get(series, 0.0) + (value - before if value >= before else value)
         self.last = values
         for name in MOST:
             together = sum(value for series, value in values.items() if _name(series) == name)

@@ -22,6 +22,12 @@ class Metrics(unittest.TestCase):
             target.note({"process_cpu_seconds_total": cpu, "other_total": cpu, **lag})
         self.assertEqual(target.highlights(), {"most kafka_consumer_lag": 9.0, "process_cpu_seconds_total": 3.0})
 
+    def test_what_a_service_counted_before_it_was_started_anew_stays_counted(self) -> None:
+        target = Target("http://here")
+        for cpu in (10.0, 12.0, 0.5, 1.0):
+            target.note({"process_cpu_seconds_total": cpu})
+        self.assertEqual(target.highlights(), {"process_cpu_seconds_total": 3.0})
+
     def test_a_series_has_a_line_when_it_has_changed_until_the_file_is_full(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "metrics.csv"
