@@ -10,6 +10,10 @@ TLS_FEATURES = $(if $(TLS),web-server/tls management-api/tls)
 # The services as they are released, and what runs them; benchmarks and real-stack tests use these.
 SERVICES = -p web-server -p management-api -p embedded -p stack -p simulator --features "$(TLS_FEATURES)"
 REAL_STACK = --release --locked -p stack --features "real-stack $(TLS_FEATURES)" --test stack
+# Where `make load` keeps Python's packages, apart from all others, and its reports.
+LOAD := $(or $(CARGO_TARGET_DIR),target)/load
+LOAD_PYTHON := $(LOAD)/python/bin/python -B
+LOAD_SETTINGS := HOST SECONDS RATE USERS AUTH DAY_SECONDS NIGHT SPIKES SEED JOURNEYS_MAX METRICS ALLOW_HOST
 # A crate alone would be built with other features of its dependencies, and so would they.
 AS_UNIT := --workspace --locked
 
@@ -75,6 +79,21 @@ test-tls: build ## The services with TLS towards Kafka and PostgreSQL (needs Ope
 bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md
 	$(CARGO) build --release --locked $(SERVICES) -p benchmark
 	$(RELEASE)/benchmark
+
+.PHONY: load
+load: $(LOAD)/python/complete ## Load that looks real, on `make run` or `make stack-up`; the report is in target/load (SECONDS=60, RATE=50, AUTH=off, … see README)
+	@$(LOAD_PYTHON) deployment/load REPORTS=$(LOAD) $(foreach name,$(LOAD_SETTINGS),$(if $($(name)),'$(name)=$($(name))'))
+
+.PHONY: test-load
+test-load: build $(LOAD)/python/complete ## Tests of `make load`, one of them with a pipeline that is stopped for five seconds of a minute (needs Python 3.11)
+	RELEASE=$(abspath $(RELEASE)) $(LOAD_PYTHON) -m unittest discover --start-directory deployment/load/tests --top-level-directory deployment/load
+
+# Complete or not there at all: a killed installation is begun anew.
+$(LOAD)/python/complete: deployment/load/requirements.txt
+	rm -rf $(LOAD)/python
+	python3 -m venv $(LOAD)/python
+	$(LOAD_PYTHON) -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $<
+	touch $@
 
 .PHONY: scale-demo
 scale-demo: build ## The shipped autoscaling, a load step and real consumers: table, plot and verdict in five minutes
