@@ -14,7 +14,8 @@ CREATE INDEX callback_batches_by_claim ON callback_batches (claimed_until);
 ALTER TABLE callback_batches ALTER COLUMN purchase_ids SET STORAGE EXTERNAL;
 
 -- Callbacks that were not delivered at once: those that wait, until `due_at`, and those that are dead. One that is being delivered
--- waits for the end of its claim.
+-- waits for the end of its claim. Those that are parked wait for their host, and until they are given up: however many they are, they
+-- are written once.
 CREATE TABLE callbacks (
     purchase_id uuid PRIMARY KEY,
     host text COLLATE "C" NOT NULL,
@@ -24,19 +25,25 @@ CREATE TABLE callbacks (
     attempts integer NOT NULL,
     due_at timestamptz NOT NULL,
     outcome text NOT NULL,
+    is_parked boolean NOT NULL,
     dead_since timestamptz
 );
 CREATE INDEX callbacks_by_due_time ON callbacks (due_at) WHERE dead_since IS NULL;
+CREATE INDEX callbacks_that_are_parked ON callbacks (host, due_at) WHERE is_parked;
 CREATE INDEX callbacks_that_are_dead ON callbacks (recorded_at, purchase_id) WHERE dead_since IS NOT NULL;
 
--- Hosts of which nothing was delivered since; those that are switched off get nothing until somebody switches them on.
+-- Hosts that fail, and those that did and are well again, which get what is parked for them. One that fails is tried with one of
+-- those at `trial_at`; one that is switched off gets nothing until somebody switches it on.
 CREATE TABLE callback_hosts (
     host text COLLATE "C" PRIMARY KEY,
     failing_since timestamptz NOT NULL,
     failed_at timestamptz NOT NULL,
     outcome text NOT NULL,
+    is_well boolean NOT NULL,
+    trial_at timestamptz NOT NULL,
     switched_off_at timestamptz
 );
+CREATE INDEX callback_hosts_by_trial ON callback_hosts (trial_at) WHERE switched_off_at IS NULL;
 
 -- As record_purchases_unlogged, with where to call back; no list at all where nobody wants it.
 CREATE FUNCTION record_purchase_rows(

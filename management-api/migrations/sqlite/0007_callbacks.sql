@@ -18,9 +18,11 @@ CREATE TABLE callbacks (
     attempts INTEGER NOT NULL,
     due_at TEXT NOT NULL,
     outcome TEXT NOT NULL,
+    is_parked INTEGER NOT NULL,
     dead_since TEXT
 ) STRICT;
 CREATE INDEX callbacks_by_due_time ON callbacks (due_at) WHERE dead_since IS NULL;
+CREATE INDEX callbacks_that_are_parked ON callbacks (host, due_at) WHERE is_parked;
 CREATE INDEX callbacks_that_are_dead ON callbacks (recorded_at, purchase_id) WHERE dead_since IS NOT NULL;
 
 CREATE TABLE callback_hosts (
@@ -28,5 +30,8 @@ CREATE TABLE callback_hosts (
     failing_since TEXT NOT NULL,
     failed_at TEXT NOT NULL,
     outcome TEXT NOT NULL,
+    is_well INTEGER NOT NULL,
+    trial_at TEXT NOT NULL,
     switched_off_at TEXT
 ) STRICT;
+CREATE INDEX callback_hosts_by_trial ON callback_hosts (trial_at) WHERE switched_off_at IS NULL;

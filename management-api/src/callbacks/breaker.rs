@@ -49,6 +49,11 @@ impl Breaker {
         }
     }
 
+    /// One attempt is to find out how the host is, whatever is known of it.
+    pub fn admit_trial(&mut self, now: Instant) {
+        self.open_until = self.open_until.map(|until| until.min(now));
+    }
+
     /// For how much longer the host is left alone, if it is.
     #[must_use]
     pub fn open_for(&self, now: Instant) -> Option<Duration> {

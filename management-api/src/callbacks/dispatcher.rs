@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::callbacks::FailingHost;
-use shared::event::{Purchase, Timestamp};
+use shared::event::Timestamp;
 use shared::shutdown::Shutdown;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::Callbacks;
 use super::breaker::Verdict;
 use super::failing::{self, FailingHosts};
-use super::hosts::Hosts;
+use super::hosts::{Hosts, Refused};
 use super::pending::PendingCallback;
 use super::schedule::Next;
 use super::sending::AttemptOutcome;
 use crate::metrics::CallbackFate;
-use crate::store::{CallbackBatch, Claim, Claimed, FailedCallback, Settlement, StoreError};
+use crate::store::{CallbackBatch, Claim, Claimed, FailedCallback, NextTry, RetriedCallback, Settlement, StoreError};
 
 /// How often the database is asked for what is due.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ impl<'a> Dispatcher<'a> {
         let until = Instant::now() + END_MAX;
         loop {
             for callback in self.hosts.take_all() {
-                self.put_off(callback, Duration::ZERO);
+                self.put_off(&callback, Duration::ZERO);
             }
             self.settle_at = Instant::now();
             self.begin_settlement();
@@ -122,7 +122,7 @@ impl<'a> Dispatcher<'a> {
     fn tick(&mut self) {
         let now = Instant::now();
         for callback in self.hosts.take_late(now) {
-            self.put_off(callback, Duration::ZERO);
+            self.put_off(&callback, Duration::ZERO);
         }
         self.callbacks.metrics.set_in_flight(self.hosts.in_flight());
         if self.failing.begins_refresh(now) {
@@ -177,7 +177,7 @@ impl<'a> Dispatcher<'a> {
             self.take_batch(batch);
         }
         for retry in claimed.retries {
-            self.take_up(retry.purchase, retry.attempts, retry.tried_for, None);
+            self.take_up(retry, None);
         }
     }
 
@@ -192,23 +192,26 @@ impl<'a> Dispatcher<'a> {
         self.batches.insert(batch_id, purchases.len());
         for purchase in purchases {
             let tried_for = Timestamp::now().since(purchase.recorded_at.unwrap_or(purchase.timestamp));
-            self.take_up(purchase, 0, tried_for, Some(batch_id));
+            self.take_up(RetriedCallback { purchase, attempts: 0, tried_for, is_trial: false }, Some(batch_id));
         }
     }
 
-    fn take_up(&mut self, purchase: Purchase, attempts: u32, tried_before: Duration, batch_id: Option<Uuid>) {
+    fn take_up(&mut self, taken: RetriedCallback, batch_id: Option<Uuid>) {
+        let RetriedCallback { purchase, attempts, tried_for: tried_before, is_trial } = taken;
         let Some(host) = purchase.callback_url.as_ref().map(|url| Arc::from(url.host())) else {
             return self.release(batch_id);
         };
         let now = Instant::now();
         let begin_by = now + self.callbacks.config.begin_within();
-        let callback = PendingCallback { purchase, host, attempts, tried_before, claimed_at: now, begin_by, batch_id };
+        let callback =
+            PendingCallback { purchase, host, attempts, tried_before, claimed_at: now, begin_by, is_trial, batch_id };
         if self.failing.is_switched_off(&callback.host) {
             return self.give_up(&callback, "its host is switched off");
         }
-        if let Err((callback, left)) = self.hosts.add(callback, now) {
-            let pause = if left.is_zero() { CROWDED_PAUSE } else { left };
-            self.put_off(callback, pause);
+        match self.hosts.add(callback, now) {
+            Ok(()) => {}
+            Err((callback, Refused::HostFails)) => self.park(&callback),
+            Err((callback, Refused::Crowded)) => self.put_off(&callback, CROWDED_PAUSE),
         }
     }
 
@@ -232,11 +235,9 @@ impl<'a> Dispatcher<'a> {
     fn finish(&mut self, callback: PendingCallback, outcome: AttemptOutcome, took: Duration) {
         let now = Instant::now();
         let verdict = if outcome.is_host_at_fault() { Verdict::Failed } else { Verdict::Well };
-        if let Some((waiting, left)) = self.hosts.finish(&callback.host, verdict, now) {
+        if let Some(waiting) = self.hosts.finish(&callback.host, verdict, now) {
             tracing::warn!(host = %callback.host, outcome = %outcome, waiting = waiting.len(), "a host of callbacks is left alone");
-            for one in waiting {
-                self.put_off(one, left);
-            }
+            waiting.iter().for_each(|one| self.park(one));
         }
         self.note_host(&callback.host, outcome, now);
         let attempts = callback.attempts + 1;
@@ -250,11 +251,11 @@ impl<'a> Dispatcher<'a> {
             }
             Next::Retry(pause) => {
                 tracing::debug!(purchase_id = %callback.purchase.purchase_id, host = %callback.host, outcome = %outcome, attempts, ?took, "callback not delivered");
-                self.keep(&callback, attempts, Some(pause), outcome.to_string(), CallbackFate::Retried);
+                self.keep(&callback, attempts, NextTry::After(pause), outcome.to_string(), CallbackFate::Retried);
             }
             Next::Dead => {
                 tracing::warn!(purchase_id = %callback.purchase.purchase_id, host = %callback.host, outcome = %outcome, attempts, "callback given up");
-                self.keep(&callback, attempts, None, outcome.to_string(), CallbackFate::Dead);
+                self.keep(&callback, attempts, NextTry::Never, outcome.to_string(), CallbackFate::Dead);
             }
         }
     }
@@ -263,10 +264,10 @@ impl<'a> Dispatcher<'a> {
         let store = Arc::clone(&self.callbacks.store);
         let (name, patience) = (Arc::clone(host), self.callbacks.config.schedule.patience);
         if outcome == AttemptOutcome::Delivered {
-            if self.failing.forget(host) {
+            if self.failing.note_well(host) {
                 self.running.spawn(async move {
-                    // If it is not forgotten now, another delivery does it, after the next look.
-                    let _ = store.forget_host(&name).await;
+                    // If it is not written down now, another delivery does it, after the next look.
+                    let _ = store.note_host_well(&name).await;
                     Event::Done
                 });
             }
@@ -277,30 +278,32 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// One that was not tried is due again after `pause`.
-    fn put_off(&mut self, callback: PendingCallback, pause: Duration) {
-        let tried_for = callback.tried_for(Instant::now());
-        match self.callbacks.config.schedule.retry(pause, tried_for) {
-            Next::Retry(pause) => {
-                self.keep(&callback, callback.attempts, Some(pause), "put off".to_owned(), CallbackFate::Deferred);
-            }
-            _ => self.give_up(&callback, "its host did not answer in all the time"),
+    fn put_off(&mut self, callback: &PendingCallback, pause: Duration) {
+        match self.callbacks.config.schedule.retry(pause, callback.tried_for(Instant::now())) {
+            Next::Retry(pause) => self.defer(callback, NextTry::After(pause), "others wait for its host"),
+            _ => self.give_up(callback, "its host did not take it in all the time"),
         }
     }
 
+    /// One whose host fails waits until it is well.
+    fn park(&mut self, callback: &PendingCallback) {
+        match self.callbacks.config.schedule.left(callback.tried_for(Instant::now())) {
+            Some(left) => self.defer(callback, NextTry::WhenHostIsWell(left), "its host fails"),
+            None => self.give_up(callback, "its host failed in all the time"),
+        }
+    }
+
+    fn defer(&mut self, callback: &PendingCallback, next: NextTry, reason: &str) {
+        self.keep(callback, callback.attempts, next, reason.to_owned(), CallbackFate::Deferred);
+    }
+
     fn give_up(&mut self, callback: &PendingCallback, reason: &str) {
-        self.keep(callback, callback.attempts, None, reason.to_owned(), CallbackFate::Dead);
+        self.keep(callback, callback.attempts, NextTry::Never, reason.to_owned(), CallbackFate::Dead);
     }
 
     // Settlement.
 
-    fn keep(
-        &mut self,
-        callback: &PendingCallback,
-        attempts: u32,
-        retry_after: Option<Duration>,
-        outcome: String,
-        fate: CallbackFate,
-    ) {
+    fn keep(&mut self, callback: &PendingCallback, attempts: u32, next: NextTry, outcome: String, fate: CallbackFate) {
         self.callbacks.metrics.settled(fate);
         self.settlement.failed.push(FailedCallback {
             purchase_id: callback.purchase.purchase_id,
@@ -308,7 +311,7 @@ impl<'a> Dispatcher<'a> {
             recorded_at: callback.recorded_at(),
             attempts,
             tried_for: callback.tried_for(Instant::now()),
-            retry_after,
+            next,
             outcome,
         });
         self.release(callback.batch_id);

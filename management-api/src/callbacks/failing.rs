@@ -52,8 +52,8 @@ impl FailingHosts {
         self.failing.insert(host.host.clone());
     }
 
-    /// It does not fail any more. Gives whether it did.
-    pub(super) fn forget(&mut self, host: &str) -> bool {
+    /// It is well. Gives whether it failed.
+    pub(super) fn note_well(&mut self, host: &str) -> bool {
         self.noted.remove(host);
         self.failing.remove(host)
     }

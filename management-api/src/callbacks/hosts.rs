@@ -24,6 +24,15 @@ pub struct Hosts {
     in_flight: usize,
 }
 
+/// Why one is not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its host is left alone.
+    HostFails,
+    /// Too many wait for its host.
+    Crowded,
+}
+
 struct Host {
     waiting: VecDeque<PendingCallback>,
     in_flight: usize,
@@ -54,8 +63,8 @@ impl Hosts {
     /// Takes one in.
     ///
     /// # Errors
-    /// Gives it back with the time after which its host may have room again.
-    pub fn add(&mut self, callback: PendingCallback, now: Instant) -> Result<(), (PendingCallback, Duration)> {
+    /// Gives it back with the reason.
+    pub fn add(&mut self, callback: PendingCallback, now: Instant) -> Result<(), (PendingCallback, Refused)> {
         let limit = self.limit_per_host;
         let host = self.hosts.entry(Arc::clone(&callback.host)).or_insert_with(|| Host {
             waiting: VecDeque::new(),
@@ -65,11 +74,14 @@ impl Hosts {
             used_at: now,
         });
         host.used_at = now;
-        if let Some(left) = host.breaker.open_for(now) {
-            return Err((callback, left));
+        if callback.is_trial {
+            host.breaker.admit_trial(now);
+        }
+        if host.breaker.open_for(now).is_some() {
+            return Err((callback, Refused::HostFails));
         }
         if host.waiting.len() >= WAITING_PER_HOST_MAX {
-            return Err((callback, Duration::ZERO));
+            return Err((callback, Refused::Crowded));
         }
         let name = Arc::clone(&callback.host);
         host.waiting.push_back(callback);
@@ -98,21 +110,16 @@ impl Hosts {
         None
     }
 
-    /// An attempt has ended. Gives those that the host is not asked for now, with the time for which it is left alone.
-    pub fn finish(
-        &mut self,
-        name: &Arc<str>,
-        verdict: Verdict,
-        now: Instant,
-    ) -> Option<(Vec<PendingCallback>, Duration)> {
+    /// An attempt has ended. Gives those that are waiting, if the host is left alone now.
+    pub fn finish(&mut self, name: &Arc<str>, verdict: Verdict, now: Instant) -> Option<Vec<PendingCallback>> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let host = self.hosts.get_mut(name)?;
         host.in_flight = host.in_flight.saturating_sub(1);
         host.breaker.note(verdict, now);
-        if let Some(left) = host.breaker.open_for(now) {
+        if host.breaker.open_for(now).is_some() {
             let waiting: Vec<PendingCallback> = host.waiting.drain(..).collect();
             self.waiting -= waiting.len();
-            return Some((waiting, left));
+            return Some(waiting);
         }
         self.enter_turn(name);
         None
@@ -184,14 +191,13 @@ mod tests {
             let tried = hosts.next(now).expect("it may be tried");
             given_back = hosts.finish(&tried.host, Verdict::Failed, now);
         }
-        let (waiting, left) = given_back.expect("it is left alone now");
+        let waiting = given_back.expect("it is left alone now");
         assert_eq!(waiting.len() + hosts.len(), 15);
-        assert!(hosts.add(callback("down"), now).is_err());
-        tokio::time::advance(left).await;
-        for _ in 0..2 {
-            hosts.add(callback("down"), Instant::now()).expect("one may find out");
-        }
-        assert_eq!(drain(&mut hosts, Instant::now()).len(), 1);
+        assert_eq!(hosts.add(callback("down"), now).map_err(|refused| refused.1), Err(Refused::HostFails));
+        let trial = PendingCallback { is_trial: true, ..callback("down") };
+        hosts.add(trial, now).expect("one is to find out");
+        hosts.add(callback("down"), now).expect("it waits for what that one finds");
+        assert_eq!(drain(&mut hosts, now).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

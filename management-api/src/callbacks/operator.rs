@@ -65,12 +65,12 @@ pub async fn list_hosts(outbox: &dyn CallbackOutbox) -> Result<Vec<FailingHost>,
     failing::list(outbox).await
 }
 
-/// Switches a host on: it gets what is due from now on; what was given up meanwhile is sent again only if somebody asks for it.
+/// Switches a host on: it gets what waits for it, and what comes; what was given up is sent again only if somebody asks for it.
 ///
 /// # Errors
 /// When the host does not fail, or the database does not answer.
 pub async fn switch_on(outbox: &dyn CallbackOutbox, host: &str) -> Result<(), OperatorError> {
-    if !outbox.forget_host(host).await? {
+    if !outbox.note_host_well(host).await? {
         return Err(OperatorError::NotFound("this host does not fail"));
     }
     tracing::info!(host, "a host of callbacks is switched on, an operator asks for it");

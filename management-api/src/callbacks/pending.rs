@@ -23,6 +23,8 @@ pub struct PendingCallback {
     pub claimed_at: Instant,
     /// When an attempt must have begun: later, others may have taken it over before it ends.
     pub begin_by: Instant,
+    /// Whether it is to find out how its host is, which fails.
+    pub is_trial: bool,
     /// The outbox's row that it is in; one that was tried before is in none.
     pub batch_id: Option<Uuid>,
 }
@@ -86,6 +88,7 @@ pub(super) mod tests {
             tried_before: Duration::ZERO,
             claimed_at: Instant::now(),
             begin_by: Instant::now() + Duration::from_secs(20),
+            is_trial: false,
             batch_id: None,
         }
     }

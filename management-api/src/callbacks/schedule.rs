@@ -61,6 +61,12 @@ impl Schedule {
         }
     }
 
+    /// For how much longer one may wait for its host; nothing when its time is over.
+    #[must_use]
+    pub fn left(&self, tried_for: Duration) -> Option<Duration> {
+        self.patience.checked_sub(tried_for).filter(|left| !left.is_zero())
+    }
+
     /// What becomes of one that could not be tried now, but maybe after `pause`.
     #[must_use]
     pub fn retry(&self, pause: Duration, tried_for: Duration) -> Next {

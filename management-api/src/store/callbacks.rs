@@ -13,6 +13,16 @@ use super::{Cursor, StoreError};
 pub(super) const BATCH_MAX: usize = 500;
 /// Callbacks, or rows of the outbox, that are given up or forgotten at once, at most.
 pub(super) const CHANGED_MAX: i64 = 5_000;
+/// Hosts whose parked callbacks are claimed at once, and how many of one that is well.
+pub(super) const PARKED_HOSTS_MAX: i64 = 16;
+pub(super) const PARKED_OF_HOST_MAX: i64 = 50;
+/// How soon a host that has begun to fail is tried, and how long it takes until the next trial at most; a quarter of the time for which it has failed in
+/// between.
+pub(super) const TRIAL_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
+/// How often a host that is well is looked at, when nothing is parked for it.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_mins(1);
+/// How long a host is remembered that is well again.
+pub(super) const WELL_KEPT: Duration = Duration::from_hours(1);
 /// The most callbacks that are counted: beyond, nobody needs to know better.
 pub(super) const COUNTED_MAX: i64 = 100_000;
 
@@ -25,14 +35,15 @@ pub trait CallbackOutbox: Send + Sync + 'static {
     /// What became of claimed ones, all of it or nothing.
     async fn settle_callbacks(&self, settlement: &Settlement) -> Result<(), StoreError>;
 
-    /// Hosts that fail, by name, after the one that is given.
+    /// Hosts that fail now, by name, after the one that is given.
     async fn list_callback_hosts(&self, after: Option<&str>, limit: u32) -> Result<Vec<FailingHost>, StoreError>;
 
     /// A host has failed. It is switched off once it has failed for so long. Gives how it is now.
     async fn note_host_failed(&self, host: &str, outcome: &str, patience: Duration) -> Result<FailingHost, StoreError>;
 
-    /// Something was delivered to a host, or it is switched on again. Gives whether it was failing.
-    async fn forget_host(&self, host: &str) -> Result<bool, StoreError>;
+    /// Something was delivered to a host, or it is switched on: what is parked for it is claimed from now on. Gives whether it was
+    /// failing.
+    async fn note_host_well(&self, host: &str) -> Result<bool, StoreError>;
 
     /// Dead callbacks, in the order in which their purchases were recorded.
     async fn list_dead_callbacks(&self, query: &DeadCallbacks) -> Result<Vec<DeadCallback>, StoreError>;
@@ -88,6 +99,8 @@ pub struct RetriedCallback {
     pub attempts: u32,
     /// For how long it has been tried.
     pub tried_for: Duration,
+    /// Whether it is to find out how its host is, which fails: it is tried whatever is known of the host.
+    pub is_trial: bool,
 }
 
 /// What became of claimed callbacks.
@@ -122,10 +135,31 @@ pub struct FailedCallback {
     pub attempts: u32,
     /// For how long it has been tried.
     pub tried_for: Duration,
-    /// When it is tried again; never, where there is nothing.
-    pub retry_after: Option<Duration>,
+    /// What comes next.
+    pub next: NextTry,
     /// What became of it at last, in short.
     pub outcome: String,
+}
+
+/// When a callback is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTry {
+    /// So much later.
+    After(Duration),
+    /// When its host is well again; it is given up after so long.
+    WhenHostIsWell(Duration),
+    /// Never: it is dead.
+    Never,
+}
+
+impl NextTry {
+    /// How much later somebody has to do something about it.
+    pub(super) fn due_in(self) -> Duration {
+        match self {
+            Self::After(time) | Self::WhenHostIsWell(time) => time,
+            Self::Never => Duration::ZERO,
+        }
+    }
 }
 
 /// Which dead callbacks.

@@ -15,10 +15,12 @@ use uuid::Uuid;
 
 use super::read::StoredPurchase;
 use super::{PostgresStore, answer, session};
-use crate::store::callbacks::{BATCH_MAX, CHANGED_MAX, COUNTED_MAX};
+use crate::store::callbacks::{
+    BATCH_MAX, CHANGED_MAX, COUNTED_MAX, LOOK_PAUSE, PARKED_HOSTS_MAX, PARKED_OF_HOST_MAX, TRIAL_PAUSES, WELL_KEPT,
+};
 use crate::store::{
-    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, RetriedCallback, Settlement,
-    StoreError,
+    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, NextTry, RetriedCallback,
+    Settlement, StoreError,
 };
 
 /// What is found due was not due so long before: whoever writes that something is due says so with a time of its own statement, and
@@ -55,36 +57,79 @@ const CLAIM_RETRIES: &str = "
         attempts, extract(epoch FROM tried_for)::float8
     FROM claimed JOIN purchases AS purchase ON purchase.purchase_id = claimed.purchase_id";
 
+/// Callbacks that wait for their host: one of a host that fails, some of one that is well.
+const CLAIM_PARKED: &str = "
+    WITH due AS (
+        SELECT host FROM callback_hosts WHERE switched_off_at IS NULL AND trial_at <= clock_timestamp()
+        ORDER BY trial_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ), host AS (
+        UPDATE callback_hosts AS host SET trial_at = clock_timestamp() + CASE
+            WHEN NOT is_well THEN greatest($4, least($5, (clock_timestamp() - failing_since) / 4))
+            WHEN EXISTS (SELECT FROM callbacks WHERE callbacks.host = host.host AND is_parked) THEN interval '0'
+            ELSE $6
+        END
+        FROM due WHERE host.host = due.host
+        RETURNING host.host, is_well
+    ), chosen AS (
+        SELECT parked.purchase_id, NOT is_well AS is_trial
+        FROM host CROSS JOIN LATERAL (
+            SELECT purchase_id FROM callbacks WHERE callbacks.host = host.host AND is_parked
+            ORDER BY due_at LIMIT CASE WHEN host.is_well THEN $2 ELSE 1 END FOR UPDATE SKIP LOCKED
+        ) AS parked
+    ), claimed AS (
+        UPDATE callbacks AS callback SET due_at = clock_timestamp() + $3, is_parked = false
+        FROM chosen WHERE callback.purchase_id = chosen.purchase_id
+        RETURNING callback.purchase_id, attempts, clock_timestamp() - began_at AS tried_for, is_trial
+    )
+    SELECT purchase.purchase_id, userid, username, price::text, purchased_at, recorded_at, callback_url,
+        attempts, extract(epoch FROM tried_for)::float8, is_trial
+    FROM claimed JOIN purchases AS purchase ON purchase.purchase_id = claimed.purchase_id";
+
+/// What is parked has a host that somebody looks after; it is not forgotten in this very moment, for its time is another one now.
 const SETTLE: &str = "
-    WITH finished AS (
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(
+            $3::uuid[], $4::text[], $5::timestamptz[], $6::float8[], $7::integer[], $8::float8[], $9::text[], $10::boolean[],
+            $11::boolean[]
+        ) AS given (id, host, recorded, tried_for, attempts, due_in, outcome, is_parked, is_dead)
+    ), finished AS (
         DELETE FROM callback_batches WHERE batch_id = ANY ($1)
     ), delivered AS (
         DELETE FROM callbacks WHERE purchase_id = ANY ($2)
+    ), looked_after AS (
+        INSERT INTO callback_hosts (host, failing_since, failed_at, outcome, is_well, trial_at)
+        SELECT DISTINCT ON (host) host, clock_timestamp(), clock_timestamp(), outcome, false, clock_timestamp() + $12
+        FROM given WHERE is_parked ORDER BY host
+        ON CONFLICT (host) DO UPDATE SET failed_at = excluded.failed_at
     )
     INSERT INTO callbacks AS callback
-        (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, dead_since)
+        (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked, dead_since)
     SELECT id, host, recorded, clock_timestamp() - tried_for * interval '1 second', attempts,
-        clock_timestamp() + coalesce(retry_after, 0) * interval '1 second', outcome,
-        CASE WHEN retry_after IS NULL THEN clock_timestamp() END
-    FROM unnest($3::uuid[], $4::text[], $5::timestamptz[], $6::float8[], $7::integer[], $8::float8[], $9::text[])
-        AS given (id, host, recorded, tried_for, attempts, retry_after, outcome)
-    ORDER BY id
+        clock_timestamp() + due_in * interval '1 second', outcome, is_parked, CASE WHEN is_dead THEN clock_timestamp() END
+    FROM given ORDER BY id
     ON CONFLICT (purchase_id) DO UPDATE SET
-        attempts = excluded.attempts, due_at = excluded.due_at, outcome = excluded.outcome, dead_since = excluded.dead_since";
+        attempts = excluded.attempts, due_at = excluded.due_at, outcome = excluded.outcome,
+        is_parked = excluded.is_parked, dead_since = excluded.dead_since";
 
 const HOSTS: &str = "
     SELECT host, failing_since, failed_at, outcome, switched_off_at FROM callback_hosts
-    WHERE host > coalesce($1, '') ORDER BY host LIMIT $2";
+    WHERE NOT is_well AND host > coalesce($1, '') ORDER BY host LIMIT $2";
 
 const NOTE_FAILED: &str = "
-    INSERT INTO callback_hosts AS stored (host, failing_since, failed_at, outcome)
-    VALUES ($1, clock_timestamp(), clock_timestamp(), $2)
+    INSERT INTO callback_hosts AS stored (host, failing_since, failed_at, outcome, is_well, trial_at)
+    VALUES ($1, clock_timestamp(), clock_timestamp(), $2, false, clock_timestamp() + $4)
     ON CONFLICT (host) DO UPDATE SET
-        failed_at = excluded.failed_at, outcome = excluded.outcome,
-        switched_off_at = coalesce(
-            stored.switched_off_at, CASE WHEN excluded.failed_at - stored.failing_since >= $3 THEN excluded.failed_at END
-        )
+        failed_at = excluded.failed_at, outcome = excluded.outcome, is_well = false,
+        failing_since = CASE WHEN stored.is_well THEN excluded.failing_since ELSE stored.failing_since END,
+        trial_at = CASE WHEN stored.is_well THEN excluded.trial_at ELSE stored.trial_at END,
+        switched_off_at = coalesce(stored.switched_off_at, CASE
+            WHEN NOT stored.is_well AND excluded.failed_at - stored.failing_since >= $3 THEN excluded.failed_at
+        END)
     RETURNING host, failing_since, failed_at, outcome, switched_off_at";
+
+const NOTE_WELL: &str = "
+    UPDATE callback_hosts SET is_well = true, trial_at = clock_timestamp(), switched_off_at = NULL
+    WHERE host = $1 AND NOT is_well";
 
 const LIST_DEAD: &str = "
     SELECT purchase_id, host, recorded_at, attempts, outcome, dead_since FROM callbacks
@@ -100,14 +145,14 @@ const RESEND_DEAD: &str = "
         ORDER BY recorded_at, purchase_id LIMIT $5 FOR UPDATE SKIP LOCKED
     )
     UPDATE callbacks AS callback
-    SET dead_since = NULL, attempts = 0, began_at = clock_timestamp(), due_at = clock_timestamp()
+    SET dead_since = NULL, is_parked = false, attempts = 0, began_at = clock_timestamp(), due_at = clock_timestamp()
     FROM chosen WHERE callback.purchase_id = chosen.purchase_id";
 
 const RESEND_ONE: &str = "
-    INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome)
-    VALUES ($1, $2, $3, clock_timestamp(), 0, clock_timestamp(), 'resent')
+    INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked)
+    VALUES ($1, $2, $3, clock_timestamp(), 0, clock_timestamp(), 'resent', false)
     ON CONFLICT (purchase_id) DO UPDATE SET
-        dead_since = NULL, attempts = 0, began_at = excluded.began_at, due_at = excluded.due_at";
+        dead_since = NULL, is_parked = false, attempts = 0, began_at = excluded.began_at, due_at = excluded.due_at";
 
 const COUNT: &str = "
     SELECT (SELECT count(*) FROM (SELECT FROM callbacks WHERE dead_since IS NULL LIMIT $1) AS waiting),
@@ -124,7 +169,8 @@ const FORGET: &str = "
         WHERE dead_since < clock_timestamp() - $1 AND recorded_at < clock_timestamp() - $1
         ORDER BY recorded_at, purchase_id LIMIT $2 FOR UPDATE SKIP LOCKED
     ), hosts AS (
-        DELETE FROM callback_hosts WHERE failed_at < clock_timestamp() - $1
+        DELETE FROM callback_hosts
+        WHERE (is_well AND failed_at < clock_timestamp() - $3) OR failed_at < clock_timestamp() - $1
     )
     DELETE FROM callbacks USING old WHERE callbacks.purchase_id = old.purchase_id";
 
@@ -162,13 +208,25 @@ impl CallbackOutbox for PostgresStore {
             let batches = to_batches(&batches.fetch_all(&mut *session).await?)?;
             let retries = sqlx::query(CLAIM_RETRIES).bind(from).bind(i64::from(claim.limit)).bind(lease);
             let retries = retries.fetch_all(&mut *session).await?;
-            let retries: Vec<_> = retries.iter().map(to_retry).collect::<Result<_, _>>()?;
+            let mut retries: Vec<_> = retries.iter().map(to_retry).collect::<Result<_, _>>()?;
             let is_full = i64::try_from(batches.len()).is_ok_and(|count| count >= batches_max)
                 || retries.len() >= claim.limit as usize;
             if !is_full {
                 self.callbacks_looked.until(at, from.is_none());
             }
-            Ok(Claimed { batches, retries, is_full })
+            let parked = sqlx::query(CLAIM_PARKED)
+                .bind(PARKED_HOSTS_MAX)
+                .bind(PARKED_OF_HOST_MAX)
+                .bind(lease)
+                .bind(TRIAL_PAUSES.0)
+                .bind(TRIAL_PAUSES.1)
+                .bind(LOOK_PAUSE);
+            let parked = parked.fetch_all(&mut *session).await?;
+            for row in &parked {
+                retries.push(RetriedCallback { is_trial: row.try_get(9)?, ..to_retry(row)? });
+            }
+            let has_more = parked.iter().any(|row| row.try_get(9).is_ok_and(|is_trial: bool| !is_trial));
+            Ok(Claimed { batches, retries, is_full: is_full || has_more })
         });
         let claimed = claimed.await;
         Ok(session.judge(claimed)?)
@@ -184,8 +242,11 @@ impl CallbackOutbox for PostgresStore {
             .bind(failed.iter().map(|one| one.recorded_at.datetime()).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| one.tried_for.as_secs_f64()).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| i32::try_from(one.attempts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
-            .bind(failed.iter().map(|one| one.retry_after.map(|time| time.as_secs_f64())).collect::<Vec<_>>())
-            .bind(failed.iter().map(|one| one.outcome.as_str()).collect::<Vec<_>>());
+            .bind(failed.iter().map(|one| one.next.due_in().as_secs_f64()).collect::<Vec<_>>())
+            .bind(failed.iter().map(|one| one.outcome.as_str()).collect::<Vec<_>>())
+            .bind(failed.iter().map(|one| matches!(one.next, NextTry::WhenHostIsWell(_))).collect::<Vec<_>>())
+            .bind(failed.iter().map(|one| one.next == NextTry::Never).collect::<Vec<_>>())
+            .bind(TRIAL_PAUSES.0);
         self.execute(query).await.map(|_| ())
     }
 
@@ -197,15 +258,14 @@ impl CallbackOutbox for PostgresStore {
     }
 
     async fn note_host_failed(&self, host: &str, outcome: &str, patience: Duration) -> Result<FailingHost, StoreError> {
-        let query = sqlx::query(NOTE_FAILED).bind(host).bind(outcome).bind(interval(patience)?);
+        let query = sqlx::query(NOTE_FAILED).bind(host).bind(outcome).bind(interval(patience)?).bind(TRIAL_PAUSES.0);
         let mut session = session::acquire(&self.reading).await?;
         let row = answer(query.fetch_one(&mut *session)).await;
         Ok(to_host(&session.judge(row)?)?)
     }
 
-    async fn forget_host(&self, host: &str) -> Result<bool, StoreError> {
-        let query = sqlx::query("DELETE FROM callback_hosts WHERE host = $1").bind(host);
-        Ok(self.execute(query).await? > 0)
+    async fn note_host_well(&self, host: &str) -> Result<bool, StoreError> {
+        Ok(self.execute(sqlx::query(NOTE_WELL).bind(host)).await? > 0)
     }
 
     async fn list_dead_callbacks(&self, query: &DeadCallbacks) -> Result<Vec<DeadCallback>, StoreError> {
@@ -234,7 +294,7 @@ impl CallbackOutbox for PostgresStore {
     }
 
     async fn forget_callbacks(&self, age: Duration) -> Result<u64, StoreError> {
-        self.execute(sqlx::query(FORGET).bind(interval(age)?).bind(CHANGED_MAX)).await
+        self.execute(sqlx::query(FORGET).bind(interval(age)?).bind(CHANGED_MAX).bind(WELL_KEPT)).await
     }
 }
 
@@ -281,7 +341,12 @@ fn to_batches(rows: &[PgRow]) -> Result<Vec<CallbackBatch>, sqlx::Error> {
 fn to_retry(row: &PgRow) -> Result<RetriedCallback, sqlx::Error> {
     let attempts: i32 = row.try_get(7)?;
     let tried_for = Duration::try_from_secs_f64(row.try_get(8)?).unwrap_or_default();
-    Ok(RetriedCallback { purchase: StoredPurchase::from_row(row)?.0, attempts: attempts.unsigned_abs(), tried_for })
+    Ok(RetriedCallback {
+        purchase: StoredPurchase::from_row(row)?.0,
+        attempts: attempts.unsigned_abs(),
+        tried_for,
+        is_trial: false,
+    })
 }
 
 fn to_host(row: &PgRow) -> Result<FailingHost, sqlx::Error> {

@@ -150,7 +150,7 @@ impl CallbackOutbox for MemoryStore {
         not_kept()
     }
 
-    async fn forget_host(&self, _: &str) -> Result<bool, StoreError> {
+    async fn note_host_well(&self, _: &str) -> Result<bool, StoreError> {
         not_kept()
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use management_api::store::{
-    Batch, Claim, Claimed, Cursor, DeadCallbacks, FailedCallback, RecordError, Recorded, Settlement, Store,
+    Batch, Claim, Claimed, Cursor, DeadCallbacks, FailedCallback, NextTry, RecordError, Recorded, Settlement, Store,
 };
 use shared::callbacks::CallbackUrl;
 use shared::event::{Purchase, Timestamp};
@@ -38,14 +38,14 @@ fn numbers(claimed: &Claimed) -> Vec<u128> {
     numbers
 }
 
-fn failed(purchase: &Purchase, recorded: &Recorded, retry_after: Option<Duration>) -> FailedCallback {
+fn failed(purchase: &Purchase, recorded: &Recorded, next: NextTry) -> FailedCallback {
     FailedCallback {
         purchase_id: purchase.purchase_id,
         host: "shop.example".to_owned(),
         recorded_at: recorded.recorded_at,
         attempts: 3,
         tried_for: Duration::from_secs(100),
-        retry_after,
+        next,
         outcome: "the receiver answered 500".to_owned(),
     }
 }
@@ -175,8 +175,8 @@ async fn what_failed_is_due_again_and_what_is_delivered_is_gone() {
             finished_batches: claimed.batches.iter().map(|batch| batch.batch_id).collect(),
             delivered: Vec::new(),
             failed: vec![
-                failed(&purchases[0], &recorded, Some(Duration::ZERO)),
-                failed(&purchases[1], &recorded, Some(Duration::from_hours(1))),
+                failed(&purchases[0], &recorded, NextTry::After(Duration::ZERO)),
+                failed(&purchases[1], &recorded, NextTry::After(Duration::from_hours(1))),
             ],
         };
         store.settle_callbacks(&settlement).await.unwrap();
@@ -200,7 +200,8 @@ async fn what_was_given_up_is_listed_and_sent_again() {
         let store = database.migrated().await;
         let purchases: Vec<Purchase> = (1..=5).map(called_back).collect();
         let recorded = store.record(&batch(0, 0, purchases.clone())).await.unwrap();
-        let mut given_up: Vec<_> = purchases.iter().map(|purchase| failed(purchase, &recorded, None)).collect();
+        let mut given_up: Vec<_> =
+            purchases.iter().map(|purchase| failed(purchase, &recorded, NextTry::Never)).collect();
         given_up[4].host = "other.example".to_owned();
         let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
         let settlement = Settlement { finished_batches, failed: given_up, ..Settlement::default() };
@@ -247,9 +248,13 @@ async fn a_host_that_fails_for_long_is_switched_off_until_somebody_switches_it_o
         assert_eq!(hosts.iter().map(|host| host.host.as_str()).collect::<Vec<_>>(), ["a.example", host]);
         assert_eq!(store.list_callback_hosts(Some("a.example"), 10).await.unwrap(), [still]);
         assert_eq!(store.count_callbacks().await.unwrap().hosts_switched_off, 1);
-        assert!(store.forget_host(host).await.unwrap());
-        assert!(!store.forget_host(host).await.unwrap());
+        assert!(store.note_host_well(host).await.unwrap());
+        assert!(!store.note_host_well(host).await.unwrap());
         assert_eq!(store.list_callback_hosts(None, 10).await.unwrap().len(), 1);
+        assert_eq!(store.count_callbacks().await.unwrap().hosts_switched_off, 0);
+        // It fails for the first time again.
+        let anew = store.note_host_failed(host, "no answer in time", Duration::ZERO).await.unwrap();
+        assert!(anew.failing_since >= noted.failing_since && anew.switched_off_at.is_none(), "{anew:?}");
     })
     .await;
 }
@@ -267,6 +272,55 @@ async fn many_callbacks_of_one_batch_are_several_rows_and_none_is_left_out() {
         }
         all.sort_unstable();
         assert_eq!(all, (1..=1_200).collect::<Vec<u128>>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_host_that_fails_is_let_go_when_it_is_well() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let purchases: Vec<Purchase> = (1..=120).map(called_back).collect();
+        let recorded = store.record(&batch(0, 0, purchases.clone())).await.unwrap();
+        let hour = NextTry::WhenHostIsWell(Duration::from_hours(1));
+        let parked = purchases.iter().map(|purchase| failed(purchase, &recorded, hour)).collect();
+        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
+        let settlement = Settlement { finished_batches, failed: parked, ..Settlement::default() };
+        store.settle_callbacks(&settlement).await.unwrap();
+        assert_eq!(store.list_callback_hosts(None, 10).await.unwrap()[0].host, "shop.example");
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+        // After a while one of them finds out.
+        let trial = claim_in_the_end(&*store).await;
+        assert_eq!((numbers(&trial).len(), trial.retries[0].is_trial), (1, true));
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+        assert!(store.note_host_well("shop.example").await.unwrap());
+        let mut all = numbers(&trial);
+        while all.len() < purchases.len() {
+            let claimed = claim(&*store, LEASE).await;
+            assert!(claimed.is_full && claimed.retries.iter().all(|retry| !retry.is_trial));
+            all.extend(numbers(&claimed));
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=120).collect::<Vec<u128>>());
+        assert!(!claim(&*store, LEASE).await.is_full);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_host_for_too_long_is_due_to_be_given_up() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let recorded = store.record(&leased(batch(0, 0, [called_back(1)]), LEASE)).await.unwrap();
+        let soon = NextTry::WhenHostIsWell(Duration::from_millis(50));
+        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
+        let parked = vec![failed(&called_back(1), &recorded, soon)];
+        store
+            .settle_callbacks(&Settlement { finished_batches, failed: parked, ..Settlement::default() })
+            .await
+            .unwrap();
+        let due = claim_in_the_end(&*store).await;
+        assert_eq!((numbers(&due), due.retries[0].is_trial), (vec![1], false));
     })
     .await;
 }
