@@ -96,6 +96,7 @@ impl Service {
             accounts: Accounts::new(&config.accounts, store.clone(), PasswordMetrics::register(&registry)),
             waiters: Arc::clone(&waiters),
             commits: Arc::clone(&commits),
+            progress: Arc::clone(&progress),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
             budget: ByteBudget::new(config.http.memory_max, &http_metrics, refusals),

@@ -8,6 +8,7 @@ use shared::http::{ByteBudget, Operations};
 
 use crate::accounts::Accounts;
 use crate::commits::CommitFeed;
+use crate::ingest::Progress;
 use crate::store::Reading;
 use crate::waiters::Waiters;
 
@@ -20,6 +21,8 @@ pub struct App {
     pub waiters: Arc<Waiters>,
     /// What is recorded, as it comes.
     pub commits: Arc<CommitFeed>,
+    /// How far recording is.
+    pub progress: Arc<Progress>,
     /// Who may sign in; nothing when accounts are not set up.
     pub accounts: Option<Arc<Accounts>>,
     /// What callers must present.

@@ -5,6 +5,7 @@ pub mod api_keys;
 pub mod commits;
 pub mod event;
 pub mod price;
+pub mod recording;
 
 pub mod config;
 pub mod kafka;

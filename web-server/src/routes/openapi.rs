@@ -12,7 +12,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, purchases, usage};
+use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, page, purchases, status, usage};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -23,6 +23,9 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, pur
                        replica (202) or in the database (201).",
     ),
     paths(
+        page::page,
+        page::page_file,
+        status::pipeline_status,
         buy::buy,
         batch::buy_batch,
         purchases::list_user_purchases,
