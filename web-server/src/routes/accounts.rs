@@ -103,7 +103,10 @@ pub(super) async fn login(State(app): State<AppState>, request: Request) -> Resu
     if let Some(login) = login {
         app.limits.logins.remember(login).await;
     }
-    cookie.map_or_else(|| Ok(json(tokens.clone())), |cookie| cookie.keep(&tokens))
+    match cookie {
+        Some(cookie) => cookie.keep(&tokens),
+        None => Ok(json(tokens)),
+    }
 }
 
 /// Goes on with a session. The token is spent; the same again has the same answer for 30 s, for who has lost it. Used later, it
@@ -122,7 +125,10 @@ pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Re
     let Some(cookie) = SessionCookie::instead_of_body(&app, &head)? else {
         return send(&app, "/internal/refresh", Request::from_parts(head, body)).await.map(json);
     };
-    match send_cookie(&app, "/internal/refresh", &cookie, &head).await {
+    let Some(body) = cookie.body(&head.headers) else {
+        return Err(Problem::new(kinds::UNAUTHORIZED, "nobody is signed in here"));
+    };
+    match pass_on(&app, "/internal/refresh", body, &head).await {
         Ok(tokens) => cookie.keep(&tokens),
         Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Ok(cookie.forget(problem)),
         Err(problem) => Err(problem),
@@ -136,21 +142,24 @@ pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Re
     post, path = "/logout", tag = "accounts", request_body = Option<RefreshBody>,
     responses(
         (status = 204, description = "The session is over"),
-        (status = 401, description = "Without a body and a cookie"),
         (status = 403, description = "Without a body, from what is no page of this server"),
         BodyProblems, AccountProblems,
     )
 )]
 pub(super) async fn logout(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let cookie = SessionCookie::instead_of_body(&app, &head)?;
-    match &cookie {
-        Some(cookie) => send_cookie(&app, "/internal/logout", cookie, &head).await?,
-        None => send(&app, "/internal/logout", Request::from_parts(head, body)).await?,
+    let (target, done) = ("/internal/logout", StatusCode::NO_CONTENT);
+    let Some(cookie) = SessionCookie::instead_of_body(&app, &head)? else {
+        send(&app, target, Request::from_parts(head, body)).await?;
+        app.tokens.expect_news();
+        return Ok(done.into_response());
     };
-    app.tokens.expect_news();
-    let done = StatusCode::NO_CONTENT;
-    Ok(cookie.map_or_else(|| done.into_response(), |cookie| cookie.forget(done)))
+    // Who has no cookie is signed out already.
+    if let Some(body) = cookie.body(&head.headers) {
+        pass_on(&app, target, body, &head).await?;
+        app.tokens.expect_news();
+    }
+    Ok(cookie.forget(done))
 }
 
 /// Gives the account of who asks another password. All its sessions end but the one that asks; their tokens count no more within five
@@ -203,10 +212,9 @@ async fn send(app: &App, target: &str, request: Request) -> Result<Bytes, Proble
     told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
 }
 
-/// Passes on what the cookie holds, as a body that came.
-async fn send_cookie(app: &App, target: &str, cookie: &SessionCookie, head: &Parts) -> Result<Bytes, Problem> {
+/// Passes on what a cookie holds, as if it had come as a body.
+async fn pass_on(app: &App, target: &str, body: Bytes, head: &Parts) -> Result<Bytes, Problem> {
     let context = RequestContext::of(&head.extensions, &head.headers);
-    let body = cookie.body(&head.headers)?;
     told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
 }
 

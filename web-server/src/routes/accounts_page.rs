@@ -22,8 +22,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base
 /// In the style of the page at `/`.
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Accounts</title>\n\
-    <link rel=\"icon\" href=\"/page/icon.svg\">\n<link rel=\"stylesheet\" href=\"/page/page.css\">\n</head>\n<body>\n\
-    <header><h1>Accounts</h1></header>\n<main>\n<section>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Accounts\">\n\
+    <link rel=icon href=/page/icon.svg>\n<link rel=stylesheet href=/page/page.css>\n</head>\n<body>\n\
+    <header><h1>Accounts</h1></header>\n<main>\n<section class=\"whole\">\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Accounts\">\n\
     <table>\n<thead><tr><th scope=\"col\">Id</th><th scope=\"col\">Username</th><th scope=\"col\">E-mail</th>\
     <th scope=\"col\">Administrator</th><th scope=\"col\">Since</th></tr></thead>\n<tbody>\n";
 

@@ -59,7 +59,7 @@ pub(super) async fn page_file(
     asked: HeaderMap,
 ) -> Result<Response, Problem> {
     let found = file.ok().and_then(|Path(file)| FILES.iter().find(|(name, _, _)| *name == file));
-    let (_, content_type, bytes) = found.ok_or_else(|| Problem::new(kinds::NOT_FOUND, "no such path"))?;
+    let (_, content_type, bytes) = found.ok_or_else(|| Problem::new(kinds::NOT_FOUND, "the page has no such file"))?;
     Ok(answer_file(&asked, content_type, bytes))
 }
 

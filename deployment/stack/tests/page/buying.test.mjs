@@ -1,0 +1,105 @@
+// Buying, and seeing what becomes of it.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { assertNothingReported, buy, field, openBrowser, openPage, says, shows } from './browser.mjs';
+import { Server } from './server.mjs';
+
+let server;
+let browser;
+
+before(async () => {
+  [server, browser] = await Promise.all([Server.pipeline(), openBrowser()]);
+});
+
+after(async () => {
+  await browser.close();
+  await server.end();
+});
+
+async function freshPage() {
+  return openPage(await browser.newContext(), server);
+}
+
+test('a purchase is seen recorded without a reload', async () => {
+  const page = await freshPage();
+  await buy(page, { username: 'Ann', userid: 'ann', price: '19.90' });
+  await shows(page, 1, '19.90');
+  await says(page, 'announcement', 'Recorded: 19.90, Ann.');
+  await says(page, 'history', 'recorded');
+  assert.equal(await field(page, 'Price').inputValue(), '');
+  await buy(page, { username: 'Ann', price: '0.1' });
+  await shows(page, 2, '20.00');
+  assert.equal(await page.locator('#history li').first().locator('.price').textContent(), '0.10');
+  assertNothingReported(page);
+});
+
+test('every digit counts', async () => {
+  const page = await freshPage();
+  await buy(page, { username: 'Ann', userid: 'rich', price: '999999999999999.9999' });
+  await shows(page, 1, '999,999,999,999,999.9999');
+  assertNothingReported(page);
+});
+
+test('a script in the name is text', async () => {
+  const page = await freshPage();
+  const username = '<script>alert(1)</script><img src=x onerror=alert(2)>';
+  await buy(page, { username, userid: 'mallory', price: '1' });
+  await shows(page, 1);
+  assert.equal(await page.locator('#history .who').textContent(), username);
+  await page.reload();
+  await shows(page, 1);
+  assert.equal(await page.locator('main img, main script').count(), 0);
+  assertNothingReported(page);
+});
+
+test('what others buy arrives by itself, is announced, and leaves the focus where it is', async () => {
+  const page = await freshPage();
+  await buy(page, { username: 'Bob', userid: 'bob', price: '1' });
+  await shows(page, 1);
+  await says(page, 'live', 'on');
+  await field(page, 'Price').fill('12');
+  await field(page, 'Price').focus();
+  await server.buy({ username: 'Till 7', userid: 'bob', price: 2.5 });
+  await says(page, 'announcement', 'Recorded: 2.50, Till 7.');
+  assert.equal(await page.locator('#announcement').getAttribute('role'), 'status');
+  assert.equal(await page.evaluate(() => document.activeElement.name), 'price');
+  await page.keyboard.type('.5');
+  assert.equal(await field(page, 'Price').inputValue(), '12.5');
+  await shows(page, 2, '3.50');
+  assertNothingReported(page);
+});
+
+test('what is wrong is said in words at its field', async () => {
+  const page = await freshPage();
+  await buy(page, { username: 'Ann', userid: 'wrong', price: '19,90' });
+  await says(page, 'buy-form', 'Price must be a number greater than 0');
+  assert.equal(await field(page, 'Price').getAttribute('aria-invalid'), 'true');
+  assert.equal(await page.evaluate(() => document.activeElement.name), 'price');
+  await buy(page, { username: 'x'.repeat(257), price: '1' });
+  await says(page, 'buy-form', 'Name must be');
+  assert.equal(await field(page, 'Name').getAttribute('aria-invalid'), 'true');
+  assert.equal(await server.count('wrong'), 0);
+  assertNothingReported(page);
+});
+
+test('what is accepted is shown so until it is recorded', async () => {
+  const page = await freshPage();
+  await buy(page, { username: 'Ann', userid: 'slow', price: '1' });
+  await shows(page, 1);
+  // As without the wait for the database: the answer comes first, and no news until they are let through.
+  const id = '019a0000-0000-7000-8000-000000000001';
+  await page.route('**/buy', (route) => route.fulfill({ status: 202, json: { status: 'accepted', purchase_id: id } }));
+  await buy(page, { username: 'Ann', price: '2' });
+  await says(page, 'outgoing', 'accepted');
+  await says(page, 'announcement', 'Accepted: 2.00, Ann.');
+  await page.reload();
+  await says(page, 'outgoing', 'accepted');
+  const purchase = { purchase_id: id, userid: 'slow', username: 'Ann', price: 2, timestamp: '2026-01-31T12:00:00.000Z' };
+  await page.evaluate((text) => {
+    new BroadcastChannel('purchases').postMessage({ kind: 'recorded', userid: 'slow', text });
+  }, JSON.stringify(purchase));
+  await page.locator('#outgoing li').waitFor({ state: 'detached' });
+  await says(page, 'history', '2.00');
+  assertNothingReported(page);
+});
