@@ -31,6 +31,8 @@ let stream;
 let isLeading = false;
 let reading;
 let arrived = [];
+/** The ids of the last ones that were announced. */
+let announced = [];
 
 /** Shows what belongs to who buys now, and listens for it. */
 function showBuyer() {
@@ -128,7 +130,7 @@ function hear(message) {
     isLive = message.isLive;
     showLive(isLive);
   } else if (message.kind === 'history' && isOurs) {
-    showHistory(parse(message.text));
+    arrive(showHistory(parse(message.text)));
     outgoing.seen(shownIds());
   } else if (message.kind === 'recorded' && isOurs) {
     recorded(parse(message.text));
@@ -142,9 +144,15 @@ function hear(message) {
 /** Shows and announces a purchase that was recorded, once. */
 function recorded(purchase) {
   outgoing.seen(new Set([purchase.purchase_id]));
-  if (!addRecorded(purchase)) return;
-  if (arrived.length === 0) setTimeout(announceArrived, ANNOUNCE_DELAY_MS);
-  arrived.push(purchase);
+  if (addRecorded(purchase)) arrive([purchase]);
+}
+
+/** A read that was under way meanwhile may take away what has come, and the next one bring it again: it is announced once. */
+function arrive(purchases) {
+  const news = purchases.filter(({ purchase_id: id }) => !announced.includes(id));
+  announced = [...news.map(({ purchase_id: id }) => id), ...announced].slice(0, 2 * SHOWN_MAX);
+  if (news.length > 0 && arrived.length === 0) setTimeout(announceArrived, ANNOUNCE_DELAY_MS);
+  arrived.push(...news);
 }
 
 function announceArrived() {

@@ -15,14 +15,16 @@ const STATES = {
 
 let shown = [];
 let all = 0;
-let total = 0n;
+let total;
 
-/** Shows what the server has told of a user; nothing of it is known yet if it is empty. */
+/** Shows what the server has told of a user, and gives what of it is news; nothing is known yet if it has told nothing. */
 export function showHistory({ purchases = [], count: number, total_spent: spent } = {}) {
+  const news = total === undefined ? [] : purchases.filter((purchase) => !isShown(purchase.purchase_id));
   shown = purchases;
   all = number ?? 0;
   total = spent === undefined ? undefined : units(spent);
   render();
+  return news;
 }
 
 /** Puts a purchase on top that was recorded now; gives whether it is new. */

@@ -12,7 +12,7 @@ let server;
 let browser;
 
 before(async () => {
-  [server, browser] = await Promise.all([Server.pipeline({ AUTH: 'jwt' }), openBrowser()]);
+  [server, browser] = await Promise.all([Server.pipeline({ AUTH: 'jwt', RATE_LIMIT_LOGIN_PER_MINUTE: '0' }), openBrowser()]);
 });
 
 after(async () => {
