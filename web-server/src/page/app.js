@@ -45,10 +45,10 @@ function showBuyer() {
   buyForm.userid.closest('label').hidden = Boolean(account);
   const before = buyer;
   buyer = isShut ? '' : (account?.id ?? localStorage.getItem('buyer') ?? '');
-  if (account) buyForm.username.value ||= account.name;
   if (document.activeElement !== buyForm.userid) buyForm.userid.value = buyer;
   showEntries();
   if (buyer === before) return;
+  if (account) buyForm.username.value = account.name;
   showHistory();
   if (buyer) readHistory();
   followBuyer();
@@ -112,7 +112,7 @@ function leadTabs() {
 async function watchStatus(signal) {
   while (!signal.aborted) {
     tell({ kind: 'status', status: await readStatus() });
-    await pause(STATUS_INTERVAL_MS, signal);
+    await pause(STATUS_INTERVAL_MS, { signal });
   }
 }
 
@@ -125,7 +125,7 @@ function hear(message) {
   const isOurs = message.userid === buyer;
   if (message.kind === 'status') {
     lastStatus = message.status ?? lastStatus;
-    showStatus(message.status);
+    if (showStatus(message.status)) dispatchEvent(new Event('recovered'));
   } else if (message.kind === 'live') {
     isLive = message.isLive;
     showLive(isLive);
@@ -171,11 +171,11 @@ function release(key) {
 }
 
 const whatBecame = {
-  changed: (entry) => {
+  changed: (key, entry) => {
     showEntries();
-    if (!entry || entry.state === 'sending' || !release(entry.key)) return;
+    if (entry?.state === 'sending' || !release(key)) return;
     buyForm.price.value = '';
-    announce(entry.state === 'accepted' ? `Accepted: ${amount(entry.price)}, ${entry.username}.` : entry.words);
+    if (entry) announce(entry.state === 'accepted' ? `Accepted: ${amount(entry.price)}, ${entry.username}.` : entry.words);
   },
   recorded: (entry, purchase) => {
     if (release(entry.key)) buyForm.price.value = '';
@@ -200,7 +200,7 @@ function buy() {
   choose(purchase.userid);
   buyForm.querySelector('button').setAttribute('aria-disabled', 'true');
   announce('Sending.');
-  sending = outgoing.add(purchase).key;
+  sending = outgoing.add(purchase);
 }
 
 /** From now on these purchases are shown, in every tab. */
@@ -234,7 +234,6 @@ async function signOut() {
 }
 
 function signedOut() {
-  buyForm.reset();
   showBuyer();
   announce('Signed out.');
   byId('sign-in-form').email.focus();

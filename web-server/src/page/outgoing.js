@@ -12,16 +12,20 @@ const SHOW_MAX_MS = 24 * 60 * 60 * 1000;
 const UNCERTAIN = [0, 401, 408, 425, 429];
 const SENT_AGAIN = 'It is sent again by itself, and stored once.';
 
+/** What is told where the browser keeps nothing (its storage is full). */
+const NOT_KEPT = { json: {}, words: 'This browser keeps nothing for this page: nothing was bought.' };
+
 const underway = new Set();
 let hear;
 
-/** Begins to send what is there, also for tabs that are closed. `told`: `changed(entry)`, `recorded(entry, data)`, `refused(entry, answer)`. */
+/** Begins to send what is there, also for tabs that are closed. `told`: `changed(key, entry)`, `recorded(entry, data)`, `refused(entry, answer)`. */
 export function begin(told) {
   hear = told;
   addEventListener('storage', ({ key, newValue }) => {
     if (!key?.startsWith(PREFIX)) return;
-    hear.changed(JSON.parse(newValue));
-    if (newValue) start(key.slice(PREFIX.length));
+    const name = key.slice(PREFIX.length);
+    hear.changed(name, JSON.parse(newValue));
+    if (newValue) start(name);
   });
   resume();
 }
@@ -37,14 +41,14 @@ export function all() {
   return names.map((name) => JSON.parse(localStorage.getItem(name))).sort((one, other) => other.at - one.at);
 }
 
-/** Keeps a purchase and sends it. */
+/** Keeps a purchase and sends it; gives its key. */
 export function add(purchase) {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const key = [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
   const entry = { ...purchase, key, at: Date.now(), state: 'sending', words: '' };
-  write(entry);
-  start(key);
-  return entry;
+  // Kept once it is this tab's to send: others hear of it then.
+  start(key, () => write(entry)).catch(() => hear.refused(entry, NOT_KEPT));
+  return key;
 }
 
 /** These purchases are recorded: what was accepted of them is no longer on its way. */
@@ -61,11 +65,17 @@ export async function askForAccepted() {
   }
 }
 
-async function start(key) {
+async function start(key, prepare) {
   if (underway.has(key)) return;
   underway.add(key);
-  await exclusively(`purchase ${key}`, () => deliver(key));
-  underway.delete(key);
+  try {
+    await exclusively(`purchase ${key}`, () => {
+      prepare?.();
+      return deliver(key);
+    });
+  } finally {
+    underway.delete(key);
+  }
 }
 
 async function deliver(key) {
@@ -76,7 +86,7 @@ async function deliver(key) {
     const { username, userid, price } = entry;
     const answer = await callSigned('POST', '/buy', { body: { username, userid, price }, headers: { 'Idempotency-Key': key } });
     if (settle(entry, answer)) return;
-    await pause(backoff(failures, answer.retryAfterMs));
+    await pause(backoff(failures, answer.retryAfterMs), { ends: ['online', 'recovered'] });
   }
 }
 
@@ -84,16 +94,16 @@ async function deliver(key) {
 function settle(entry, answer) {
   const { status, json, words } = answer;
   if (status === 201) {
-    remove(entry.key);
     hear.recorded(entry, json.data);
+    remove(entry.key);
   } else if (status === 202) {
     write({ ...entry, state: 'accepted', words: '', purchaseId: json.purchase_id });
   } else if (UNCERTAIN.includes(status) || status >= 500) {
     write({ ...entry, state: 'waiting', words: `${words} ${SENT_AGAIN}` });
     return false;
   } else {
-    remove(entry.key);
     hear.refused(entry, answer);
+    remove(entry.key);
   }
   return true;
 }
@@ -104,10 +114,10 @@ function find(key) {
 
 function write(entry) {
   localStorage.setItem(PREFIX + entry.key, JSON.stringify(entry));
-  hear.changed(entry);
+  hear.changed(entry.key, entry);
 }
 
 function remove(key) {
   localStorage.removeItem(PREFIX + key);
-  hear.changed(null);
+  hear.changed(key, null);
 }

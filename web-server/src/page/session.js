@@ -11,6 +11,8 @@ const MARGIN_MS = 30_000;
 let asksForTokens = false;
 let token;
 let endsAt = 0;
+/** The answer when no token could be had. */
+let failure = { status: 401, json: {}, words: 'Nobody is signed in.' };
 
 /** What the server wants of who buys: `off`, `jwt`, `api_key` or `any`. */
 export function begin(auth) {
@@ -46,6 +48,7 @@ export async function signOut() {
 export async function callSigned(method, path, options = {}) {
   if (!asksForTokens) return call(method, path, options);
   const headers = await authorization();
+  if (!token) return failure;
   const answer = await call(method, path, { ...options, headers: { ...options.headers, ...headers } });
   if (answer.status === 401) expire();
   return answer;
@@ -68,8 +71,9 @@ async function renew() {
   await exclusively('session', async () => {
     if (Date.now() <= endsAt - MARGIN_MS) return;
     const answer = await call('POST', '/refresh', { keepalive: true });
-    if (answer.status === 200) keep(answer.json);
-    else if (answer.status === 401 || answer.status === 403) forget();
+    if (answer.status === 200) return keep(answer.json);
+    [failure, token] = [answer, undefined];
+    if (answer.status === 401 || answer.status === 403) forget();
   });
 }
 

@@ -4,15 +4,16 @@ import { announce, byId, count, show } from './elements.js';
 
 const KEPT = 'What you buy is kept in this browser and sent by itself.';
 
-/** Shows what the server says of itself; null when it says nothing. */
+/** Shows what the server says of itself; null when it says nothing. Gives whether all is well that was not before. */
 export function showStatus(status) {
   byId('lag').textContent = lag(status);
   byId('replicas').textContent = status ? `${count(status.replicas_ready)} of ${count(status.replicas_total)}` : 'unknown';
   byId('kafka').textContent = kafka(status);
   const words = trouble(status);
-  if (words === byId('trouble').textContent) return;
+  if (words === byId('trouble').textContent) return false;
   show(byId('trouble'), words);
   announce(words || 'All is well again.');
+  return !words;
 }
 
 /** Shows whether news come by themselves. */

@@ -17,7 +17,7 @@ export async function follow(userid, hear, signal) {
     if (signal.aborted) return;
     hear.closed();
     if (opened) failures = 0;
-    await pause(opened ? state.retryMs : backoff(failures, state.retryAfterMs), signal);
+    await pause(opened ? state.retryMs : backoff(failures, state.retryAfterMs), { signal });
   }
 }
 

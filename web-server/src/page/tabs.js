@@ -48,23 +48,22 @@ export function lead(begin) {
 }
 
 /**
- * Waits so long, or until the network is back. The timers of a tab that nobody looks at are slow: one that is looked at wakes it, when it
- * is time.
+ * Waits so long, or until `signal` or one of the events `ends` ends it. The timers of a tab that nobody looks at are slow: one that is
+ * looked at wakes it, when it is time.
  */
-export function pause(milliseconds, signal) {
+export function pause(milliseconds, { signal, ends = ['online'] } = {}) {
   const due = Date.now() + milliseconds;
+  const over = new AbortController();
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
-      removeEventListener('online', done);
-      removeEventListener('woken', wake);
+      over.abort();
       resolve();
     };
-    const wake = () => Date.now() >= due && done();
     const timer = setTimeout(done, milliseconds);
-    addEventListener('online', done);
-    addEventListener('woken', wake);
-    signal?.addEventListener('abort', done);
+    for (const end of ends) addEventListener(end, done, over);
+    addEventListener('woken', () => Date.now() >= due && done(), over);
+    signal?.addEventListener('abort', done, over);
   });
 }
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { assertNothingReported, buy, openBrowser, openPage, shows } from './browser.mjs';
+import { assertNothingReported, buy, openBrowser, openPage, PLAIN_HOST, says, shows } from './browser.mjs';
 import { eventually, Server } from './server.mjs';
 
 const TABS = 10;
@@ -38,4 +38,17 @@ test('ten tabs share one stream, and buying goes on in each', async () => {
   await hasOneStream();
   for (const page of others) assertNothingReported(page);
   assert.equal(await server.metric('event_stream_resets_total'), 0);
+});
+
+test('without HTTPS, where browsers have no locks, everything is bought once all the same', async () => {
+  const context = await browser.newContext();
+  const url = server.url.replace('127.0.0.1', PLAIN_HOST);
+  const [page, other] = [await openPage(context, { url }), await openPage(context, { url })];
+  assert.equal(await page.evaluate(() => navigator.locks), undefined);
+  await buy(page, { username: 'Ann', userid: 'plain', price: '1' });
+  for (const tab of [page, other]) await shows(tab, 1);
+  await says(page, 'live', 'on');
+  await server.buy({ username: 'Ann', userid: 'plain', price: 2 });
+  for (const tab of [page, other]) await shows(tab, 2, '3.00');
+  assertNothingReported(page);
 });
