@@ -121,21 +121,21 @@ fn add_up(states: &[Option<RecordingState>]) -> Recording {
 mod tests {
     use super::*;
 
-    fn state(partitions: usize, lag_records: u64) -> Option<RecordingState> {
-        Some(RecordingState { is_ready: true, partitions, partitions_total: 10, lag_records, lag_seconds: 0.5 })
+    fn state(partitions: usize, lag_records: u64) -> RecordingState {
+        RecordingState { is_ready: true, partitions, partitions_total: 10, lag_records, lag_seconds: 0.5 }
     }
 
     #[test]
     fn lag_is_that_of_all_partitions_or_nobody_knows_it() {
         let lag = |states: &[_]| add_up(states).lag.map(|lag| lag.records);
-        assert_eq!(lag(&[state(4, 1), state(6, 2)]), Some(3));
-        assert_eq!(lag(&[state(10, 1), None]), Some(1));
-        assert_eq!(lag(&[state(4, 1), None]), None);
+        assert_eq!(lag(&[Some(state(4, 1)), Some(state(6, 2))]), Some(3));
+        assert_eq!(lag(&[Some(state(10, 1)), None]), Some(1));
+        assert_eq!(lag(&[Some(state(4, 1)), None]), None);
         assert_eq!(lag(&[None]), None);
         assert_eq!(lag(&[]), None);
-        let starting = RecordingState { partitions_total: 0, is_ready: false, ..state(0, 0).unwrap() };
+        let starting = RecordingState { partitions_total: 0, is_ready: false, ..state(0, 0) };
         assert_eq!(lag(&[Some(starting)]), None);
-        let recording = add_up(&[state(10, 0), Some(starting), None]);
+        let recording = add_up(&[Some(state(10, 0)), Some(starting), None]);
         assert_eq!((recording.replicas_ready, recording.replicas_total), (1, 3));
     }
 }

@@ -122,7 +122,7 @@ pub(super) async fn login(State(app): State<AppState>, request: Request) -> Resu
 )]
 pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let Some(cookie) = SessionCookie::instead_of_body(&app, &head)? else {
+    let Some(cookie) = SessionCookie::instead_of_body(&app, &head, &body)? else {
         return send(&app, "/internal/refresh", Request::from_parts(head, body)).await.map(json);
     };
     let Some(body) = cookie.body(&head.headers) else {
@@ -149,7 +149,7 @@ pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Re
 pub(super) async fn logout(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let (target, done) = ("/internal/logout", StatusCode::NO_CONTENT);
-    let Some(cookie) = SessionCookie::instead_of_body(&app, &head)? else {
+    let Some(cookie) = SessionCookie::instead_of_body(&app, &head, &body)? else {
         send(&app, target, Request::from_parts(head, body)).await?;
         app.tokens.expect_news();
         return Ok(done.into_response());

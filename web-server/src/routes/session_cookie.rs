@@ -1,6 +1,7 @@
 //! The refresh token of the web page, in a cookie that no script can read (OWASP ASVS 5, 3.3). API clients keep theirs themselves and are
 //! told as ever: the page asks for a cookie when it signs in, and then sends no body.
 
+use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
@@ -36,13 +37,13 @@ impl SessionCookie {
         is_asked.then(|| Self::of(app, head)).transpose()
     }
 
-    /// That of a request which goes on with a session or ends it, if it says of no body that there is one.
+    /// That of a request which goes on with a session or ends it, if it has no body.
     ///
     /// # Errors
     /// 403 for another site's page.
-    pub(super) fn instead_of_body(app: &App, head: &Parts) -> Result<Option<Self>, Problem> {
-        let has_body = head.headers.contains_key(header::CONTENT_TYPE);
-        (!has_body).then(|| Self::of(app, head)).transpose()
+    pub(super) fn instead_of_body(app: &App, head: &Parts, body: &Body) -> Result<Option<Self>, Problem> {
+        let has_none = body.is_end_stream() && !head.headers.contains_key(header::CONTENT_TYPE);
+        has_none.then(|| Self::of(app, head)).transpose()
     }
 
     fn of(app: &App, head: &Parts) -> Result<Self, Problem> {

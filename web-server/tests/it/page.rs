@@ -92,6 +92,11 @@ async fn the_refresh_token_of_the_page_is_in_a_cookie_and_nowhere_else() {
     assert_eq!((api.text().as_str(), api.header("set-cookie")), (TOKENS, ""));
     let api = send(&server, "/refresh", r#"{"refresh_token":"prt_old"}"#, &[COOKIE]).await;
     assert_eq!((api.text().as_str(), api.header("set-cookie")), (TOKENS, ""));
+    let forgotten = server
+        .client
+        .raw(b"POST /refresh HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+        .await;
+    assert!(forgotten.starts_with("HTTP/1.1 415 "), "a body without its type: {forgotten}");
 }
 
 #[tokio::test]

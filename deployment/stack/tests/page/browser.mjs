@@ -16,7 +16,7 @@ export function openBrowser() {
 }
 
 /** Opens the page in a new tab. What the browser reports of it, but for answers that are errors, is in `page.reported`. */
-export async function openPage(context, server) {
+export async function openPage(context, server, path = '/') {
   const page = await context.newPage();
   page.setDefaultTimeout(TIMEOUT_MS);
   page.reported = [];
@@ -29,7 +29,7 @@ export async function openPage(context, server) {
   await page.addInitScript(() => {
     addEventListener('securitypolicyviolation', ({ violatedDirective }) => console.error(`violated: ${violatedDirective}`));
   });
-  await page.goto(`${server.url}/`);
+  await page.goto(server.url + path);
   return page;
 }
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
-import { buy, openBrowser, openPage, says, shows } from './browser.mjs';
+import { assertNothingReported, buy, openBrowser, openPage, says } from './browser.mjs';
 import { Server } from './server.mjs';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -12,13 +12,15 @@ const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
 const NARROW = { width: 320, height: 640 };
 const TARGET_PIXELS = 24;
 /** The pictures of the README. */
-const PICTURES = { desktop: { width: 1024, height: 640 }, phone: { width: 360, height: 740 } };
+const PICTURES = { desktop: { width: 1024, height: 820 }, phone: { width: 360, height: 740 } };
+
+const ADMIN = { email: 'admin@example.com', password: 'correct horse' };
 
 let servers;
 let browser;
 
 before(async () => {
-  const starting = [Server.pipeline(), Server.pipeline({ AUTH: 'jwt' }), Server.withoutKafka()];
+  const starting = [Server.pipeline(), Server.pipeline({ AUTH: 'jwt', ADMIN_EMAIL: ADMIN.email, ADMIN_PASSWORD: ADMIN.password }), Server.withoutKafka()];
   [browser, ...servers] = await Promise.all([openBrowser(), ...starting]);
 });
 
@@ -26,6 +28,12 @@ after(async () => {
   await browser.close();
   await Promise.all(servers.map((server) => server.end()));
 });
+
+async function adminToken(server) {
+  const headers = { 'Content-Type': 'application/json' };
+  const answer = await fetch(`${server.url}/login`, { method: 'POST', headers, body: JSON.stringify(ADMIN) });
+  return (await answer.json()).access_token;
+}
 
 /** The page in each state that looks different, one after the other. */
 async function eachState(options, look) {
@@ -45,7 +53,15 @@ async function eachState(options, look) {
   await buy(waiting, { username: 'Ann', userid: 'ann', price: '1' });
   await says(waiting, 'outgoing', 'waiting');
   await look('kafka away', waiting);
-  for (const shown of [bought, signedOut, waiting]) await shown.context().close();
+  const extraHTTPHeaders = { Authorization: `Bearer ${await adminToken(asking)}` };
+  const accounts = await openPage(await browser.newContext({ ...options, extraHTTPHeaders }), asking, '/accounts_page');
+  await accounts.getByText(ADMIN.email).waitFor();
+  assert.notEqual(await accounts.evaluate(() => getComputedStyle(document.body).maxWidth), 'none', 'the style is there');
+  await look('accounts', accounts);
+  for (const shown of [bought, signedOut, waiting, accounts]) {
+    assertNothingReported(shown);
+    await shown.context().close();
+  }
 }
 
 for (const colorScheme of ['light', 'dark']) {
@@ -77,8 +93,10 @@ test('at 320 pixels nothing is to be scrolled sideways, and all targets are larg
 test('the pictures of the README can be made', async () => {
   for (const [name, viewport] of Object.entries(PICTURES)) {
     const page = await openPage(await browser.newContext({ viewport, colorScheme: name === 'phone' ? 'dark' : 'light' }), servers[0]);
-    const userid = `picture-${name}`;
-    for (const price of ['4.20', '129', '19.90']) await buyAndSee(page, userid, price);
+    for (const price of ['4.20', '129.00', '19.90']) {
+      await buy(page, { username: 'Ann', userid: `ann-${name}`, price });
+      await says(page, 'announcement', `Recorded: ${price}, Ann.`);
+    }
     await says(page, 'live', 'on');
     // They differ in their times each time: only who asks for it has them made anew.
     const path = process.env.PICTURES ? `${process.env.PICTURES}/page-${name}.png` : undefined;
@@ -86,8 +104,3 @@ test('the pictures of the README can be made', async () => {
     assert.ok(picture.length > 0);
   }
 });
-
-async function buyAndSee(page, userid, price) {
-  await buy(page, { username: 'Ann', userid, price });
-  await page.locator('#history li').first().locator('.price', { hasText: price }).waitFor();
-}
