@@ -24,7 +24,7 @@ export function showLive(isLive) {
 function lag(status) {
   if (!status || status.consumer_lag_records === null) return 'unknown';
   const { consumer_lag_records: records, consumer_lag_seconds: seconds } = status;
-  return records === 0 ? '0' : `${count(records)} (${count(Math.ceil(seconds))} s)`;
+  return records === 0 ? 'none' : `${count(records)} purchases, ${count(Math.ceil(seconds))} s`;
 }
 
 function kafka(status) {

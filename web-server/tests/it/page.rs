@@ -25,6 +25,7 @@ async fn the_page_and_all_that_it_names_come_from_this_server_and_may_be_kept() 
         assert!(policy.split("; ").any(|given| given == part), "{part}: {policy}");
     }
     assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+    assert_eq!((page.header("cache-control"), page.header("etag").is_empty()), ("no-cache", false));
     assert_eq!((page.header("x-content-type-options"), page.header("x-frame-options")), ("nosniff", "DENY"));
     let (mut seen, mut left, mut bytes) = (Vec::new(), named_files(&page.text()), page.body.len());
     assert!(left.len() > 2, "{left:?}");

@@ -34,6 +34,21 @@ test('a purchase is seen recorded without a reload', async () => {
   assertNothingReported(page);
 });
 
+test('where Kafka is enough for an answer, what is accepted becomes recorded by itself', async () => {
+  const quick = await Server.beside(server);
+  const page = await openPage(await browser.newContext(), quick);
+  await buy(page, { username: 'Ann', userid: 'quick', price: '3' });
+  await shows(page, 1, '3.00');
+  await says(page, 'announcement', 'Recorded: 3.00, Ann.');
+  await page.locator('#outgoing li').waitFor({ state: 'detached' });
+  await says(page, 'kafka', 'reachable');
+  await says(page, 'lag', 'none');
+  await says(page, 'replicas', '1 of 1');
+  assertNothingReported(page);
+  await page.context().close();
+  await quick.end();
+});
+
 test('every digit counts', async () => {
   const page = await freshPage();
   await buy(page, { username: 'Ann', userid: 'rich', price: '999999999999999.9999' });

@@ -52,6 +52,15 @@ export class Server {
     return server;
   }
 
+  /** web-server beside a pipeline, to whose Kafka and management-api it speaks: it waits for no database. */
+  static async beside(pipeline) {
+    const theirs = { KAFKA_BOOTSTRAP_SERVERS: pipeline.kafka, CUSTOMER_MGMT_API_URL: pipeline.management };
+    const server = new Server('web-server', { LISTEN_ADDRESS: ANY_PORT, LOG_FORMAT: 'json', ...theirs });
+    await server.start();
+    await eventually('it is ready', () => fetch(`${server.url}/readyz`).then(({ ok }) => ok));
+    return server;
+  }
+
   /** Starts it, at the place where it was before, if it was. */
   async start() {
     const env = { PATH: process.env.PATH, DATA_DIR: join(this.#folder, 'data'), ...this.#settings };
@@ -66,7 +75,9 @@ export class Server {
     this.url = `http://${address}`;
     for (const name of ['WEB_LISTEN_ADDRESS', 'LISTEN_ADDRESS']) if (this.#settings[name]) this.#settings[name] = address;
     await eventually('it answers', () => fetch(`${this.url}/livez`).then(({ ok }) => ok, () => false));
-    if (this.#program.endsWith('embedded')) await eventually('it takes purchases', () => this.#isReady());
+    if (!this.#program.endsWith('embedded')) return;
+    await eventually('it takes purchases', () => this.#isReady());
+    [, this.management, this.kafka] = this.#said.match(/management-api\s+(\S+)\s+kafka protocol\s+(\S+)/);
   }
 
   async #isReady() {
