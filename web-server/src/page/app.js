@@ -50,7 +50,7 @@ function showBuyer() {
   if (buyer === before) return;
   if (account) buyForm.username.value = account.name;
   showHistory();
-  if (buyer) readHistory();
+  readHistory();
   followBuyer();
 }
 
@@ -60,6 +60,7 @@ function showEntries() {
 
 async function readHistory() {
   const userid = buyer;
+  if (!userid) return;
   const answer = await session.callSigned('GET', `/getAllUserBuys/${encodeURIComponent(userid)}?limit=${SHOWN_MAX}`);
   if (answer.status === 200) tell({ kind: 'history', userid, text: answer.text });
   else if (userid === buyer) byId('history-note').textContent = `${answer.words} What is here may be old.`;
