@@ -75,6 +75,11 @@ test-tls: TLS = 1
 test-tls: build ## The services with TLS towards Kafka and PostgreSQL (needs OpenSSL's headers, Java and Maven)
 	$(CARGO) test $(REAL_STACK) -- --test-threads=1 encrypted
 
+.PHONY: test-page
+test-page: build ## The web page in real Chromium (needs Node.js, npm and Chromium; PICTURES=FOLDER makes the README's pictures anew)
+	cd deployment/stack/tests/page && npm ci --silent --no-audit --no-fund
+	cd deployment/stack/tests/page && PROGRAMS="$(abspath $(RELEASE))" PICTURES="$(abspath $(PICTURES))" node --test
+
 .PHONY: bench
 bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md
 	$(CARGO) build --release --locked $(SERVICES) -p benchmark

@@ -108,6 +108,7 @@ impl Service {
             commits: Arc::clone(&commits),
             callbacks: Arc::new(config.callbacks.rules()),
             outbox: store.clone(),
+            progress: Arc::clone(&progress),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
             budget: ByteBudget::new(config.http.memory_max, &http_metrics, refusals),

@@ -9,6 +9,7 @@ use shared::http::{ByteBudget, Operations};
 
 use crate::accounts::Accounts;
 use crate::commits::CommitFeed;
+use crate::ingest::Progress;
 use crate::store::{CallbackOutbox, Reading};
 use crate::waiters::Waiters;
 
@@ -21,6 +22,8 @@ pub struct App {
     pub waiters: Arc<Waiters>,
     /// What is recorded, as it comes.
     pub commits: Arc<CommitFeed>,
+    /// How far recording is.
+    pub progress: Arc<Progress>,
     /// Who may sign in; nothing when accounts are not set up.
     pub accounts: Option<Arc<Accounts>>,
     /// What web-server is told of callbacks.

@@ -158,7 +158,8 @@ pub struct AccountAnswer {
 pub struct TokensAnswer {
     /// Who the caller is, for `Authorization: Bearer` (RFC 9068).
     pub access_token: String,
-    /// For the next tokens.
+    /// For the next tokens; not there where a cookie keeps it.
+    #[schema(required = false)]
     pub refresh_token: String,
     /// Always `Bearer`.
     #[schema(example = "Bearer")]

@@ -90,6 +90,12 @@ impl Readiness {
         self
     }
 
+    /// Whether `/readyz` says yes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.readiness.iter().all(|(_, check)| check().is_ok())
+    }
+
     /// The answer of `/readyz`.
     #[must_use]
     pub fn readyz(&self) -> Response {

@@ -6,6 +6,7 @@ pub mod callbacks;
 pub mod commits;
 pub mod event;
 pub mod price;
+pub mod recording;
 
 pub mod config;
 pub mod kafka;

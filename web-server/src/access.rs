@@ -63,6 +63,17 @@ impl fmt::Display for UnknownAuthMode {
 }
 
 impl AuthMode {
+    /// Its name, as the setting has it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Jwt => "jwt",
+            Self::ApiKey => "api_key",
+            Self::Any => "any",
+        }
+    }
+
     /// Reads the setting; a mistake is kept in `settings`.
     pub fn read(settings: &mut Settings) -> Self {
         settings.parsed(

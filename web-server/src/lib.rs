@@ -18,6 +18,7 @@ pub mod management_client;
 pub mod publisher;
 pub mod read_cache;
 pub mod shedding;
+pub mod status;
 
 pub mod cors;
 pub mod metrics;

@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, Refusal, Work};
 use crate::publisher::PurchasePublisher;
 use crate::read_cache::{NotRead, ReadCache};
 use crate::shedding::{Shed, Shedding, Slot};
+use crate::status::Status;
 use crate::tokens::Tokens;
 
 /// When a refused caller may come again.
@@ -50,6 +51,8 @@ pub struct App {
     pub callbacks: Callbacks,
     /// What is recorded, as it comes.
     pub events: Events,
+    /// How the pipeline stands.
+    pub status: Status,
     /// What operators can ask about.
     pub operations: Operations,
     /// What callers may make the service hold.
@@ -111,6 +114,7 @@ impl App {
             api_keys: ApiKeys::start(&management, &supervisor),
             callbacks: Callbacks::start(&management, &supervisor),
             events: Events::start(&config.events, &management, &metrics, &supervisor),
+            status: Status::start(&management, &supervisor),
             management,
             read_cache: ReadCache::new(config.read_cache, config.http.memory_max),
             shedding: Shedding::start(

@@ -7,6 +7,7 @@ mod commits;
 mod deadline;
 pub mod openapi;
 mod purchases;
+mod recording;
 mod token;
 mod usage;
 mod wait;
@@ -27,6 +28,7 @@ fn routes() -> Routes<App> {
         .post("/internal/purchases/wait", 200, wait::wait_for_purchases)
         .post("/internal/purchases/find", 200, wait::find_purchases)
         .get("/internal/commits", 200, commits::follow_commits)
+        .get("/internal/recording", 200, recording::recording_state)
         .post("/internal/accounts", 201, accounts::create_account)
         .get("/internal/accounts", 200, accounts::list_accounts)
         .post("/internal/accounts/{account_id}/delete", 204, accounts::delete_account)

@@ -9,7 +9,7 @@ use shared::http::{CommonParts, ProblemBody};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::{accounts, api_keys, callbacks, commits, purchases, usage, wait};
+use super::{accounts, api_keys, callbacks, commits, purchases, recording, usage, wait};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -22,6 +22,7 @@ use super::{accounts, api_keys, callbacks, commits, purchases, usage, wait};
         wait::wait_for_purchases,
         commits::follow_commits,
         wait::find_purchases,
+        recording::recording_state,
         accounts::create_account,
         accounts::list_accounts,
         accounts::delete_account,

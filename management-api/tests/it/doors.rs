@@ -56,6 +56,20 @@ async fn a_waiting_caller_is_answered_as_soon_as_the_purchase_is_recorded() {
     assert!(api.stop().await);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_tells_how_far_it_is_with_recording() {
+    let kafka = Kafka::start();
+    let api = Api::start_on(MemoryStore::new(), &kafka, &[]).await.ready().await;
+    kafka.send(&value_with_id(ID, "ann", "Ann", "1.50")).await;
+    eventually("all of it is recorded", async || {
+        let state = api.get("/internal/recording").await.json();
+        let has_all = state["partitions"] == state["partitions_total"] && state["partitions"].as_u64() > Some(0);
+        (has_all && state["is_ready"] == true && state["lag_records"] == 0 && state["lag_seconds"] == 0.0).then_some(())
+    })
+    .await;
+    assert!(api.stop().await);
+}
+
 /// Else it would work on for a caller who has gone to another replica.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_ends_when_the_time_that_its_caller_gave_is_over() {

@@ -103,6 +103,12 @@ impl Limits {
         CallerKey::of_address(self.trusted_proxies.caller(connection, headers))
     }
 
+    /// Whether a trusted proxy says that the request came to it by HTTPS.
+    #[must_use]
+    pub fn came_by_https(&self, caller: Caller, headers: &HeaderMap) -> bool {
+        caller.address.is_some_and(|address| self.trusted_proxies.was_called_by_https(address.ip(), headers))
+    }
+
     /// What a caller may do in a class, by a rate of its own if it has one; nothing if that is not limited.
     #[must_use]
     pub fn allowance(&self, caller: CallerKey, class: RouteClass, own: Option<u32>) -> Option<Allowance> {

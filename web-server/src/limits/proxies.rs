@@ -41,6 +41,15 @@ impl TrustedProxies {
         caller
     }
 
+    /// Whether the trusted proxy at the other end of the connection says that it was called by HTTPS (`X-Forwarded-Proto`, of which
+    /// the last word is its own).
+    #[must_use]
+    pub fn was_called_by_https(&self, connection: IpAddr, headers: &HeaderMap) -> bool {
+        let value = headers.get_all("x-forwarded-proto").iter().next_back().and_then(|value| value.to_str().ok());
+        let last = value.and_then(|value| value.rsplit(',').next()).map(str::trim);
+        self.trusts(connection) && last.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    }
+
     fn trusts(&self, address: IpAddr) -> bool {
         let bits = bits(address);
         self.0.iter().any(|network| bits & network.mask == network.address)
@@ -114,6 +123,26 @@ mod tests {
         headers.append("x-forwarded-for", http::HeaderValue::from_bytes(b"1.1.1.1, \xff").unwrap());
         let proxies = TrustedProxies::parse("10.0.0.1").unwrap();
         assert_eq!(proxies.caller([10, 0, 0, 1].into(), &headers).to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_that_it_was_called_by_https() {
+        let proxies = TrustedProxies::parse("10.0.0.0/8").unwrap();
+        for (connection, values, expected) in [
+            ("10.0.0.1", &["https"][..], true),
+            ("10.0.0.1", &["http, HTTPS"], true),
+            ("10.0.0.1", &["http", "https"], true),
+            ("10.0.0.1", &["https, http"], false),
+            ("10.0.0.1", &[], false),
+            ("9.9.9.9", &["https"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-forwarded-proto", value.parse().unwrap());
+            }
+            let said = proxies.was_called_by_https(connection.parse().unwrap(), &headers);
+            assert_eq!(said, expected, "{connection} {headers:?}");
+        }
     }
 
     #[test]

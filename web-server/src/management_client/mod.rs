@@ -14,6 +14,7 @@ mod race;
 mod replica;
 mod replica_url;
 mod replicas;
+mod survey;
 mod trial;
 
 use std::fmt::Write as _;

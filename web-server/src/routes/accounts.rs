@@ -9,9 +9,10 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use shared::accounts::{AccountAnswer, LoginBody, NewAccountBody, PasswordBody, RefreshBody, TokensAnswer};
 use shared::http::{Problem, RequestContext, kinds, read_json_body};
-use utoipa::IntoResponses;
+use utoipa::{IntoParams, IntoResponses};
 
 use super::limited::{charge_login, charge_password};
+use super::session_cookie::SessionCookie;
 use crate::management_client::{Answer, Route};
 use crate::state::{App, AppState};
 use crate::tokens::not_set_up;
@@ -56,6 +57,16 @@ pub(super) enum AccountProblems {
     OutcomeUnknown,
 }
 
+/// Where a session's refresh token is kept.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "a description: nothing is ever made of it")]
+pub(super) struct SessionHeader {
+    /// `cookie`: in a cookie that no script can read, for pages of this server; then it is not in the answer.
+    #[param(rename = "X-Session", nullable = false)]
+    x_session: Option<String>,
+}
+
 /// Makes an account.
 #[utoipa::path(
     post, path = "/account", tag = "accounts", request_body = NewAccountBody,
@@ -72,15 +83,17 @@ pub(super) async fn create_account(State(app): State<AppState>, request: Request
 
 /// Begins a session: an access token for a quarter of an hour, and a refresh token for the next ones.
 #[utoipa::path(
-    post, path = "/login", tag = "accounts", request_body = LoginBody,
+    post, path = "/login", tag = "accounts", request_body = LoginBody, params(SessionHeader),
     responses(
         (status = 200, description = "It has begun", body = TokensAnswer),
         (status = 401, description = "No such account, or not its password"),
+        (status = 403, description = "A cookie was asked for by what is no page of this server"),
         BodyProblems, AccountProblems,
     )
 )]
 pub(super) async fn login(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let (head, context, body) = read(&app, request).await?;
+    let cookie = SessionCookie::asked_for(&app, &head)?;
     // Before the password is looked at, and whether or not there is such an account.
     let login = match charge_login(&app, &head, &body) {
         Ok(login) => login,
@@ -90,33 +103,63 @@ pub(super) async fn login(State(app): State<AppState>, request: Request) -> Resu
     if let Some(login) = login {
         app.limits.logins.remember(login).await;
     }
-    Ok(json(tokens))
+    match cookie {
+        Some(cookie) => cookie.keep(&tokens),
+        None => Ok(json(tokens)),
+    }
 }
 
 /// Goes on with a session. The token is spent; the same again has the same answer for 30 s, for who has lost it. Used later, it
-/// ends the session.
+/// ends the session. Without a body (and `Content-Type`) the token is that of the cookie, which then has the next one.
 #[utoipa::path(
-    post, path = "/refresh", tag = "accounts", request_body = RefreshBody,
+    post, path = "/refresh", tag = "accounts", request_body = Option<RefreshBody>,
     responses(
         (status = 200, description = "It goes on", body = TokensAnswer),
         (status = 401, description = "Not a token, or one of a session that is over"),
+        (status = 403, description = "Without a body, from what is no page of this server"),
         BodyProblems, AccountProblems,
     )
 )]
 pub(super) async fn refresh(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    send(&app, "/internal/refresh", request).await.map(json)
+    let (head, body) = request.into_parts();
+    let Some(cookie) = SessionCookie::instead_of_body(&app, &head, &body)? else {
+        return send(&app, "/internal/refresh", Request::from_parts(head, body)).await.map(json);
+    };
+    let Some(body) = cookie.body(&head.headers) else {
+        return Err(Problem::new(kinds::UNAUTHORIZED, "nobody is signed in here"));
+    };
+    match pass_on(&app, "/internal/refresh", body, &head).await {
+        Ok(tokens) => cookie.keep(&tokens),
+        Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Ok(cookie.forget(problem)),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Signs out: ends the session of a refresh token, also of one that is spent. Its access tokens count no more within five seconds,
-/// everywhere. Who has no session is signed out already.
+/// everywhere. Who has no session is signed out already. Without a body (and `Content-Type`) the token is that of the cookie, which is
+/// forgotten.
 #[utoipa::path(
-    post, path = "/logout", tag = "accounts", request_body = RefreshBody,
-    responses((status = 204, description = "The session is over"), BodyProblems, AccountProblems)
+    post, path = "/logout", tag = "accounts", request_body = Option<RefreshBody>,
+    responses(
+        (status = 204, description = "The session is over"),
+        (status = 403, description = "Without a body, from what is no page of this server"),
+        BodyProblems, AccountProblems,
+    )
 )]
-pub(super) async fn logout(State(app): State<AppState>, request: Request) -> Result<StatusCode, Problem> {
-    send(&app, "/internal/logout", request).await?;
-    app.tokens.expect_news();
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn logout(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let (target, done) = ("/internal/logout", StatusCode::NO_CONTENT);
+    let Some(cookie) = SessionCookie::instead_of_body(&app, &head, &body)? else {
+        send(&app, target, Request::from_parts(head, body)).await?;
+        app.tokens.expect_news();
+        return Ok(done.into_response());
+    };
+    // Who has no cookie is signed out already.
+    if let Some(body) = cookie.body(&head.headers) {
+        pass_on(&app, target, body, &head).await?;
+        app.tokens.expect_news();
+    }
+    Ok(cookie.forget(done))
 }
 
 /// Gives the account of who asks another password. All its sessions end but the one that asks; their tokens count no more within five
@@ -166,6 +209,12 @@ pub(super) async fn delete_account(State(app): State<AppState>, request: Request
 /// Passes a body on as it came: what is wrong with it, management-api says.
 async fn send(app: &App, target: &str, request: Request) -> Result<Bytes, Problem> {
     let (_, context, body) = read(app, request).await?;
+    told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
+}
+
+/// Passes on what a cookie holds, as if it had come as a body.
+async fn pass_on(app: &App, target: &str, body: Bytes, head: &Parts) -> Result<Bytes, Problem> {
+    let context = RequestContext::of(&head.extensions, &head.headers);
     told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
 }
 

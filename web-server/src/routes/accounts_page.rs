@@ -17,10 +17,15 @@ use crate::state::AppState;
 /// The most accounts of a page, and how many it has when the caller does not say.
 const LIMIT: (u32, u32) = (1000, 100);
 /// Whatever is in a name, a browser runs nothing and asks nobody.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Accounts</title>\
-    <style>body{font-family:sans-serif}td,th{text-align:left;padding:.2em 1em .2em 0}</style></head>\n<body><h1>Accounts</h1>\n\
-    <table><tr><th>Id</th><th>Username</th><th>E-mail</th><th>Administrator</th><th>Since</th></tr>\n";
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+/// In the style of the page at `/`.
+const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Accounts</title>\n\
+    <link rel=icon href=/page/icon.svg>\n<link rel=stylesheet href=/page/page.css>\n</head>\n<body>\n\
+    <header><h1>Accounts</h1></header>\n<main>\n<section class=\"whole\">\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Accounts\">\n\
+    <table>\n<thead><tr><th scope=\"col\">Id</th><th scope=\"col\">Username</th><th scope=\"col\">E-mail</th>\
+    <th scope=\"col\">Administrator</th><th scope=\"col\">Since</th></tr></thead>\n<tbody>\n";
 
 /// Which accounts.
 #[derive(IntoParams)]
@@ -79,12 +84,12 @@ fn render(page: &AccountPage, limit: u32) -> String {
             "<tr><td>{account_id}</td><td>{username}</td><td>{email}</td><td>{is_admin}</td><td>{created_at}</td></tr>"
         );
     }
-    html.push_str("</table>\n");
+    html.push_str("</tbody>\n</table>\n</div>\n");
     if let Some(cursor) = page.next_cursor {
         let _ =
             writeln!(html, "<p><a href=\"/accounts_page?limit={limit}&amp;cursor={cursor}\">Older accounts</a></p>");
     }
-    html.push_str("</body></html>\n");
+    html.push_str("</section>\n</main>\n</body>\n</html>\n");
     html
 }
 

@@ -16,6 +16,8 @@ pub enum Keep {
     AndAsk,
     /// For ever: what is recorded never changes.
     Unchanged,
+    /// As the first, and whatever stands between may, too: it is the same for everybody.
+    Public,
 }
 
 /// Asking only for what is new.
@@ -42,6 +44,7 @@ impl Keep {
         HeaderValue::from_static(match self {
             Self::AndAsk => "private, no-cache",
             Self::Unchanged => "private, max-age=31536000, immutable",
+            Self::Public => "no-cache",
         })
     }
 }
@@ -49,13 +52,24 @@ impl Keep {
 /// management-api's JSON, whose bytes were counted as they came from there, or 304 for who has it.
 pub fn answer(asked: &HeaderMap, body: Bytes, keep: Keep) -> Response {
     let tag = entity_tag(&body);
+    let content_type = HeaderValue::from_static("application/json");
+    answer_as(asked, tag, keep, ([(header::CONTENT_TYPE, content_type)], Extension(Counted), body))
+}
+
+/// A file that comes with the program, or 304 for who has it.
+pub fn answer_file(asked: &HeaderMap, content_type: &'static str, bytes: &'static [u8]) -> Response {
+    let content_type = HeaderValue::from_static(content_type);
+    answer_as(
+        asked,
+        entity_tag(bytes),
+        Keep::Public,
+        ([(header::CONTENT_TYPE, content_type)], Bytes::from_static(bytes)),
+    )
+}
+
+fn answer_as(asked: &HeaderMap, tag: String, keep: Keep, whole: impl IntoResponse) -> Response {
     let has_it = asked.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &tag));
-    let mut response = if has_it {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        (content_type, Extension(Counted), body).into_response()
-    };
+    let mut response = if has_it { StatusCode::NOT_MODIFIED.into_response() } else { whole.into_response() };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, keep.header());
     headers.extend(HeaderValue::try_from(tag).map(|tag| (header::ETAG, tag)));

@@ -14,8 +14,11 @@ mod input;
 mod intake;
 mod limited;
 pub mod openapi;
+mod page;
 mod purchases;
 mod recent_purchase;
+mod session_cookie;
+mod status;
 mod usage;
 mod webhook_keys;
 
@@ -34,6 +37,9 @@ pub const WATCHED_FAILURES: [RouteSeries; 3] = [("POST", "/buy", 499), ("POST", 
 
 fn routes() -> Routes<AppState> {
     Routes::default()
+        .get("/", 200, page::page)
+        .get("/page/{file}", 200, page::page_file)
+        .get("/status", 200, status::pipeline_status)
         .post("/buy", 202, buy::buy)
         .post("/buy/batch", 202, batch::buy_batch)
         .get("/getAllUserBuys/{userid}", 200, purchases::list_user_purchases)

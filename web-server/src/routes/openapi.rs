@@ -13,7 +13,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
 use super::{
-    accounts, accounts_page, api_keys, backends, batch, buy, callbacks, events, purchases, usage, webhook_keys,
+    accounts, accounts_page, api_keys, backends, batch, buy, callbacks, events, page, purchases, status, usage,
+    webhook_keys,
 };
 
 /// The description of every route.
@@ -25,6 +26,9 @@ use super::{
                        replica (202) or in the database (201).",
     ),
     paths(
+        page::page,
+        page::page_file,
+        status::pipeline_status,
         buy::buy,
         batch::buy_batch,
         purchases::list_user_purchases,

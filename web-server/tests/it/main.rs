@@ -23,6 +23,7 @@ mod limits;
 mod oidc;
 mod openapi;
 mod operations;
+mod page;
 mod rate_limit_callers;
 mod rate_limit_fleet;
 mod rate_limit_logins;

@@ -158,6 +158,21 @@ async fn a_changed_certificate_is_for_new_connections_and_drops_none() {
 }
 
 #[tokio::test]
+async fn the_page_s_cookie_is_for_https_and_this_host_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = write_pair(&folder.path().join("one"));
+    swap(folder.path(), "one");
+    let server = server(folder.path()).await;
+    let mut connection = connect(&server, &certificate).await.unwrap();
+    let request = "POST /logout HTTP/1.1\r\nhost: shop.test\r\norigin: https://shop.test\r\nconnection: close\r\n\r\n";
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    let cookie = "set-cookie: __Host-refresh_token=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict; Secure\r\n";
+    assert!(answer.starts_with("HTTP/1.1 204") && answer.contains(cookie), "{answer}");
+}
+
+#[tokio::test]
 async fn files_of_no_use_leave_the_certificate_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = write_pair(&folder.path().join("one"));

@@ -73,7 +73,7 @@ fn services_do_not_depend_on_each_other() {
 const WEB_SERVER: [&[&str]; 10] = [
     &["cors", "metrics"],
     &["limits", "management_client", "publisher", "read_cache", "shedding"],
-    &["callbacks", "events", "tokens"],
+    &["callbacks", "events", "status", "tokens"],
     &["api_keys"],
     &["access"],
     &["config"],

@@ -41,6 +41,10 @@ impl Group {
         self.membership = Membership { complaint: membership.complaint.or(complaint), ..membership };
     }
 
+    pub(super) fn partition_count(&self) -> usize {
+        self.partition_count
+    }
+
     pub(super) fn set_assigned(&mut self, partitions: usize) {
         let since = self.idle_since.unwrap_or_else(Instant::now);
         self.idle_since = (partitions == 0).then_some(since);

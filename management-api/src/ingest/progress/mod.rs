@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use shared::kafka::{Membership, PartitionBounds, Partitions};
+use shared::recording::RecordingState;
 use tokio::time::Instant;
 
 use self::group::Group;
@@ -103,6 +104,20 @@ impl Progress {
     #[must_use]
     pub fn total_lag(&self) -> i64 {
         self.lock().partitions.values().map(Partition::lag).sum()
+    }
+
+    /// What the replica has of the topic, and how much of that is not recorded yet; whether it is ready, who asks knows.
+    #[must_use]
+    pub fn recording_state(&self, is_ready: bool) -> RecordingState {
+        let state = self.lock();
+        let ages = state.partitions.values().map(Partition::lag_age);
+        RecordingState {
+            is_ready,
+            partitions: state.partitions.len(),
+            partitions_total: state.group.partition_count(),
+            lag_records: state.partitions.values().map(|partition| u64::try_from(partition.lag()).unwrap_or(0)).sum(),
+            lag_seconds: ages.max().unwrap_or_default().as_secs_f64(),
+        }
     }
 
     /// Sets whether the database answers and can do its work, or why not.

@@ -38,6 +38,13 @@ impl Partition {
         self.end - self.recorded
     }
 
+    /// The age of the oldest record that is not recorded yet.
+    pub(super) fn lag_age(&self) -> Duration {
+        let now = Timestamp::now().millis();
+        let since = self.oldest_ms.or(self.behind_since_ms).filter(|_| self.lag() > 0).unwrap_or(now);
+        Duration::from_millis(u64::try_from(now - since).unwrap_or(0))
+    }
+
     pub(super) fn take_over(&mut self, recorded: i64, end: i64) {
         let unreadable = self.unreadable.take();
         *self = Self { recorded, end: end.max(recorded), unreadable, ..Self::default() };
@@ -81,17 +88,15 @@ impl Partition {
 
     /// Shows it as metrics.
     pub(super) fn export(&mut self, number: i32, metrics: &IngestMetrics) {
-        let now = Timestamp::now().millis();
         if self.lag() == 0 {
             self.oldest_ms = None;
             self.behind_since_ms = None;
         } else {
-            self.behind_since_ms = self.behind_since_ms.or(Some(now));
+            self.behind_since_ms = self.behind_since_ms.or_else(|| Some(Timestamp::now().millis()));
         }
-        let since = self.oldest_ms.or(self.behind_since_ms).unwrap_or(now);
         let state = PartitionState {
             lag: self.lag(),
-            lag_age: Duration::from_millis(u64::try_from(now - since).unwrap_or(0)),
+            lag_age: self.lag_age(),
             unreadable: self.unreadable.as_ref().map(|stuck| (stuck.offset, stuck.damage)),
             is_blocked: self.blocked_at().is_some(),
         };
