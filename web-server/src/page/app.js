@@ -1,7 +1,7 @@
 // The page: who buys, what was bought, and what becomes of it.
 
 import { call, parse } from './api.js';
-import { amount, announce, byId, show, showMistakes, values } from './elements.js';
+import { amount, announce, byId, showMistakes, values } from './elements.js';
 import { addRecorded, SHOWN_MAX, showHistory, shownIds, showOutgoing } from './history.js';
 import * as outgoing from './outgoing.js';
 import * as session from './session.js';
@@ -117,9 +117,11 @@ async function watchStatus(signal) {
   }
 }
 
+/** How the system stands; null when there is no server. One that has too much to do stands as it did. */
 async function readStatus() {
   const { status, json } = await call('GET', '/status', { headers: await session.authorization() });
-  return status === 200 ? json : null;
+  if (status === 200) return json;
+  return status === 0 ? null : (lastStatus ?? null);
 }
 
 function hear(message) {

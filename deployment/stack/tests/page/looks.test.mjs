@@ -11,6 +11,7 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
 const NARROW = { width: 320, height: 640 };
 const TARGET_PIXELS = 24;
+const GROUNDS = { light: 'rgb(246, 247, 249)', dark: 'rgb(20, 23, 27)' };
 /** The pictures of the README. */
 const PICTURES = { desktop: { width: 1024, height: 820 }, phone: { width: 360, height: 740 } };
 
@@ -18,10 +19,16 @@ const ADMIN = { email: 'admin@example.com', password: 'correct horse' };
 
 let servers;
 let browser;
+/** The page in each state that looks different. */
+let states;
 
 before(async () => {
-  const starting = [Server.pipeline(), Server.pipeline({ AUTH: 'jwt', ADMIN_EMAIL: ADMIN.email, ADMIN_PASSWORD: ADMIN.password }), Server.withoutKafka()];
+  const admin = { ADMIN_EMAIL: ADMIN.email, ADMIN_PASSWORD: ADMIN.password };
+  const starting = [Server.pipeline(), Server.pipeline({ AUTH: 'jwt', ...admin }), Server.withoutKafka()];
   [browser, ...servers] = await Promise.all([openBrowser(), ...starting]);
+  const [open, asking, shut] = servers;
+  const pages = await Promise.all([bought(open), signedOut(asking), waiting(shut), accounts(asking)]);
+  states = ['bought', 'signed out', 'waiting', 'accounts'].map((name, place) => [name, pages[place]]);
 });
 
 after(async () => {
@@ -29,44 +36,46 @@ after(async () => {
   await Promise.all(servers.map((server) => server.end()));
 });
 
-async function adminToken(server) {
-  const headers = { 'Content-Type': 'application/json' };
-  const answer = await fetch(`${server.url}/login`, { method: 'POST', headers, body: JSON.stringify(ADMIN) });
-  return (await answer.json()).access_token;
+/** A tab of a phone; axe is no script of the page's own. */
+const phone = (options) => browser.newContext({ viewport: NARROW, bypassCSP: true, ...options });
+
+async function bought(server) {
+  const page = await openPage(await phone(), server);
+  await buy(page, { username: 'Ann with a very long name indeed '.repeat(4), userid: 'ann', price: '999999999999999.9999' });
+  await page.locator('#history li').first().waitFor();
+  await buy(page, { username: '', price: 'none' });
+  await says(page, 'buy-form', 'Name is missing');
+  return page;
 }
 
-/** The page in each state that looks different, one after the other. */
-async function eachState(options, look) {
-  const [open, asking, shut] = servers;
-  const page = async (server) => openPage(await browser.newContext(options), server);
-  const bought = await page(open);
-  await buy(bought, { username: 'Ann with a very long name indeed '.repeat(4), userid: 'ann', price: '999999999999999.9999' });
-  await bought.locator('#history li').first().waitFor();
-  await buy(bought, { username: '', price: 'none' });
-  await says(bought, 'buy-form', 'Name is missing');
-  await look('bought', bought);
-  const signedOut = await page(asking);
-  await signedOut.locator('#sign-in').waitFor();
-  await signedOut.getByText('Make an account').click();
-  await look('signed out', signedOut);
-  const waiting = await page(shut);
-  await buy(waiting, { username: 'Ann', userid: 'ann', price: '1' });
-  await says(waiting, 'outgoing', 'waiting');
-  await look('kafka away', waiting);
-  const extraHTTPHeaders = { Authorization: `Bearer ${await adminToken(asking)}` };
-  const accounts = await openPage(await browser.newContext({ ...options, extraHTTPHeaders }), asking, '/accounts_page');
-  await accounts.getByText(ADMIN.email).waitFor();
-  assert.notEqual(await accounts.evaluate(() => getComputedStyle(document.body).maxWidth), 'none', 'the style is there');
-  await look('accounts', accounts);
-  for (const shown of [bought, signedOut, waiting, accounts]) {
-    assertNothingReported(shown);
-    await shown.context().close();
-  }
+async function signedOut(server) {
+  const page = await openPage(await phone(), server);
+  await page.locator('#sign-in').waitFor();
+  await page.getByText('Make an account').click();
+  return page;
+}
+
+async function waiting(server) {
+  const page = await openPage(await phone(), server);
+  await buy(page, { username: 'Ann', userid: 'ann', price: '1' });
+  await says(page, 'outgoing', 'waiting');
+  return page;
+}
+
+async function accounts(server) {
+  const headers = { 'Content-Type': 'application/json' };
+  const login = await fetch(`${server.url}/login`, { method: 'POST', headers, body: JSON.stringify(ADMIN) });
+  const { access_token: token } = await login.json();
+  const page = await openPage(await phone({ extraHTTPHeaders: { Authorization: `Bearer ${token}` } }), server, '/accounts_page');
+  await page.getByText(ADMIN.email).waitFor();
+  return page;
 }
 
 for (const colorScheme of ['light', 'dark']) {
   test(`axe finds nothing in the ${colorScheme} theme`, async () => {
-    await eachState({ colorScheme, bypassCSP: true }, async (state, page) => {
+    const grounds = new Set();
+    for (const [state, page] of states) {
+      await page.emulateMedia({ colorScheme });
       await page.evaluate(AXE);
       const { violations, passes } = await page.evaluate(
         (values) => globalThis.axe.run(document, { runOnly: { type: 'tag', values } }),
@@ -74,12 +83,14 @@ for (const colorScheme of ['light', 'dark']) {
       );
       assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], state);
       assert.ok(passes.some(({ id }) => id === 'color-contrast'), state);
-    });
+      grounds.add(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+    }
+    assert.deepEqual([...grounds], [GROUNDS[colorScheme]], 'all pages have the style of the theme');
   });
 }
 
 test('at 320 pixels nothing is to be scrolled sideways, and all targets are large enough', async () => {
-  await eachState({ viewport: NARROW }, async (state, page) => {
+  for (const [state, page] of states) {
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), NARROW.width, state);
     for (const target of await page.locator('a, button, input, summary').all()) {
       const box = await target.boundingBox();
@@ -87,7 +98,8 @@ test('at 320 pixels nothing is to be scrolled sideways, and all targets are larg
       assert.ok(!box || (box.width >= TARGET_PIXELS && box.height >= TARGET_PIXELS), name);
       assert.ok(!box || box.x + box.width <= NARROW.width, name);
     }
-  });
+    assertNothingReported(page);
+  }
 });
 
 test('the pictures of the README can be made', async () => {
