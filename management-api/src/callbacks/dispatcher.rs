@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::callbacks::FailingHost;
 use shared::event::Timestamp;
 use shared::shutdown::Shutdown;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use uuid::Uuid;
@@ -27,8 +28,6 @@ use crate::store::{CallbackBatch, Claim, Claimed, FailedCallback, NextTry, Retri
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// The most callbacks that are taken up at once.
 const CLAIM_MAX: u32 = 1_000;
-/// The most callbacks that are held here.
-const HELD_MAX: usize = 10_000;
 /// How soon what became of callbacks is written down, many together, and how many that are at most.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 const SETTLE_MAX: usize = 500;
@@ -84,11 +83,12 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Delivers until the shutdown; then what is on its way ends, and the rest is given back.
-    pub(super) async fn run(&mut self, inbox: &mut Receiver<CallbackBatch>, shutdown: &Shutdown) {
+    pub(super) async fn run(&mut self, inbox: &mut UnboundedReceiver<CallbackBatch>, shutdown: &Shutdown) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !shutdown.is_stopped() {
             self.begin_attempts();
+            self.callbacks.held.store(self.held(), Ordering::Relaxed);
             self.begin_claim();
             self.begin_settlement();
             tokio::select! {
@@ -150,7 +150,7 @@ impl<'a> Dispatcher<'a> {
         if self.is_claiming
             || !self.failing.is_known()
             || now < self.claim_at
-            || self.held() + CLAIM_MAX as usize > HELD_MAX
+            || self.callbacks.room() < CLAIM_MAX as usize
         {
             return;
         }
@@ -181,11 +181,10 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// What was recorded here just now. Where there is no room for it, its claim ends and somebody takes it up.
+    /// What was recorded here just now.
     fn take_new(&mut self, batch: CallbackBatch) {
-        if self.held() + batch.purchases.len() <= HELD_MAX {
-            self.take_batch(batch);
-        }
+        self.callbacks.in_inbox.fetch_sub(batch.purchases.len(), Ordering::Relaxed);
+        self.take_batch(batch);
     }
 
     fn take_batch(&mut self, CallbackBatch { batch_id, purchases }: CallbackBatch) {

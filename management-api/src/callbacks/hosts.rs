@@ -10,7 +10,7 @@ use super::breaker::{Breaker, Verdict};
 use super::pending::PendingCallback;
 
 /// The most callbacks that wait here for one host.
-const WAITING_PER_HOST_MAX: usize = 2_000;
+const WAITING_PER_HOST_MAX: usize = 1_000;
 /// How long a host is remembered of which nothing more is heard.
 const REMEMBERED: Duration = Duration::from_mins(10);
 

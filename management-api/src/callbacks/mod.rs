@@ -11,6 +11,7 @@ mod schedule;
 pub mod sending;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,8 +28,8 @@ use self::sending::{AttemptOutcome, CallbackClient, CallbackRequest};
 use crate::metrics::CallbackMetrics;
 use crate::store::{CallbackBatch, CallbackOutbox};
 
-/// Rows of the outbox that wait to be taken up where they were recorded.
-const INBOX_MAX: usize = 64;
+/// The most callbacks that are held in memory.
+const HELD_MAX: usize = 4_000;
 /// How often it is counted what there is.
 const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 /// How often what is old is forgotten.
@@ -56,8 +57,11 @@ pub struct Callbacks {
     courier: Arc<dyn Courier>,
     config: DispatchConfig,
     metrics: Arc<CallbackMetrics>,
-    inbox: Mutex<mpsc::Receiver<CallbackBatch>>,
-    entrance: mpsc::Sender<CallbackBatch>,
+    /// What was recorded here, and for how many there is room.
+    inbox: Mutex<mpsc::UnboundedReceiver<CallbackBatch>>,
+    entrance: mpsc::UnboundedSender<CallbackBatch>,
+    in_inbox: AtomicUsize,
+    held: AtomicUsize,
 }
 
 impl Callbacks {
@@ -69,8 +73,9 @@ impl Callbacks {
         config: DispatchConfig,
         metrics: Arc<CallbackMetrics>,
     ) -> Arc<Self> {
-        let (entrance, inbox) = mpsc::channel(INBOX_MAX);
-        Arc::new(Self { store, courier, config, metrics, inbox: Mutex::new(inbox), entrance })
+        let (entrance, inbox) = mpsc::unbounded_channel();
+        let (in_inbox, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { store, courier, config, metrics, inbox: Mutex::new(inbox), entrance, in_inbox, held })
     }
 
     /// For how long what is recorded here is called back from here.
@@ -82,8 +87,18 @@ impl Callbacks {
     /// Takes up what was recorded here just now. Where there is no room, somebody does when its claim ends.
     pub fn take_up(&self, batches: Vec<CallbackBatch>) {
         for batch in batches {
-            let _ = self.entrance.try_send(batch);
+            let count = batch.purchases.len();
+            if count <= self.room() {
+                self.in_inbox.fetch_add(count, Ordering::Relaxed);
+                // It goes nowhere only where nothing is called back any more.
+                let _ = self.entrance.send(batch);
+            }
         }
+    }
+
+    /// How many more can be held.
+    fn room(&self) -> usize {
+        HELD_MAX.saturating_sub(self.in_inbox.load(Ordering::Relaxed) + self.held.load(Ordering::Relaxed))
     }
 
     /// Delivers until the shutdown.

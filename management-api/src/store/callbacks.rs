@@ -57,7 +57,8 @@ pub trait CallbackOutbox: Send + Sync + 'static {
     /// How many there are, and for how long the oldest is due.
     async fn count_callbacks(&self) -> Result<CallbackCounts, StoreError>;
 
-    /// Forgets what has been dead for so long, and hosts that have not failed again since. Gives how many callbacks.
+    /// Forgets what has been dead for so long, or was claimed by nobody, and hosts that have not failed again since. Gives how many
+    /// dead callbacks.
     async fn forget_callbacks(&self, age: Duration) -> Result<u64, StoreError>;
 }
 

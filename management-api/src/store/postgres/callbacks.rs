@@ -171,6 +171,8 @@ const FORGET: &str = "
     ), hosts AS (
         DELETE FROM callback_hosts
         WHERE (is_well AND failed_at < clock_timestamp() - $3) OR failed_at < clock_timestamp() - $1
+    ), unclaimed AS (
+        DELETE FROM callback_batches WHERE claimed_until < clock_timestamp() - $1
     )
     DELETE FROM callbacks USING old WHERE callbacks.purchase_id = old.purchase_id";
 

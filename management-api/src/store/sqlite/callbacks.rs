@@ -125,6 +125,8 @@ const COUNT: &str = "
 
 const FORGET_HOSTS: &str = "DELETE FROM callback_hosts WHERE failed_at < ?1 OR (is_well AND failed_at < ?2)";
 
+const FORGET_UNCLAIMED: &str = "DELETE FROM callback_batches WHERE claimed_until < ?1";
+
 const FORGET: &str = "
     DELETE FROM callbacks WHERE purchase_id IN (
         SELECT purchase_id FROM callbacks
@@ -216,6 +218,7 @@ impl CallbackOutbox for SqliteStore {
     async fn forget_callbacks(&self, age: Duration) -> Result<u64, StoreError> {
         let (before, well) = (Timestamp::now().before(age).to_string(), Timestamp::now().before(WELL_KEPT).to_string());
         self.execute(sqlx::query(FORGET_HOSTS).bind(before.clone()).bind(well)).await?;
+        self.execute(sqlx::query(FORGET_UNCLAIMED).bind(before.clone())).await?;
         self.execute(sqlx::query(FORGET).bind(before).bind(CHANGED_MAX)).await
     }
 }
