@@ -163,7 +163,8 @@ impl Service {
         background.spawn(supervisor.restart("callback_upkeep", move || {
             callbacks::keep_house(outbox.clone(), Arc::clone(&callback_metrics), kept, ending.clone())
         }));
-        let calling_back = start_callbacks(&supervisor, ingest.callbacks.clone());
+        let callbacks = ingest.callbacks.clone();
+        let calling_back = start_callbacks(&supervisor, callbacks.clone());
         let (recording, ending) = (supervisor.clone(), shutdown.clone());
         let recording = tokio::spawn(async move { recording.vital("ingest", ingest.run(ending)).await.is_some() });
         // The listener ends with its task: only a new process can open it again.
@@ -176,6 +177,7 @@ impl Service {
         };
         let cut_off = supervisor.vital("http", server.serve(listener, &shutdown)).await;
         let recorded = recording.await.unwrap_or(false);
+        callbacks.iter().for_each(|callbacks| callbacks.close());
         // What is on its way to a receiver still when this is over is taken up by others.
         let _ = tokio::time::timeout(CALLBACKS_TIMEOUT, calling_back).await;
         drop(background);

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use memchr::memmem;
-use shared::callbacks::{CallbackRules, CallbackUrl};
-use shared::event::FieldError;
+use shared::callbacks::CallbackRules;
 use shared::http::Problem;
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::management_client::{ManagementClient, calls::CallKind};
+use crate::management_client::ManagementClient;
 
 /// The pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -22,6 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(1);
+const TARGET: &str = "/internal/callbacks";
 /// How long a caller waits for the first answer.
 const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// When who came too early may come again.
@@ -49,25 +48,6 @@ impl Callbacks {
         Self { known, wanted }
     }
 
-    /// Sees to it that the rules are known where `body`, which may bring purchases, may ask for a callback.
-    ///
-    /// # Errors
-    /// 503 while nobody has told any.
-    pub async fn prepare(&self, body: &[u8]) -> Result<(), Problem> {
-        if self.known.borrow().is_none() && may_ask(body) {
-            Box::pin(self.rules()).await?;
-        }
-        Ok(())
-    }
-
-    /// Reads what a buyer has sent as `callback_url`, by the rules that are known.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn parse(&self, text: &str) -> Result<CallbackUrl, FieldError> {
-        self.known.borrow().as_ref().map_or_else(|| CallbackRules::default().parse(text), |rules| rules.parse(text))
-    }
-
     /// The rules as they were a few seconds ago. What was known stays while nobody answers.
     ///
     /// # Errors
@@ -84,11 +64,6 @@ impl Callbacks {
             Problem::unavailable(detail, RETRY_AFTER_SECONDS)
         })
     }
-}
-
-/// Whether JSON may have a field `callback_url`: any letter of a name may be escaped.
-fn may_ask(json: &[u8]) -> bool {
-    memmem::find(json, b"callback_url").is_some() || memmem::find(json, b"\\u").is_some()
 }
 
 /// Keeps what is known up to date.
@@ -122,20 +97,25 @@ impl Keeper {
         }
     }
 
+    /// A replica that knows of no callbacks, or has them switched off, may record what another one is to call back: so all that answer
+    /// have to know of them.
     async fn ask(&self) -> Result<(), String> {
-        let told = match self.management.ask(CallKind::Own, "/internal/callbacks".to_owned(), DEADLINE).await {
-            Ok(json) => serde_json::from_slice(&json).map_err(|error| error.to_string())?,
-            // While a release rolls out, a replica may not know of callbacks yet: what another one has told stays.
-            Err(problem) if problem.status() == StatusCode::NOT_FOUND && !self.knows_of_some() => {
-                CallbackRules::default()
+        let answers = self.management.ask_each(TARGET, DEADLINE).await;
+        let mut told: Option<CallbackRules> = None;
+        for answer in answers.into_iter().flatten() {
+            let rules = match answer.status {
+                StatusCode::NOT_FOUND => CallbackRules::default(),
+                _ => {
+                    let json = answer.into_json().map_err(|problem| problem.detail().to_owned())?;
+                    serde_json::from_slice(&json).map_err(|error| error.to_string())?
+                }
+            };
+            if told.as_ref().is_none_or(|told| told.enabled) {
+                told = Some(rules);
             }
-            Err(problem) => return Err(problem.detail().to_owned()),
-        };
+        }
+        let told = told.ok_or("nobody answers")?;
         self.sender.send_replace(Some(Arc::new(told)));
         Ok(())
-    }
-
-    fn knows_of_some(&self) -> bool {
-        self.sender.borrow().as_ref().is_some_and(|rules| rules.enabled)
     }
 }

@@ -95,7 +95,7 @@ async fn answer(
             () = shutdown.stopped() => return,
         }
         let answers = management.ask_each(TARGET, DEADLINE).await;
-        let states = answers.iter().map(|answer| serde_json::from_slice(answer.as_ref()?).ok());
+        let states = answers.into_iter().map(|answer| serde_json::from_slice(&answer?.into_json().ok()?).ok());
         let recording = add_up(&states.collect::<Vec<_>>());
         told.send_replace(Some(Told { recording, at: Instant::now() }));
         sleep(INTERVAL).await;

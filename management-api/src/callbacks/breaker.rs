@@ -17,8 +17,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_min
 pub enum Verdict {
     /// It answered, whatever it said of the callback.
     Well,
+    /// Nobody has asked it.
+    Unknown,
     /// It did not answer, or said that it cannot.
     Failed,
+    /// It wants to be left alone for so long.
+    Hold(Duration),
 }
 
 /// A host's circuit breaker, with the number of attempts that it gets at once.
@@ -49,6 +53,12 @@ impl Breaker {
         }
     }
 
+    /// Whether nothing speaks against the host.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.open_until.is_none()
+    }
+
     /// One attempt is to find out how the host is, whatever is known of it.
     pub fn admit_trial(&mut self, now: Instant) {
         self.open_until = self.open_until.map(|until| until.min(now));
@@ -67,6 +77,12 @@ impl Breaker {
                 self.limit = if self.open_until.take().is_some() { BEGIN } else { self.limit + 1 }.min(self.limit_max);
                 self.failures = 0;
                 self.backoff.reset();
+            }
+            Verdict::Unknown => {}
+            Verdict::Hold(time) => {
+                self.limit = 1;
+                self.failures = self.failures.saturating_add(1);
+                self.open_until = Some(self.open_until.map_or(now + time, |until| until.max(now + time)));
             }
             Verdict::Failed => {
                 self.limit = (self.limit / 2).max(1);
@@ -105,6 +121,15 @@ mod tests {
         breaker.note(Verdict::Well, Instant::now());
         assert_eq!(breaker.open_for(Instant::now()), None);
         assert_eq!(breaker.limit(Instant::now()), BEGIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_wants_to_be_left_alone_is() {
+        let mut breaker = Breaker::new(32);
+        breaker.note(Verdict::Hold(Duration::from_secs(90)), Instant::now());
+        assert_eq!(breaker.open_for(Instant::now()), Some(Duration::from_secs(90)));
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(breaker.limit(Instant::now()), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,6 +55,7 @@ pub struct DispatchConfig {
 impl DispatchConfig {
     /// Reads the settings; mistakes are noted in `settings`.
     pub fn read(settings: &mut Settings, attempt_timeout: Duration) -> Self {
+        let schedule = Schedule::read(settings);
         Self {
             in_flight_max: settings.size(
                 "CALLBACKS_IN_FLIGHT_MAX",
@@ -68,13 +69,14 @@ impl DispatchConfig {
                 1..=1_000,
                 "the same for one host; it begins with 4",
             ),
-            schedule: Schedule::read(settings),
-            dead_kept: settings.millis(
+            schedule,
+            // What is still tried cannot be old.
+            dead_kept: schedule.patience.max(settings.millis(
                 "CALLBACK_DEAD_KEPT_MS",
                 2_592_000_000,
                 1_000..=31_536_000_000,
-                "for how long callbacks that were given up are kept to be sent again, ms",
-            ),
+                "for how long callbacks that were given up are kept to be sent again, ms; not less than they are tried",
+            )),
             attempt_timeout,
         }
     }

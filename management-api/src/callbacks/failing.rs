@@ -33,6 +33,11 @@ impl FailingHosts {
         self.switched_off.contains(host)
     }
 
+    /// The database says that it is on.
+    pub(super) fn note_on(&mut self, host: &str) {
+        self.switched_off.remove(host);
+    }
+
     /// Whether it has failed for long enough since that was written down.
     pub(super) fn is_to_be_noted(&mut self, host: &Arc<str>, now: Instant) -> bool {
         if self.noted.get(host).is_some_and(|noted| now < *noted + NOTE_INTERVAL) {

@@ -9,6 +9,7 @@ mod operator;
 mod pending;
 mod schedule;
 pub mod sending;
+mod settling;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use shared::shutdown::Shutdown;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 pub use self::config::{CallbackConfig, DispatchConfig};
 use self::dispatcher::Dispatcher;
@@ -62,6 +64,8 @@ pub struct Callbacks {
     entrance: mpsc::UnboundedSender<CallbackBatch>,
     in_inbox: AtomicUsize,
     held: AtomicUsize,
+    /// Nothing more is recorded.
+    is_closed: CancellationToken,
 }
 
 impl Callbacks {
@@ -74,8 +78,17 @@ impl Callbacks {
         metrics: Arc<CallbackMetrics>,
     ) -> Arc<Self> {
         let (entrance, inbox) = mpsc::unbounded_channel();
-        let (in_inbox, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { store, courier, config, metrics, inbox: Mutex::new(inbox), entrance, in_inbox, held })
+        Arc::new(Self {
+            store,
+            courier,
+            config,
+            metrics,
+            inbox: Mutex::new(inbox),
+            entrance,
+            in_inbox: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            is_closed: CancellationToken::new(),
+        })
     }
 
     /// For how long what is recorded here is called back from here.
@@ -94,6 +107,11 @@ impl Callbacks {
                 let _ = self.entrance.send(batch);
             }
         }
+    }
+
+    /// Nothing more is recorded here: after the shutdown, whatever is left is given back.
+    pub fn close(&self) {
+        self.is_closed.cancel();
     }
 
     /// How many more can be held.
@@ -127,10 +145,19 @@ pub async fn keep_house(
         forget_in = forget_in.saturating_sub(COUNT_INTERVAL);
         if forget_in.is_zero() {
             forget_in = FORGET_INTERVAL;
-            if let Err(error) = store.forget_callbacks(dead_kept).await {
-                tracing::debug!(%error, "old callbacks not forgotten");
-            }
+            forget(&*store, dead_kept).await;
         }
         sleep(COUNT_INTERVAL).await;
+    }
+}
+
+/// Until nothing is left that is so old: more may be given up meanwhile than is forgotten at once.
+async fn forget(store: &dyn CallbackOutbox, dead_kept: Duration) {
+    loop {
+        match store.forget_callbacks(dead_kept).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return tracing::debug!(%error, "old callbacks not forgotten"),
+        }
     }
 }

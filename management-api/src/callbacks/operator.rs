@@ -4,7 +4,7 @@ use shared::callbacks::FailingHost;
 use uuid::Uuid;
 
 use super::failing;
-use crate::store::{CallbackOutbox, DeadCallbacks, Reading, StoreError};
+use crate::store::{CallbackOutbox, Cursor, DeadCallbacks, Reading, StoreError};
 
 /// Callbacks that are made due again at once, and in all by one request.
 const RESENT_AT_ONCE: u32 = 1_000;
@@ -40,19 +40,23 @@ pub async fn resend_one(
     Ok(())
 }
 
-/// Makes dead callbacks due again, many at once. Gives how many, and whether that is all of them.
+/// Makes dead callbacks due again, many at once. Gives how many, and where to go on if there are more.
 ///
 /// # Errors
 /// When the database does not answer; some may be due again all the same.
-pub async fn resend_dead(outbox: &dyn CallbackOutbox, which: &DeadCallbacks) -> Result<(u64, bool), StoreError> {
-    let (page, mut resent) = (DeadCallbacks { limit: RESENT_AT_ONCE, ..which.clone() }, 0);
+pub async fn resend_dead(
+    outbox: &dyn CallbackOutbox,
+    which: &DeadCallbacks,
+) -> Result<(u64, Option<Cursor>), StoreError> {
+    let (mut page, mut resent) = (DeadCallbacks { limit: RESENT_AT_ONCE, ..which.clone() }, 0);
     loop {
         let found = outbox.resend_callbacks(&page).await?;
-        resent += found;
-        let is_all = found < u64::from(RESENT_AT_ONCE);
-        if is_all || resent >= RESENT_MAX {
+        resent += found.count;
+        // Those that die at once again are not met again.
+        page.after = found.last.filter(|_| found.count >= u64::from(RESENT_AT_ONCE));
+        if page.after.is_none() || resent >= RESENT_MAX {
             tracing::info!(resent, since = %which.since, until = %which.until, host = which.host, "callbacks are sent again, an operator asks for them");
-            return Ok((resent, is_all));
+            return Ok((resent, page.after));
         }
     }
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
+use shared::callbacks::CallbackUrl;
 use shared::event::{Purchase, Timestamp};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::store::RetriedCallback;
 
 /// A callback on its way.
 #[derive(Clone, Debug)]
@@ -23,13 +27,55 @@ pub struct PendingCallback {
     pub claimed_at: Instant,
     /// When an attempt must have begun: later, others may have taken it over before it ends.
     pub begin_by: Instant,
-    /// Whether it is to find out how its host is, which fails.
-    pub is_trial: bool,
-    /// The outbox's row that it is in; one that was tried before is in none.
+    /// Whether the database says that its host is to be tried, whatever was found here.
+    pub is_host_known: bool,
+    /// The outbox's row that it is in; one that was kept by itself is in none.
     pub batch_id: Option<Uuid>,
+    /// Until when it is claimed, if it was kept by itself: by that it is known that nobody else has claimed it since.
+    pub claimed_until: Option<DateTime<Utc>>,
 }
 
 impl PendingCallback {
+    /// One that was never tried.
+    #[must_use]
+    pub fn new(purchase: Purchase, batch_id: Uuid, begin_within: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            host: host_of(&purchase),
+            purchase,
+            attempts: 0,
+            tried_before: Duration::ZERO,
+            claimed_at: now,
+            begin_by: now + begin_within,
+            is_host_known: false,
+            batch_id: Some(batch_id),
+            claimed_until: None,
+        }
+    }
+
+    /// One that was kept by itself.
+    #[must_use]
+    pub fn again(kept: RetriedCallback, begin_within: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            host: host_of(&kept.purchase),
+            purchase: kept.purchase,
+            attempts: kept.attempts,
+            tried_before: kept.tried_for,
+            claimed_at: now,
+            begin_by: now + begin_within,
+            is_host_known: kept.is_host_known,
+            batch_id: None,
+            claimed_until: Some(kept.claimed_until),
+        }
+    }
+
+    /// How long ago its purchase was recorded.
+    #[must_use]
+    pub fn since_recorded(&self) -> Duration {
+        Timestamp::now().since(self.recorded_at())
+    }
+
     /// For how long it has been tried.
     #[must_use]
     pub fn tried_for(&self, now: Instant) -> Duration {
@@ -54,6 +100,11 @@ impl PendingCallback {
     }
 }
 
+/// What cannot be called any more, because the rules were others once, is for nobody: no attempt goes anywhere.
+fn host_of(purchase: &Purchase) -> Arc<str> {
+    purchase.callback_url.as_ref().map_or("nobody", CallbackUrl::host).into()
+}
+
 /// The body of a callback.
 #[derive(Serialize)]
 struct Event {
@@ -64,7 +115,6 @@ struct Event {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use shared::callbacks::CallbackUrl;
     use shared::event::new_purchase_id;
     use shared::price::Price;
 
@@ -88,8 +138,9 @@ pub(super) mod tests {
             tried_before: Duration::ZERO,
             claimed_at: Instant::now(),
             begin_by: Instant::now() + Duration::from_secs(20),
-            is_trial: false,
+            is_host_known: false,
             batch_id: None,
+            claimed_until: None,
         }
     }
 

@@ -51,26 +51,24 @@ impl Schedule {
         }
     }
 
-    /// What comes after the attempt with this number, counted from 1, of a callback that has been tried for so long.
+    /// What comes after the attempt with this number, counted from 1, of a callback that has been tried for so long. The last one is when
+    /// the time is over, whatever a receiver asks for.
     #[must_use]
     pub fn after(&self, outcome: AttemptOutcome, attempts: u32, tried_for: Duration) -> Next {
         match outcome {
             AttemptOutcome::Delivered => Next::Delivered,
             AttemptOutcome::Gone => Next::Dead,
-            failed => self.retry(self.pause(attempts).max(failed.retry_after().unwrap_or_default()), tried_for),
+            failed => {
+                let pause = self.pause(attempts).max(failed.retry_after().unwrap_or_default());
+                self.left(tried_for).map_or(Next::Dead, |left| Next::Retry(pause.min(left)))
+            }
         }
     }
 
-    /// For how much longer one may wait for its host; nothing when its time is over.
+    /// For how much longer one is tried; nothing when its time is over.
     #[must_use]
     pub fn left(&self, tried_for: Duration) -> Option<Duration> {
         self.patience.checked_sub(tried_for).filter(|left| !left.is_zero())
-    }
-
-    /// What becomes of one that could not be tried now, but maybe after `pause`.
-    #[must_use]
-    pub fn retry(&self, pause: Duration, tried_for: Duration) -> Next {
-        if tried_for.saturating_add(pause) > self.patience { Next::Dead } else { Next::Retry(pause) }
     }
 
     /// Between half and all of what this attempt's pause comes to.
@@ -96,7 +94,7 @@ mod tests {
             attempts += 1;
         }
         assert!((25..=60).contains(&attempts), "{attempts}");
-        assert!(tried_for <= SCHEDULE.patience && tried_for > SCHEDULE.patience - PAUSE_MAX, "{tried_for:?}");
+        assert_eq!(tried_for, SCHEDULE.patience);
     }
 
     #[test]
@@ -108,7 +106,11 @@ mod tests {
             panic!("not tried again")
         };
         assert!(pause >= Duration::from_millis(2_500), "{pause:?}");
-        assert_eq!(SCHEDULE.after(refused(Some(Duration::from_hours(25))), 1, Duration::ZERO), Next::Dead);
+        // A receiver that wants to be left alone for a day is asked once more.
+        let day = Duration::from_hours(24);
+        let almost = SCHEDULE.after(refused(Some(day)), 1, Duration::from_secs(1));
+        assert_eq!(almost, Next::Retry(day - Duration::from_secs(1)));
+        assert_eq!(SCHEDULE.after(refused(Some(day)), 2, day), Next::Dead);
     }
 
     #[test]

@@ -104,14 +104,15 @@ async fn list(store: &dyn Store, mut which: DeadCallbacks) -> Result<String, Str
     }
 }
 
-async fn resend(store: &dyn Store, which: DeadCallbacks) -> Result<String, String> {
+async fn resend(store: &dyn Store, mut which: DeadCallbacks) -> Result<String, String> {
     let mut resent = 0;
     loop {
-        let (more, is_all) = resend_dead(store, &which).await.map_err(|error| error.to_string())?;
+        let (more, next) = resend_dead(store, &which).await.map_err(|error| error.to_string())?;
         resent += more;
-        if is_all {
+        if next.is_none() {
             return Ok(format!("{resent} sent again\n"));
         }
+        which.after = next;
     }
 }
 

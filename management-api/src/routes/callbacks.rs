@@ -14,7 +14,7 @@ use super::openapi::{ReadProblems, Unauthorized};
 use super::unavailable;
 use crate::callbacks::{self, OperatorError};
 use crate::state::App;
-use crate::store::{Cursor, DeadCallbacks};
+use crate::store::{Cursor, DeadCallbacks, InvalidCursor};
 
 /// Room for the longest host.
 const BODY_BYTES_MAX: usize = 8 * 1024;
@@ -85,12 +85,15 @@ pub(super) async fn resend(
     match (wish.purchase_id, wish.since, wish.until) {
         (Some(purchase_id), ..) if !is_of_time => {
             callbacks::resend_one(&*app.store, &*app.outbox, purchase_id).await.map_err(|error| problem(&error))?;
-            Ok(Json(ResendAnswer { resent: 1, is_all: true }))
+            Ok(Json(ResendAnswer { resent: 1, next_cursor: None }))
         }
         (None, Some(since), Some(until)) => {
-            let which = DeadCallbacks { since, until, host: wish.host, after: None, limit: LIMIT.0 };
-            let resent = callbacks::resend_dead(&*app.outbox, &which).await.map_err(|error| unavailable(&error))?;
-            Ok(Json(ResendAnswer { resent: resent.0, is_all: resent.1 }))
+            let after = wish.cursor.as_deref().map(Cursor::parse).transpose();
+            let bad = |error: InvalidCursor| Problem::invalid(vec![FieldError::new("cursor", error.to_string())]);
+            let which = DeadCallbacks { since, until, host: wish.host, after: after.map_err(bad)?, limit: LIMIT.0 };
+            let resent = callbacks::resend_dead(&*app.outbox, &which).await;
+            let (resent, next) = resent.map_err(|error| unavailable(&error))?;
+            Ok(Json(ResendAnswer { resent, next_cursor: next.map(|next| next.to_string()) }))
         }
         _ => {
             let message = "must be purchase_id, or since and until";

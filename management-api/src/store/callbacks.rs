@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use shared::callbacks::{DeadCallback, FailingHost};
 use shared::event::{Purchase, Timestamp};
 use uuid::Uuid;
@@ -10,19 +11,22 @@ use uuid::Uuid;
 use super::{Cursor, StoreError};
 
 /// Purchases in one row of the outbox.
-pub(super) const BATCH_MAX: usize = 500;
+pub(super) const BATCH_MAX: i64 = 500;
 /// Callbacks, or rows of the outbox, that are given up or forgotten at once, at most.
 pub(super) const CHANGED_MAX: i64 = 5_000;
 /// Hosts whose parked callbacks are claimed at once, and how many of one that is well.
-pub(super) const PARKED_HOSTS_MAX: i64 = 16;
-pub(super) const PARKED_OF_HOST_MAX: i64 = 50;
+pub(super) const PARKED_HOSTS_MAX: i64 = 8;
+pub(super) const PARKED_OF_HOST_MAX: i64 = 100;
 /// How soon a host that has begun to fail is tried, and how long it takes until the next trial at most; a quarter of the time for which it has failed in
 /// between.
 pub(super) const TRIAL_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 /// How often a host that is well is looked at, when nothing is parked for it.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_mins(1);
-/// How long a host is remembered that is well again.
+/// How long a host is remembered that is well again, or of which nothing more is heard; one that is switched off is for ever.
 pub(super) const WELL_KEPT: Duration = Duration::from_hours(1);
+pub(super) const SILENT_KEPT: Duration = Duration::from_hours(48);
+/// Who has failed once, and so long before that, has not failed all the time: attempts are never so far from each other.
+pub(super) const FORGIVEN_AFTER: Duration = Duration::from_hours(3);
 /// The most callbacks that are counted: beyond, nobody needs to know better.
 pub(super) const COUNTED_MAX: i64 = 100_000;
 
@@ -38,8 +42,14 @@ pub trait CallbackOutbox: Send + Sync + 'static {
     /// Hosts that fail now, by name, after the one that is given.
     async fn list_callback_hosts(&self, after: Option<&str>, limit: u32) -> Result<Vec<FailingHost>, StoreError>;
 
-    /// A host has failed. It is switched off once it has failed for so long. Gives how it is now.
-    async fn note_host_failed(&self, host: &str, outcome: &str, patience: Duration) -> Result<FailingHost, StoreError>;
+    /// A host has failed, and is to be left alone for `hold`. It is switched off once it has failed for `patience`. Gives how it is now.
+    async fn note_host_failed(
+        &self,
+        host: &str,
+        outcome: &str,
+        patience: Duration,
+        hold: Duration,
+    ) -> Result<FailingHost, StoreError>;
 
     /// Something was delivered to a host, or it is switched on: what is parked for it is claimed from now on. Gives whether it was
     /// failing.
@@ -48,8 +58,8 @@ pub trait CallbackOutbox: Send + Sync + 'static {
     /// Dead callbacks, in the order in which their purchases were recorded.
     async fn list_dead_callbacks(&self, query: &DeadCallbacks) -> Result<Vec<DeadCallback>, StoreError>;
 
-    /// Makes dead callbacks due again, with a time and attempts of their own; at most so many at once. Gives how many.
-    async fn resend_callbacks(&self, which: &DeadCallbacks) -> Result<u64, StoreError>;
+    /// Makes dead callbacks due again, with a time and attempts of their own; at most so many at once.
+    async fn resend_callbacks(&self, which: &DeadCallbacks) -> Result<Resent, StoreError>;
 
     /// Makes one purchase's callback due again, whatever became of it.
     async fn resend_callback(&self, purchase: &Purchase, host: &str) -> Result<(), StoreError>;
@@ -57,9 +67,9 @@ pub trait CallbackOutbox: Send + Sync + 'static {
     /// How many there are, and for how long the oldest is due.
     async fn count_callbacks(&self) -> Result<CallbackCounts, StoreError>;
 
-    /// Forgets what has been dead for so long, or was claimed by nobody, and hosts that have not failed again since. Gives how many
-    /// dead callbacks.
-    async fn forget_callbacks(&self, age: Duration) -> Result<u64, StoreError>;
+    /// Forgets what has been dead for so long, gives up what nobody has claimed in that time, and forgets hosts that do not fail any
+    /// more. Gives whether there may be more.
+    async fn forget_callbacks(&self, age: Duration) -> Result<bool, StoreError>;
 }
 
 /// What to claim.
@@ -100,8 +110,12 @@ pub struct RetriedCallback {
     pub attempts: u32,
     /// For how long it has been tried.
     pub tried_for: Duration,
-    /// Whether it is to find out how its host is, which fails: it is tried whatever is known of the host.
-    pub is_trial: bool,
+    /// Until when it is claimed.
+    pub claimed_until: DateTime<Utc>,
+    /// Whether its host gets nothing.
+    pub is_host_off: bool,
+    /// Whether it waited for its host, which is well or is to be tried by it, whatever was found elsewhere.
+    pub is_host_known: bool,
 }
 
 /// What became of claimed callbacks.
@@ -109,8 +123,8 @@ pub struct RetriedCallback {
 pub struct Settlement {
     /// Rows of the outbox of which everything is delivered or among those that failed.
     pub finished_batches: Vec<Uuid>,
-    /// Delivered ones that were tried before.
-    pub delivered: Vec<Uuid>,
+    /// Delivered ones that were kept by themselves.
+    pub delivered: Vec<DeliveredCallback>,
     /// Those that are tried again, or never.
     pub failed: Vec<FailedCallback>,
 }
@@ -121,6 +135,15 @@ impl Settlement {
     pub fn is_empty(&self) -> bool {
         self.finished_batches.is_empty() && self.delivered.is_empty() && self.failed.is_empty()
     }
+}
+
+/// One that was kept by itself, and is delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveredCallback {
+    /// Its purchase.
+    pub purchase_id: Uuid,
+    /// Until when it was claimed: nothing is written where somebody has claimed it since.
+    pub claimed_until: DateTime<Utc>,
 }
 
 /// One that was not delivered.
@@ -140,6 +163,17 @@ pub struct FailedCallback {
     pub next: NextTry,
     /// What became of it at last, in short.
     pub outcome: String,
+    /// Until when it was claimed, if it was kept by itself before: nothing is written where somebody has claimed it since.
+    pub claimed_until: Option<DateTime<Utc>>,
+}
+
+/// Which callbacks were made due again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resent {
+    /// How many.
+    pub count: u64,
+    /// The last of them, in the order of the list.
+    pub last: Option<Cursor>,
 }
 
 /// When a callback is tried again.
@@ -147,8 +181,13 @@ pub struct FailedCallback {
 pub enum NextTry {
     /// So much later.
     After(Duration),
-    /// When its host is well again; it is given up after so long.
-    WhenHostIsWell(Duration),
+    /// When its host can take it, which fails or is crowded; it is given up after so long.
+    WhenHostIsWell {
+        /// So long.
+        for_at_most: Duration,
+        /// Whether the host is well, and only has too many.
+        is_well: bool,
+    },
     /// Never: it is dead.
     Never,
 }
@@ -157,9 +196,19 @@ impl NextTry {
     /// How much later somebody has to do something about it.
     pub(super) fn due_in(self) -> Duration {
         match self {
-            Self::After(time) | Self::WhenHostIsWell(time) => time,
+            Self::After(time) | Self::WhenHostIsWell { for_at_most: time, .. } => time,
             Self::Never => Duration::ZERO,
         }
+    }
+
+    /// Whether it waits for its host.
+    pub(super) fn is_parked(self) -> bool {
+        matches!(self, Self::WhenHostIsWell { .. })
+    }
+
+    /// Whether that is because there are too many.
+    pub(super) fn is_host_well(self) -> bool {
+        matches!(self, Self::WhenHostIsWell { is_well: true, .. })
     }
 }
 

@@ -26,8 +26,8 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount, PasswordChange};
 pub use self::api_keys::{Creation, KEYS_MAX, KEYS_TOLD_MAX, KeyKeeping, NewKey, Rotated, Rotation, WhichKey};
 pub use self::callbacks::{
-    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, DeadCallbacks, FailedCallback, NextTry,
-    RetriedCallback, Settlement,
+    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, DeadCallbacks, DeliveredCallback, FailedCallback,
+    NextTry, Resent, RetriedCallback, Settlement,
 };
 pub use self::commits::CommitLog;
 use self::config::Backend;

@@ -1,5 +1,6 @@
 //! Callbacks as receivers see them: what is sent, what becomes of it, and where nothing is ever sent.
 
+mod dispatch;
 mod encrypted;
 mod hostile;
 mod receiver;

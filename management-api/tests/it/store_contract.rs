@@ -1,7 +1,7 @@
 //! What every database must do, run on SQLite always and on PostgreSQL when `TEST_DATABASE_URL` names one
 //! (`postgres://USER:PASSWORD@HOST:PORT/DATABASE`, a user who may create databases: each case has its own).
 
-mod databases;
+pub mod databases;
 pub mod fixtures;
 mod proxy;
 

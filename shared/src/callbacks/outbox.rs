@@ -55,15 +55,20 @@ pub struct ResendBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub host: Option<String>,
+    /// `next_cursor` of the answer before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub cursor: Option<String>,
 }
 
 /// How many are due again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResendAnswer {
     /// So many.
     pub resent: u64,
-    /// Whether that is all of them; else ask again.
-    pub is_all: bool,
+    /// Where to go on, with the same request; `null` when that was all of them.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
 }
 
 /// A host of which nothing was delivered since.

@@ -23,8 +23,8 @@ pub fn refuse_before_body(headers: &HeaderMap, errors: &[FieldError]) -> Result<
 /// Reads one purchase from a JSON object. `key` may look at the fields; complaints so far are in `errors`.
 ///
 /// # Errors
-/// 400 with every bad field.
-pub fn parse_purchase(
+/// 400 with every bad field; 503 while nobody has told whether there are callbacks, and one is asked for.
+pub async fn parse_purchase(
     json: &[u8],
     callbacks: &Callbacks,
     mut errors: Vec<FieldError>,
@@ -40,7 +40,13 @@ pub fn parse_purchase(
     let username = fields.username(&mut errors);
     let userid = fields.userid(&mut errors);
     let price = fields.price(&mut errors);
-    let callback_url = fields.callback_url(|text| callbacks.parse(text).map_err(|error| error.message), &mut errors);
+    let callback_url = if fields.wants_callback() {
+        // In a box: few buyers want one.
+        let rules = Box::pin(callbacks.rules()).await?;
+        fields.callback_url(|text| rules.parse(text).map_err(|error| error.message), &mut errors)
+    } else {
+        None
+    };
     let key = key(&fields, &mut errors);
     match (username, userid, price) {
         (Some(username), Some(userid), Some(price)) if errors.is_empty() => Ok(Purchase {

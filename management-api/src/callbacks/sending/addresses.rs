@@ -86,13 +86,19 @@ const PRIVATE_V6: [Network<Ipv6Addr>; 3] =
     [v6([0, 0, 0, 0, 0, 0, 0, 1], 128), v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10)];
 
 /// Where clouds keep credentials inside the private networks.
-const METADATA_V6: [Network<Ipv6Addr>; 3] = [
+const METADATA_V6: [Network<Ipv6Addr>; 6] = [
     // AWS: fd00:ec2::254, and ::23 for pods.
     v6([0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0], 32),
     // Google.
     v6([0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254], 128),
     // Scaleway.
     v6([0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042], 128),
+    // Oracle: fd00:c1::a9fe:a9fe.
+    v6([0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128),
+    // Linode: fd00:a9fe:a9fe::1.
+    v6([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 0x0001], 128),
+    // Alibaba: fd00:100::100:200.
+    v6([0xfd00, 0x0100, 0, 0, 0, 0, 0x0100, 0x0200], 128),
 ];
 
 /// All that IANA has given to the internet; what is outside is not on it (RFC 4291, IANA's registry of the IPv6 address space).
@@ -228,6 +234,9 @@ mod tests {
             "fd00:ec2::23",
             "fd20:ce::254",
             "fd00:42::42",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:a9fe:a9fe::1",
+            "fd00:100::100:200",
             "fe80::1",
             "fe80::a9fe:a9fe",
             "febf::1",

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use shared::callbacks::CallbackUrl;
@@ -70,42 +70,31 @@ impl CallbackClient {
         if !self.allow_http && !callback.url.is_encrypted() {
             return AttemptOutcome::Forbidden;
         }
-        timeout(self.timeout, self.attempt(callback)).await.unwrap_or(AttemptOutcome::Timeout)
-    }
-
-    async fn attempt(&self, callback: &CallbackRequest<'_>) -> AttemptOutcome {
-        // What was read as a URL can be written as a request.
-        let Some(request) = self.request(callback) else { return AttemptOutcome::Forbidden };
-        let origin = callback.url.origin();
-        if let Some(connection) = self.connections.take(origin).await {
-            match self.exchange(origin, connection, request.clone()).await {
-                // The receiver has ended it meanwhile, as it may at any time.
-                AttemptOutcome::Unreachable(Unreachable::NoAnswer) => {}
-                outcome => return outcome,
-            }
-        }
-        match self.connector.connect(callback.url).await {
-            Ok(sender) => self.exchange(origin, Connection::new(sender), request).await,
-            Err(outcome) => outcome,
-        }
-    }
-
-    async fn exchange(
-        &self,
-        origin: &str,
-        mut connection: Connection,
-        request: Request<Full<Bytes>>,
-    ) -> AttemptOutcome {
-        let response = match connection.sender.send_request(request).await {
-            Ok(response) => response,
-            Err(error) if error.is_parse() => return AttemptOutcome::Unreachable(Unreachable::BadAnswer),
-            Err(_) => return AttemptOutcome::Unreachable(Unreachable::NoAnswer),
+        let attempt = timeout(self.timeout, self.attempt(callback)).await;
+        let (response, connection) = match attempt.unwrap_or(Err(AttemptOutcome::Timeout)) {
+            Ok(answered) => answered,
+            Err(outcome) => return outcome,
         };
+        // The head has decided; however slow the body is, that stays.
         let outcome = AttemptOutcome::of_answer(response.status(), response.headers(), SystemTime::now());
         if is_read_to_its_end(response.into_body()).await {
-            self.connections.keep(origin, connection);
+            self.connections.keep(callback.url.origin(), connection);
         }
         outcome
+    }
+
+    async fn attempt(&self, callback: &CallbackRequest<'_>) -> Result<Answered, AttemptOutcome> {
+        // What was read as a URL can be written as a request.
+        let request = self.request(callback).ok_or(AttemptOutcome::Forbidden)?;
+        if let Some(connection) = self.connections.take(callback.url.origin()).await {
+            match exchange(connection, request.clone()).await {
+                // The receiver has ended it meanwhile, as it may at any time.
+                Err(AttemptOutcome::Unreachable(Unreachable::NoAnswer)) => {}
+                ended => return ended,
+            }
+        }
+        let sender = self.connector.connect(callback.url).await?;
+        exchange(Connection::new(sender), request).await
     }
 
     fn request(&self, callback: &CallbackRequest<'_>) -> Option<Request<Full<Bytes>>> {
@@ -123,6 +112,17 @@ impl CallbackClient {
             request = request.header("traceparent", traceparent);
         }
         request.body(Full::new(callback.body.clone())).ok()
+    }
+}
+
+/// The head of an answer, and the connection that its body comes on.
+type Answered = (Response<Incoming>, Connection);
+
+async fn exchange(mut connection: Connection, request: Request<Full<Bytes>>) -> Result<Answered, AttemptOutcome> {
+    match connection.sender.send_request(request).await {
+        Ok(response) => Ok((response, connection)),
+        Err(error) if error.is_parse() => Err(AttemptOutcome::Unreachable(Unreachable::BadAnswer)),
+        Err(_) => Err(AttemptOutcome::Unreachable(Unreachable::NoAnswer)),
     }
 }
 

@@ -69,7 +69,13 @@ impl Connector {
     async fn checked_addresses(&self, url: &CallbackUrl) -> Result<Vec<SocketAddr>, AttemptOutcome> {
         let addresses = match url.literal_address() {
             Some(address) => vec![SocketAddr::new(address, url.port())],
-            None => self.resolver.resolve(url.host_name(), url.port()).await.unwrap_or_default(),
+            None => match self.resolver.resolve(url.host_name(), url.port()).await {
+                Ok(addresses) => addresses,
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    return Err(AttemptOutcome::Unreachable(Unreachable::Busy));
+                }
+                Err(_) => Vec::new(),
+            },
         };
         if addresses.is_empty() {
             return Err(AttemptOutcome::Unreachable(Unreachable::Name));

@@ -38,6 +38,8 @@ pub enum AttemptOutcome {
 pub enum Unreachable {
     /// The name has no address, or nobody tells.
     Name,
+    /// Too many names are being looked up: nothing is known of this one.
+    Busy,
     /// No address takes a connection.
     Connection,
     /// What connects to TLS cannot be made: the file of authorities is of no use.
@@ -81,12 +83,19 @@ impl AttemptOutcome {
         if let Self::Refused { retry_after, .. } = self { retry_after } else { None }
     }
 
+    /// Whether the receiver has said something.
+    #[must_use]
+    pub fn is_answer(self) -> bool {
+        matches!(self, Self::Delivered | Self::Gone | Self::Refused { .. })
+    }
+
     /// Whether it is the host that fails, and not one callback: others would fare no better now.
     #[must_use]
     pub fn is_host_at_fault(self) -> bool {
         match self {
             Self::Refused { status, .. } => status >= 500 || status == 429,
-            Self::Timeout | Self::Unreachable(_) => true,
+            Self::Timeout => true,
+            Self::Unreachable(reason) => reason != Unreachable::Busy,
             Self::Delivered | Self::Gone | Self::Forbidden => false,
         }
     }
@@ -94,7 +103,7 @@ impl AttemptOutcome {
     /// Whether the host has had it and could have taken it: what counts until it is switched off.
     #[must_use]
     pub fn counts_against_host(self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Timeout | Self::Unreachable(_))
+        self.is_host_at_fault() || matches!(self, Self::Refused { .. })
     }
 }
 
@@ -104,6 +113,7 @@ impl Unreachable {
     pub fn label(self) -> &'static str {
         match self {
             Self::Name => "name",
+            Self::Busy => "busy",
             Self::Connection => "connection",
             Self::Authorities => "authorities",
             Self::Certificate => "certificate",
@@ -134,6 +144,7 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => "the receiver's name has no address",
+            Self::Busy => "too many names are being looked up",
             Self::Connection => "the receiver takes no connection",
             Self::Authorities => "the file of authorities (CALLBACK_CA_FILE) cannot be used",
             Self::Certificate => "the receiver's certificate is not believed",

@@ -3,12 +3,17 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// How many names are looked up at once. Each takes a thread for as long as the name server does, also when nobody waits any more.
 const LOOKUPS_MAX: usize = 64;
+
+/// How long is waited for a turn: names that nobody tells of keep theirs for long.
+const PLACE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What tells every address of a name.
 #[async_trait]
@@ -34,7 +39,8 @@ impl Default for SystemResolver {
 #[async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+        let waiting = timeout(PLACE_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
+        let place = waiting.map_err(|_| io::ErrorKind::ResourceBusy)?.map_err(io::Error::other)?;
         let name = name.to_owned();
         let look_up = move || {
             let _place = place;

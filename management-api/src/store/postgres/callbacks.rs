@@ -1,5 +1,6 @@
 //! The outbox in PostgreSQL.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +17,12 @@ use uuid::Uuid;
 use super::read::StoredPurchase;
 use super::{PostgresStore, answer, session};
 use crate::store::callbacks::{
-    BATCH_MAX, CHANGED_MAX, COUNTED_MAX, LOOK_PAUSE, PARKED_HOSTS_MAX, PARKED_OF_HOST_MAX, TRIAL_PAUSES, WELL_KEPT,
+    BATCH_MAX, CHANGED_MAX, COUNTED_MAX, FORGIVEN_AFTER, LOOK_PAUSE, PARKED_HOSTS_MAX, PARKED_OF_HOST_MAX, SILENT_KEPT,
+    TRIAL_PAUSES, WELL_KEPT,
 };
 use crate::store::{
-    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, NextTry, RetriedCallback,
-    Settlement, StoreError,
+    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, NextTry, Resent,
+    RetriedCallback, Settlement, StoreError,
 };
 
 /// What is found due was not due so long before: whoever writes that something is due says so with a time of its own statement, and
@@ -49,12 +51,14 @@ const CLAIM_RETRIES: &str = "
         WHERE dead_since IS NULL AND due_at > coalesce($1, '-infinity') AND due_at <= clock_timestamp()
         ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
     ), claimed AS (
-        UPDATE callbacks AS callback SET due_at = clock_timestamp() + $3
+        UPDATE callbacks AS callback SET due_at = clock_timestamp() + $3, is_parked = false
         FROM due WHERE callback.purchase_id = due.purchase_id
-        RETURNING callback.purchase_id, attempts, clock_timestamp() - began_at AS tried_for
+        RETURNING callback.purchase_id, host, attempts, clock_timestamp() - began_at AS tried_for, due_at
     )
     SELECT purchase.purchase_id, userid, username, price::text, purchased_at, recorded_at, callback_url,
-        attempts, extract(epoch FROM tried_for)::float8
+        attempts, extract(epoch FROM tried_for)::float8, due_at, EXISTS (
+            SELECT FROM callback_hosts WHERE callback_hosts.host = claimed.host AND switched_off_at IS NOT NULL
+        )
     FROM claimed JOIN purchases AS purchase ON purchase.purchase_id = claimed.purchase_id";
 
 /// Callbacks that wait for their host: one of a host that fails, some of one that is well.
@@ -71,7 +75,7 @@ const CLAIM_PARKED: &str = "
         FROM due WHERE host.host = due.host
         RETURNING host.host, is_well
     ), chosen AS (
-        SELECT parked.purchase_id, NOT is_well AS is_trial
+        SELECT parked.purchase_id
         FROM host CROSS JOIN LATERAL (
             SELECT purchase_id FROM callbacks WHERE callbacks.host = host.host AND is_parked
             ORDER BY due_at LIMIT CASE WHEN host.is_well THEN $2 ELSE 1 END FOR UPDATE SKIP LOCKED
@@ -79,37 +83,42 @@ const CLAIM_PARKED: &str = "
     ), claimed AS (
         UPDATE callbacks AS callback SET due_at = clock_timestamp() + $3, is_parked = false
         FROM chosen WHERE callback.purchase_id = chosen.purchase_id
-        RETURNING callback.purchase_id, attempts, clock_timestamp() - began_at AS tried_for, is_trial
+        RETURNING callback.purchase_id, attempts, clock_timestamp() - began_at AS tried_for, due_at
     )
     SELECT purchase.purchase_id, userid, username, price::text, purchased_at, recorded_at, callback_url,
-        attempts, extract(epoch FROM tried_for)::float8, is_trial
+        attempts, extract(epoch FROM tried_for)::float8, due_at, false
     FROM claimed JOIN purchases AS purchase ON purchase.purchase_id = claimed.purchase_id";
 
 /// What is parked has a host that somebody looks after; it is not forgotten in this very moment, for its time is another one now.
+/// What was kept by itself is changed only where nobody has claimed it since.
 const SETTLE: &str = "
     WITH given AS MATERIALIZED (
         SELECT * FROM unnest(
-            $3::uuid[], $4::text[], $5::timestamptz[], $6::float8[], $7::integer[], $8::float8[], $9::text[], $10::boolean[],
-            $11::boolean[]
-        ) AS given (id, host, recorded, tried_for, attempts, due_in, outcome, is_parked, is_dead)
+            $4::uuid[], $5::text[], $6::timestamptz[], $7::float8[], $8::integer[], $9::float8[], $10::text[], $11::boolean[],
+            $12::boolean[], $13::boolean[], $14::timestamptz[]
+        ) AS given (id, host, recorded, tried_for, attempts, due_in, outcome, is_parked, is_host_well, is_dead, claimed_until)
     ), finished AS (
         DELETE FROM callback_batches WHERE batch_id = ANY ($1)
     ), delivered AS (
-        DELETE FROM callbacks WHERE purchase_id = ANY ($2)
+        DELETE FROM callbacks USING unnest($2::uuid[], $3::timestamptz[]) AS done (id, claimed_until)
+        WHERE callbacks.purchase_id = done.id AND callbacks.due_at = done.claimed_until
     ), looked_after AS (
         INSERT INTO callback_hosts (host, failing_since, failed_at, outcome, is_well, trial_at)
-        SELECT DISTINCT ON (host) host, clock_timestamp(), clock_timestamp(), outcome, false, clock_timestamp() + $12
+        SELECT DISTINCT ON (host) host, clock_timestamp(), clock_timestamp(), outcome, is_host_well, clock_timestamp() + $15
         FROM given WHERE is_parked ORDER BY host
         ON CONFLICT (host) DO UPDATE SET failed_at = excluded.failed_at
+    ), changed AS (
+        UPDATE callbacks AS callback SET
+            attempts = given.attempts, due_at = clock_timestamp() + due_in * interval '1 second', outcome = given.outcome,
+            is_parked = given.is_parked, dead_since = CASE WHEN is_dead THEN clock_timestamp() END
+        FROM given
+        WHERE callback.purchase_id = given.id AND callback.due_at = given.claimed_until AND callback.dead_since IS NULL
     )
-    INSERT INTO callbacks AS callback
-        (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked, dead_since)
+    INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked, dead_since)
     SELECT id, host, recorded, clock_timestamp() - tried_for * interval '1 second', attempts,
         clock_timestamp() + due_in * interval '1 second', outcome, is_parked, CASE WHEN is_dead THEN clock_timestamp() END
-    FROM given ORDER BY id
-    ON CONFLICT (purchase_id) DO UPDATE SET
-        attempts = excluded.attempts, due_at = excluded.due_at, outcome = excluded.outcome,
-        is_parked = excluded.is_parked, dead_since = excluded.dead_since";
+    FROM given WHERE claimed_until IS NULL ORDER BY id
+    ON CONFLICT (purchase_id) DO NOTHING";
 
 const HOSTS: &str = "
     SELECT host, failing_since, failed_at, outcome, switched_off_at FROM callback_hosts
@@ -120,10 +129,14 @@ const NOTE_FAILED: &str = "
     VALUES ($1, clock_timestamp(), clock_timestamp(), $2, false, clock_timestamp() + $4)
     ON CONFLICT (host) DO UPDATE SET
         failed_at = excluded.failed_at, outcome = excluded.outcome, is_well = false,
-        failing_since = CASE WHEN stored.is_well THEN excluded.failing_since ELSE stored.failing_since END,
-        trial_at = CASE WHEN stored.is_well THEN excluded.trial_at ELSE stored.trial_at END,
+        failing_since = CASE
+            WHEN stored.is_well OR excluded.failed_at - stored.failed_at > $5 THEN excluded.failing_since
+            ELSE stored.failing_since
+        END,
+        trial_at = CASE WHEN stored.is_well THEN excluded.trial_at ELSE greatest(stored.trial_at, excluded.failed_at + $6) END,
         switched_off_at = coalesce(stored.switched_off_at, CASE
-            WHEN NOT stored.is_well AND excluded.failed_at - stored.failing_since >= $3 THEN excluded.failed_at
+            WHEN NOT stored.is_well AND excluded.failed_at - stored.failed_at <= $5
+                AND excluded.failed_at - stored.failing_since >= $3 THEN excluded.failed_at
         END)
     RETURNING host, failing_since, failed_at, outcome, switched_off_at";
 
@@ -146,7 +159,8 @@ const RESEND_DEAD: &str = "
     )
     UPDATE callbacks AS callback
     SET dead_since = NULL, is_parked = false, attempts = 0, began_at = clock_timestamp(), due_at = clock_timestamp()
-    FROM chosen WHERE callback.purchase_id = chosen.purchase_id";
+    FROM chosen WHERE callback.purchase_id = chosen.purchase_id
+    RETURNING callback.recorded_at, callback.purchase_id";
 
 const RESEND_ONE: &str = "
     INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked)
@@ -163,16 +177,30 @@ const COUNT: &str = "
             (SELECT claimed_until FROM callback_batches ORDER BY claimed_until LIMIT 1)
         )))::float8";
 
+const FORGET_HOSTS: &str = "
+    DELETE FROM callback_hosts
+    WHERE switched_off_at IS NULL
+        AND failed_at < clock_timestamp() - CASE WHEN is_well THEN $1::interval ELSE $2::interval END";
+
+/// What nobody has taken up, because nobody calls back here any more, is dead.
+const GIVE_UP_UNCLAIMED: &str = "
+    WITH old AS (
+        SELECT batch_id FROM callback_batches WHERE claimed_until < clock_timestamp() - $1
+        ORDER BY claimed_until LIMIT $2 FOR UPDATE SKIP LOCKED
+    ), unclaimed AS (
+        DELETE FROM callback_batches USING old WHERE callback_batches.batch_id = old.batch_id RETURNING purchase_ids
+    )
+    INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked, dead_since)
+    SELECT purchase_id, substring(callback_url FROM '^https?://([^/]+)'), recorded_at, recorded_at, 0, clock_timestamp(),
+        'nobody has taken it up', false, clock_timestamp()
+    FROM unclaimed, unnest(purchase_ids) AS given (id) JOIN purchases ON purchase_id = given.id
+    ON CONFLICT (purchase_id) DO NOTHING";
+
 const FORGET: &str = "
     WITH old AS (
         SELECT purchase_id FROM callbacks
         WHERE dead_since < clock_timestamp() - $1 AND recorded_at < clock_timestamp() - $1
         ORDER BY recorded_at, purchase_id LIMIT $2 FOR UPDATE SKIP LOCKED
-    ), hosts AS (
-        DELETE FROM callback_hosts
-        WHERE (is_well AND failed_at < clock_timestamp() - $3) OR failed_at < clock_timestamp() - $1
-    ), unclaimed AS (
-        DELETE FROM callback_batches WHERE claimed_until < clock_timestamp() - $1
     )
     DELETE FROM callbacks USING old WHERE callbacks.purchase_id = old.purchase_id";
 
@@ -205,12 +233,12 @@ impl CallbackOutbox for PostgresStore {
         let claimed = answer(async {
             let from = self.callbacks_looked.from();
             let at: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *session).await?;
-            let batches_max = i64::from(claim.limit).div_euclid(BATCH_MAX.try_into().unwrap_or(i64::MAX)).max(1);
+            let batches_max = (i64::from(claim.limit) / BATCH_MAX).max(1);
             let batches = sqlx::query(CLAIM_BATCHES).bind(from).bind(batches_max).bind(lease);
             let batches = to_batches(&batches.fetch_all(&mut *session).await?)?;
             let retries = sqlx::query(CLAIM_RETRIES).bind(from).bind(i64::from(claim.limit)).bind(lease);
             let retries = retries.fetch_all(&mut *session).await?;
-            let mut retries: Vec<_> = retries.iter().map(to_retry).collect::<Result<_, _>>()?;
+            let mut retries: Vec<_> = retries.iter().map(|row| to_retry(row, false)).collect::<Result<_, _>>()?;
             let is_full = i64::try_from(batches.len()).is_ok_and(|count| count >= batches_max)
                 || retries.len() >= claim.limit as usize;
             if !is_full {
@@ -225,20 +253,20 @@ impl CallbackOutbox for PostgresStore {
                 .bind(LOOK_PAUSE);
             let parked = parked.fetch_all(&mut *session).await?;
             for row in &parked {
-                retries.push(RetriedCallback { is_trial: row.try_get(9)?, ..to_retry(row)? });
+                retries.push(to_retry(row, true)?);
             }
-            let has_more = parked.iter().any(|row| row.try_get(9).is_ok_and(|is_trial: bool| !is_trial));
-            Ok(Claimed { batches, retries, is_full: is_full || has_more })
+            Ok(Claimed { batches, retries, is_full })
         });
         let claimed = claimed.await;
         Ok(session.judge(claimed)?)
     }
 
     async fn settle_callbacks(&self, settlement: &Settlement) -> Result<(), StoreError> {
-        let failed = &settlement.failed;
+        let (delivered, failed) = (&settlement.delivered, &settlement.failed);
         let query = sqlx::query(SETTLE)
             .bind(&settlement.finished_batches)
-            .bind(&settlement.delivered)
+            .bind(delivered.iter().map(|one| one.purchase_id).collect::<Vec<_>>())
+            .bind(delivered.iter().map(|one| one.claimed_until).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| one.purchase_id).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| one.host.as_str()).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| one.recorded_at.datetime()).collect::<Vec<_>>())
@@ -246,8 +274,10 @@ impl CallbackOutbox for PostgresStore {
             .bind(failed.iter().map(|one| i32::try_from(one.attempts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| one.next.due_in().as_secs_f64()).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| one.outcome.as_str()).collect::<Vec<_>>())
-            .bind(failed.iter().map(|one| matches!(one.next, NextTry::WhenHostIsWell(_))).collect::<Vec<_>>())
+            .bind(failed.iter().map(|one| one.next.is_parked()).collect::<Vec<_>>())
+            .bind(failed.iter().map(|one| one.next.is_host_well()).collect::<Vec<_>>())
             .bind(failed.iter().map(|one| one.next == NextTry::Never).collect::<Vec<_>>())
+            .bind(failed.iter().map(|one| one.claimed_until).collect::<Vec<_>>())
             .bind(TRIAL_PAUSES.0);
         self.execute(query).await.map(|_| ())
     }
@@ -259,8 +289,20 @@ impl CallbackOutbox for PostgresStore {
         Ok(session.judge(rows)?.iter().map(to_host).collect::<Result<_, _>>()?)
     }
 
-    async fn note_host_failed(&self, host: &str, outcome: &str, patience: Duration) -> Result<FailingHost, StoreError> {
-        let query = sqlx::query(NOTE_FAILED).bind(host).bind(outcome).bind(interval(patience)?).bind(TRIAL_PAUSES.0);
+    async fn note_host_failed(
+        &self,
+        host: &str,
+        outcome: &str,
+        patience: Duration,
+        hold: Duration,
+    ) -> Result<FailingHost, StoreError> {
+        let query = sqlx::query(NOTE_FAILED)
+            .bind(host)
+            .bind(outcome)
+            .bind(interval(patience)?)
+            .bind(interval(hold.max(TRIAL_PAUSES.0))?)
+            .bind(FORGIVEN_AFTER)
+            .bind(interval(hold)?);
         let mut session = session::acquire(&self.reading).await?;
         let row = answer(query.fetch_one(&mut *session)).await;
         Ok(to_host(&session.judge(row)?)?)
@@ -276,8 +318,16 @@ impl CallbackOutbox for PostgresStore {
         Ok(session.judge(rows)?.iter().map(to_dead).collect::<Result<_, _>>()?)
     }
 
-    async fn resend_callbacks(&self, which: &DeadCallbacks) -> Result<u64, StoreError> {
-        self.execute(bind_dead(sqlx::query(RESEND_DEAD), which)).await
+    async fn resend_callbacks(&self, which: &DeadCallbacks) -> Result<Resent, StoreError> {
+        let mut session = session::acquire(&self.reading).await?;
+        let rows = answer(bind_dead(sqlx::query(RESEND_DEAD), which).fetch_all(&mut *session)).await;
+        let rows = session.judge(rows)?;
+        let mut last: Option<(DateTime<Utc>, Uuid)> = None;
+        for row in &rows {
+            last = last.max(Some((row.try_get(0)?, row.try_get(1)?)));
+        }
+        let last = last.map(|(time, purchase_id)| Cursor { timestamp: Timestamp::new(time), purchase_id });
+        Ok(Resent { count: rows.len() as u64, last })
     }
 
     async fn resend_callback(&self, purchase: &Purchase, host: &str) -> Result<(), StoreError> {
@@ -295,8 +345,12 @@ impl CallbackOutbox for PostgresStore {
         Ok(CallbackCounts { waiting: count(waiting), dead: count(dead), hosts_switched_off: count(off), oldest_due })
     }
 
-    async fn forget_callbacks(&self, age: Duration) -> Result<u64, StoreError> {
-        self.execute(sqlx::query(FORGET).bind(interval(age)?).bind(CHANGED_MAX).bind(WELL_KEPT)).await
+    async fn forget_callbacks(&self, age: Duration) -> Result<bool, StoreError> {
+        self.execute(sqlx::query(FORGET_HOSTS).bind(WELL_KEPT).bind(SILENT_KEPT)).await?;
+        let batches = CHANGED_MAX / BATCH_MAX;
+        let given_up = self.execute(sqlx::query(GIVE_UP_UNCLAIMED).bind(interval(age)?).bind(batches)).await?;
+        let forgotten = self.execute(sqlx::query(FORGET).bind(interval(age)?).bind(CHANGED_MAX)).await?;
+        Ok(given_up > 0 || forgotten >= CHANGED_MAX.unsigned_abs())
     }
 }
 
@@ -329,25 +383,22 @@ fn interval(time: Duration) -> Result<PgInterval, StoreError> {
 }
 
 fn to_batches(rows: &[PgRow]) -> Result<Vec<CallbackBatch>, sqlx::Error> {
-    let mut batches: Vec<CallbackBatch> = Vec::new();
+    let mut batches: BTreeMap<Uuid, Vec<Purchase>> = BTreeMap::new();
     for row in rows {
-        let (batch_id, purchase) = (row.try_get(7)?, StoredPurchase::from_row(row)?.0);
-        match batches.last_mut().filter(|batch| batch.batch_id == batch_id) {
-            Some(batch) => batch.purchases.push(purchase),
-            None => batches.push(CallbackBatch { batch_id, purchases: vec![purchase] }),
-        }
+        batches.entry(row.try_get(7)?).or_default().push(StoredPurchase::from_row(row)?.0);
     }
-    Ok(batches)
+    Ok(batches.into_iter().map(|(batch_id, purchases)| CallbackBatch { batch_id, purchases }).collect())
 }
 
-fn to_retry(row: &PgRow) -> Result<RetriedCallback, sqlx::Error> {
+fn to_retry(row: &PgRow, is_host_known: bool) -> Result<RetriedCallback, sqlx::Error> {
     let attempts: i32 = row.try_get(7)?;
-    let tried_for = Duration::try_from_secs_f64(row.try_get(8)?).unwrap_or_default();
     Ok(RetriedCallback {
         purchase: StoredPurchase::from_row(row)?.0,
         attempts: attempts.unsigned_abs(),
-        tried_for,
-        is_trial: false,
+        tried_for: Duration::try_from_secs_f64(row.try_get(8)?).unwrap_or_default(),
+        claimed_until: row.try_get(9)?,
+        is_host_off: row.try_get(10)?,
+        is_host_known,
     })
 }
 

@@ -15,11 +15,12 @@ use super::read::StoredPurchase;
 use super::sessions::parse_id;
 use super::{BEGIN_WRITING, SqliteStore, json_list, judge};
 use crate::store::callbacks::{
-    BATCH_MAX, CHANGED_MAX, COUNTED_MAX, LOOK_PAUSE, PARKED_HOSTS_MAX, PARKED_OF_HOST_MAX, TRIAL_PAUSES, WELL_KEPT,
+    BATCH_MAX, CHANGED_MAX, COUNTED_MAX, FORGIVEN_AFTER, LOOK_PAUSE, PARKED_HOSTS_MAX, PARKED_OF_HOST_MAX, SILENT_KEPT,
+    TRIAL_PAUSES, WELL_KEPT,
 };
 use crate::store::{
-    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, NextTry, RetriedCallback,
-    Settlement, StoreError,
+    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, Cursor, DeadCallbacks, NextTry, Resent,
+    RetriedCallback, Settlement, StoreError,
 };
 
 const APPEND: &str = "
@@ -38,11 +39,12 @@ const OF_BATCH: &str = "
     FROM purchases WHERE purchase_id IN (SELECT value FROM json_each(?1))";
 
 const DUE: &str = "
-    SELECT purchase_id, userid, username, price, purchased_at, purchases.recorded_at, callback_url, attempts, began_at
+    SELECT purchase_id, userid, username, price, purchased_at, purchases.recorded_at, callback_url, attempts, began_at,
+        EXISTS (SELECT 1 FROM callback_hosts WHERE callback_hosts.host = due.host AND switched_off_at IS NOT NULL)
     FROM (
-        SELECT purchase_id, attempts, began_at FROM callbacks
+        SELECT purchase_id, host, attempts, began_at FROM callbacks
         WHERE dead_since IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?2
-    ) CROSS JOIN purchases USING (purchase_id)";
+    ) AS due CROSS JOIN purchases USING (purchase_id)";
 
 const CLAIM_RETRIES: &str =
     "UPDATE callbacks SET due_at = ?2, is_parked = 0 WHERE purchase_id IN (SELECT value FROM json_each(?1))";
@@ -54,43 +56,51 @@ const DUE_HOSTS: &str = "
 const SET_TRIAL: &str = "UPDATE callback_hosts SET trial_at = ?2 WHERE host = ?1";
 
 const PARKED: &str = "
-    SELECT purchase_id, userid, username, price, purchased_at, purchases.recorded_at, callback_url, attempts, began_at
+    SELECT purchase_id, userid, username, price, purchased_at, purchases.recorded_at, callback_url, attempts, began_at, 0
     FROM (
         SELECT purchase_id, attempts, began_at FROM callbacks WHERE host = ?1 AND is_parked ORDER BY due_at LIMIT ?2
     ) CROSS JOIN purchases USING (purchase_id)";
 
 const FINISH: &str = "DELETE FROM callback_batches WHERE batch_id IN (SELECT value FROM json_each(?1))";
 
-const DELIVERED: &str = "DELETE FROM callbacks WHERE purchase_id IN (SELECT value FROM json_each(?1))";
+/// Only where nobody has claimed it since.
+const DELIVERED: &str = "
+    DELETE FROM callbacks WHERE (purchase_id, due_at) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
 
-/// `true`: without a condition SQLite would take ON for that of a join.
+const CHANGED: &str = "
+    UPDATE callbacks SET attempts = value ->> 4, due_at = value ->> 5, outcome = value ->> 6, is_parked = value ->> 7,
+        dead_since = value ->> 8
+    FROM json_each(?1)
+    WHERE purchase_id = value ->> 0 AND due_at = value ->> 10 AND dead_since IS NULL";
+
 const FAILED: &str = "
     INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked, dead_since)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8
-    FROM json_each(?1) WHERE true
-    ON CONFLICT (purchase_id) DO UPDATE SET
-        attempts = excluded.attempts, due_at = excluded.due_at, outcome = excluded.outcome,
-        is_parked = excluded.is_parked, dead_since = excluded.dead_since";
+    FROM json_each(?1) WHERE value ->> 10 IS NULL
+    ON CONFLICT (purchase_id) DO NOTHING";
 
 /// What is parked has a host that somebody looks after.
 const LOOK_AFTER: &str = "
     INSERT INTO callback_hosts (host, failing_since, failed_at, outcome, is_well, trial_at)
-    SELECT value ->> 1, ?2, ?2, min(value ->> 6), 0, ?3 FROM json_each(?1) WHERE value ->> 7 GROUP BY value ->> 1
+    SELECT value ->> 1, ?2, ?2, min(value ->> 6), min(value ->> 9), ?3 FROM json_each(?1)
+    WHERE value ->> 7 GROUP BY value ->> 1
     ON CONFLICT (host) DO UPDATE SET failed_at = excluded.failed_at";
 
 const HOSTS: &str = "
     SELECT host, failing_since, failed_at, outcome, switched_off_at FROM callback_hosts
     WHERE NOT is_well AND host > coalesce(?1, '') ORDER BY host LIMIT ?2";
 
-/// `?4`: who has failed since then is switched off.
+/// `?4`: who has failed since then is switched off; `?6`: who has not failed since then has not failed all the time; `?7`: until then it
+/// is left alone.
 const NOTE_FAILED: &str = "
     INSERT INTO callback_hosts (host, failing_since, failed_at, outcome, is_well, trial_at) VALUES (?1, ?2, ?2, ?3, 0, ?5)
     ON CONFLICT (host) DO UPDATE SET
         failed_at = excluded.failed_at, outcome = excluded.outcome, is_well = 0,
-        failing_since = iif(is_well, excluded.failing_since, failing_since),
-        trial_at = iif(is_well, excluded.trial_at, trial_at),
+        failing_since = iif(is_well OR failed_at < ?6, excluded.failing_since, failing_since),
+        trial_at = iif(is_well, excluded.trial_at, max(trial_at, ?7)),
         switched_off_at = coalesce(
-            switched_off_at, iif(NOT is_well AND failing_since <= ?4, excluded.failed_at, NULL)
+            switched_off_at,
+            iif(NOT is_well AND failed_at >= ?6 AND failing_since <= ?4, excluded.failed_at, NULL)
         )
     RETURNING host, failing_since, failed_at, outcome, switched_off_at";
 
@@ -109,7 +119,8 @@ const RESEND_DEAD: &str = "
         WHERE dead_since IS NOT NULL AND (recorded_at, purchase_id) > (?1, ?2) AND recorded_at < ?3
             AND host = coalesce(?4, host)
         ORDER BY recorded_at, purchase_id LIMIT ?5
-    )";
+    )
+    RETURNING recorded_at, purchase_id";
 
 const RESEND_ONE: &str = "
     INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked)
@@ -123,9 +134,22 @@ const COUNT: &str = "
         (SELECT min(due_at) FROM callbacks WHERE dead_since IS NULL),
         (SELECT min(claimed_until) FROM callback_batches)";
 
-const FORGET_HOSTS: &str = "DELETE FROM callback_hosts WHERE failed_at < ?1 OR (is_well AND failed_at < ?2)";
+const FORGET_HOSTS: &str = "
+    DELETE FROM callback_hosts WHERE switched_off_at IS NULL AND failed_at < iif(is_well, ?1, ?2)";
 
-const FORGET_UNCLAIMED: &str = "DELETE FROM callback_batches WHERE claimed_until < ?1";
+const UNCLAIMED: &str = "
+    SELECT batch_id FROM callback_batches WHERE claimed_until < ?1 ORDER BY claimed_until LIMIT ?2";
+
+/// What nobody has taken up, because nobody calls back here any more, is dead. A stored URL has a path, if only `/`.
+const GIVE_UP: &str = "
+    INSERT INTO callbacks (purchase_id, host, recorded_at, began_at, attempts, due_at, outcome, is_parked, dead_since)
+    SELECT purchase_id, substr(rest, 1, instr(rest, '/') - 1), recorded_at, recorded_at, 0, ?2, 'nobody has taken it up', 0, ?2
+    FROM (
+        SELECT purchases.purchase_id, purchases.recorded_at, substr(callback_url, instr(callback_url, '://') + 3) AS rest
+        FROM callback_batches, json_each(purchase_ids) AS given CROSS JOIN purchases ON purchases.purchase_id = given.value
+        WHERE batch_id IN (SELECT value FROM json_each(?1))
+    ) WHERE true
+    ON CONFLICT (purchase_id) DO NOTHING";
 
 const FORGET: &str = "
     DELETE FROM callbacks WHERE purchase_id IN (
@@ -170,14 +194,22 @@ impl CallbackOutbox for SqliteStore {
         rows.iter().map(to_host).collect()
     }
 
-    async fn note_host_failed(&self, host: &str, outcome: &str, patience: Duration) -> Result<FailingHost, StoreError> {
+    async fn note_host_failed(
+        &self,
+        host: &str,
+        outcome: &str,
+        patience: Duration,
+        hold: Duration,
+    ) -> Result<FailingHost, StoreError> {
         let now = Timestamp::now();
         let query = sqlx::query(NOTE_FAILED)
             .bind(host)
             .bind(now.to_string())
             .bind(outcome)
             .bind(now.before(patience).to_string())
-            .bind(now.after(TRIAL_PAUSES.0).to_string());
+            .bind(now.after(hold.max(TRIAL_PAUSES.0)).to_string())
+            .bind(now.before(FORGIVEN_AFTER).to_string())
+            .bind(now.after(hold).to_string());
         let mut writer = self.account_writer().await?;
         let row = query.fetch_one(&mut *writer.connection).await;
         to_host(&judge(writer, row)?)
@@ -193,8 +225,17 @@ impl CallbackOutbox for SqliteStore {
         rows.iter().map(to_dead).collect()
     }
 
-    async fn resend_callbacks(&self, which: &DeadCallbacks) -> Result<u64, StoreError> {
-        self.execute(bind_dead(sqlx::query(RESEND_DEAD), which).bind(Timestamp::now().to_string())).await
+    async fn resend_callbacks(&self, which: &DeadCallbacks) -> Result<Resent, StoreError> {
+        let query = bind_dead(sqlx::query(RESEND_DEAD), which).bind(Timestamp::now().to_string());
+        let mut writer = self.account_writer().await?;
+        let rows = query.fetch_all(&mut *writer.connection).await;
+        let rows = judge(writer, rows)?;
+        let mut last: Option<(Timestamp, Uuid)> = None;
+        for row in &rows {
+            last = last.max(Some((time(row, 0)?, parse_id(row.try_get(1)?)?)));
+        }
+        let last = last.map(|(timestamp, purchase_id)| Cursor { timestamp, purchase_id });
+        Ok(Resent { count: rows.len() as u64, last })
     }
 
     async fn resend_callback(&self, purchase: &Purchase, host: &str) -> Result<(), StoreError> {
@@ -215,11 +256,15 @@ impl CallbackOutbox for SqliteStore {
         Ok(CallbackCounts { waiting: count(waiting), dead: count(dead), hosts_switched_off: count(off), oldest_due })
     }
 
-    async fn forget_callbacks(&self, age: Duration) -> Result<u64, StoreError> {
-        let (before, well) = (Timestamp::now().before(age).to_string(), Timestamp::now().before(WELL_KEPT).to_string());
-        self.execute(sqlx::query(FORGET_HOSTS).bind(before.clone()).bind(well)).await?;
-        self.execute(sqlx::query(FORGET_UNCLAIMED).bind(before.clone())).await?;
-        self.execute(sqlx::query(FORGET).bind(before).bind(CHANGED_MAX)).await
+    async fn forget_callbacks(&self, age: Duration) -> Result<bool, StoreError> {
+        let now = Timestamp::now();
+        let (well, silent) = (now.before(WELL_KEPT).to_string(), now.before(SILENT_KEPT).to_string());
+        self.execute(sqlx::query(FORGET_HOSTS).bind(well).bind(silent)).await?;
+        let mut writer = self.account_writer().await?;
+        let given_up = give_up_unclaimed(&mut writer.connection, now, age).await;
+        let given_up = judge(writer, given_up)?;
+        let forget = sqlx::query(FORGET).bind(now.before(age).to_string()).bind(CHANGED_MAX);
+        Ok(given_up || self.execute(forget).await? >= CHANGED_MAX.unsigned_abs())
     }
 }
 
@@ -234,13 +279,10 @@ impl SqliteStore {
 
 async fn claim_due(connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed, sqlx::Error> {
     let now = Timestamp::now();
-    let until = now.after(claim.lease).to_string();
-    let batches_max = (claim.limit as usize / BATCH_MAX).max(1);
+    let until = now.after(claim.lease);
+    let batches_max = (i64::from(claim.limit) / BATCH_MAX).max(1);
     let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
-    let query = sqlx::query_as(CLAIM_BATCHES)
-        .bind(now.to_string())
-        .bind(&until)
-        .bind(i64::try_from(batches_max).unwrap_or(i64::MAX));
+    let query = sqlx::query_as(CLAIM_BATCHES).bind(now.to_string()).bind(until.to_string()).bind(batches_max);
     let rows: Vec<(String, String)> = query.fetch_all(&mut *transaction).await?;
     let mut batches = Vec::with_capacity(rows.len());
     for (batch_id, ids) in rows {
@@ -250,19 +292,23 @@ async fn claim_due(connection: &mut SqliteConnection, claim: Claim) -> Result<Cl
         batches.push(CallbackBatch { batch_id, purchases: purchases.collect::<Result<_, _>>()? });
     }
     let due = sqlx::query(DUE).bind(now.to_string()).bind(claim.limit).fetch_all(&mut *transaction).await?;
-    let mut retries: Vec<RetriedCallback> = due.iter().map(|row| to_retry(row, now)).collect::<Result<_, _>>()?;
-    let is_full = batches.len() >= batches_max || retries.len() >= claim.limit as usize;
-    let parked = claim_parked(&mut transaction, now).await?;
-    let has_more = parked.iter().any(|retry| !retry.is_trial);
-    retries.extend(parked);
+    let mut retries: Vec<RetriedCallback> =
+        due.iter().map(|row| to_retry(row, now, until)).collect::<Result<_, _>>()?;
+    let is_full =
+        i64::try_from(batches.len()).is_ok_and(|count| count >= batches_max) || retries.len() >= claim.limit as usize;
+    retries.extend(claim_parked(&mut transaction, now, until).await?);
     let ids = json_list(retries.iter().map(|retry| retry.purchase.purchase_id));
-    sqlx::query(CLAIM_RETRIES).bind(ids).bind(until).execute(&mut *transaction).await?;
+    sqlx::query(CLAIM_RETRIES).bind(ids).bind(until.to_string()).execute(&mut *transaction).await?;
     transaction.commit().await?;
-    Ok(Claimed { batches, retries, is_full: is_full || has_more })
+    Ok(Claimed { batches, retries, is_full })
 }
 
 /// Callbacks that wait for their host: one of a host that fails, some of one that is well.
-async fn claim_parked(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<RetriedCallback>, sqlx::Error> {
+async fn claim_parked(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<RetriedCallback>, sqlx::Error> {
     let query = sqlx::query(DUE_HOSTS).bind(now.to_string()).bind(PARKED_HOSTS_MAX);
     let mut parked = Vec::new();
     for row in query.fetch_all(&mut *connection).await? {
@@ -276,7 +322,7 @@ async fn claim_parked(connection: &mut SqliteConnection, now: Timestamp) -> Resu
         query.execute(&mut *connection).await?;
         let query = sqlx::query(PARKED).bind(host).bind(if is_well { PARKED_OF_HOST_MAX } else { 1 });
         for row in query.fetch_all(&mut *connection).await? {
-            parked.push(RetriedCallback { is_trial: !is_well, ..to_retry(&row, now)? });
+            parked.push(RetriedCallback { is_host_known: true, ..to_retry(&row, now, until)? });
         }
     }
     Ok(parked)
@@ -287,21 +333,51 @@ async fn settle(connection: &mut SqliteConnection, settlement: &Settlement) -> R
     let failed = settlement.failed.iter().map(|one| {
         let due_at = now.after(one.next.due_in());
         let dead_since = (one.next == NextTry::Never).then_some(now);
-        let is_parked = i32::from(matches!(one.next, NextTry::WhenHostIsWell(_)));
+        let (is_parked, is_well) = (i32::from(one.next.is_parked()), i32::from(one.next.is_host_well()));
         let (id, began_at) = (one.purchase_id, now.before(one.tried_for));
-        json!([id, one.host, one.recorded_at, began_at, one.attempts, due_at, one.outcome, is_parked, dead_since])
+        let claimed = one.claimed_until.map(Timestamp::new);
+        json!([
+            id,
+            one.host,
+            one.recorded_at,
+            began_at,
+            one.attempts,
+            due_at,
+            one.outcome,
+            is_parked,
+            dead_since,
+            is_well,
+            claimed
+        ])
     });
     let failed = failed.collect::<Value>().to_string();
     let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
     let finished = json_list(settlement.finished_batches.iter().copied());
     sqlx::query(FINISH).bind(finished).execute(&mut *transaction).await?;
-    let delivered = json_list(settlement.delivered.iter().copied());
+    let delivered = settlement.delivered.iter().map(|one| json!([one.purchase_id, Timestamp::new(one.claimed_until)]));
+    let delivered = delivered.collect::<Value>().to_string();
     sqlx::query(DELIVERED).bind(delivered).execute(&mut *transaction).await?;
     let looked_after =
         sqlx::query(LOOK_AFTER).bind(&failed).bind(now.to_string()).bind(now.after(TRIAL_PAUSES.0).to_string());
     looked_after.execute(&mut *transaction).await?;
+    sqlx::query(CHANGED).bind(&failed).execute(&mut *transaction).await?;
     sqlx::query(FAILED).bind(failed).execute(&mut *transaction).await?;
     transaction.commit().await
+}
+
+async fn give_up_unclaimed(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+    age: Duration,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
+    let query = sqlx::query_scalar(UNCLAIMED).bind(now.before(age).to_string()).bind(CHANGED_MAX / BATCH_MAX);
+    let batches: Vec<String> = query.fetch_all(&mut *transaction).await?;
+    let ids = json!(batches).to_string();
+    sqlx::query(GIVE_UP).bind(&ids).bind(now.to_string()).execute(&mut *transaction).await?;
+    sqlx::query(FINISH).bind(ids).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(!batches.is_empty())
 }
 
 fn bind_dead<'q>(
@@ -322,12 +398,14 @@ fn time(row: &SqliteRow, column: usize) -> Result<Timestamp, sqlx::Error> {
     Timestamp::parse(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn to_retry(row: &SqliteRow, now: Timestamp) -> Result<RetriedCallback, sqlx::Error> {
+fn to_retry(row: &SqliteRow, now: Timestamp, until: Timestamp) -> Result<RetriedCallback, sqlx::Error> {
     Ok(RetriedCallback {
         purchase: StoredPurchase::from_row(row)?.0,
         attempts: row.try_get(7)?,
         tried_for: now.since(time(row, 8)?),
-        is_trial: false,
+        claimed_until: until.datetime(),
+        is_host_off: row.try_get(9)?,
+        is_host_known: false,
     })
 }
 

@@ -59,7 +59,7 @@ const PRIVATE: [&str; 44] = [
 ];
 
 /// What stays shut whatever is allowed.
-const SHUT: [&str; 32] = [
+const SHUT: [&str; 35] = [
     "http://0.0.0.0:PORT/",
     "http://0:PORT/",
     "http://0x0:PORT/",
@@ -84,6 +84,9 @@ const SHUT: [&str; 32] = [
     "http://[2a00:1450::5efe:127.0.0.1]:PORT/",
     "http://[fd00:ec2::254]/",
     "http://[fd20:ce::254]/",
+    "http://[fd00:c1::a9fe:a9fe]/",
+    "http://[fd00:a9fe:a9fe::1]/",
+    "http://[fd00:100::100:200]/",
     "http://[fe80::a9fe:a9fe]/",
     "http://100.100.100.200/latest/meta-data/",
     "http://192.0.0.192/",

@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use management_api::store::{
     Account, AccountKeeping, CallbackCounts, CallbackOutbox, Claim, Claimed, CommitLog, Creation, DeadCallbacks,
-    KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession, PasswordChange, Revocation, Rotated, Rotation,
-    Session, SessionKeeping, Settlement, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
+    KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession, PasswordChange, Resent, Revocation, Rotated,
+    Rotation, Session, SessionKeeping, Settlement, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
 use shared::callbacks::{DeadCallback, FailingHost};
@@ -146,7 +146,7 @@ impl CallbackOutbox for MemoryStore {
         not_kept()
     }
 
-    async fn note_host_failed(&self, _: &str, _: &str, _: Duration) -> Result<FailingHost, StoreError> {
+    async fn note_host_failed(&self, _: &str, _: &str, _: Duration, _: Duration) -> Result<FailingHost, StoreError> {
         not_kept()
     }
 
@@ -158,7 +158,7 @@ impl CallbackOutbox for MemoryStore {
         not_kept()
     }
 
-    async fn resend_callbacks(&self, _: &DeadCallbacks) -> Result<u64, StoreError> {
+    async fn resend_callbacks(&self, _: &DeadCallbacks) -> Result<Resent, StoreError> {
         not_kept()
     }
 
@@ -170,7 +170,7 @@ impl CallbackOutbox for MemoryStore {
         not_kept()
     }
 
-    async fn forget_callbacks(&self, _: Duration) -> Result<u64, StoreError> {
+    async fn forget_callbacks(&self, _: Duration) -> Result<bool, StoreError> {
         not_kept()
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use management_api::store::{
-    Batch, Claim, Claimed, Cursor, DeadCallbacks, FailedCallback, NextTry, RecordError, Recorded, Settlement, Store,
+    Batch, Claim, Claimed, Cursor, DeadCallbacks, DeliveredCallback, FailedCallback, NextTry, RecordError, Recorded,
+    Settlement, Store,
 };
-use shared::callbacks::CallbackUrl;
+use shared::callbacks::{CallbackUrl, DeadCallback};
 use shared::event::{Purchase, Timestamp};
 
 use super::databases::on_each_database;
@@ -47,7 +48,13 @@ fn failed(purchase: &Purchase, recorded: &Recorded, next: NextTry) -> FailedCall
         tried_for: Duration::from_secs(100),
         next,
         outcome: "the receiver answered 500".to_owned(),
+        claimed_until: None,
     }
+}
+
+/// One hour more for a host that fails.
+fn parked(time: Duration) -> NextTry {
+    NextTry::WhenHostIsWell { for_at_most: time, is_well: false }
 }
 
 fn dead(host: Option<&str>, limit: u32) -> DeadCallbacks {
@@ -186,7 +193,12 @@ async fn what_failed_is_due_again_and_what_is_delivered_is_gone() {
         assert_eq!((numbers(&claimed), retry.attempts), (vec![1], 3));
         assert!((100..200).contains(&retry.tried_for.as_secs()), "{:?}", retry.tried_for);
         assert_eq!(store.count_callbacks().await.unwrap().waiting, 2);
-        let delivered = Settlement { delivered: vec![purchases[0].purchase_id], ..Settlement::default() };
+        let done = |claimed_until| DeliveredCallback { purchase_id: purchases[0].purchase_id, claimed_until };
+        // Who was frozen meanwhile, and has no claim any more, changes nothing.
+        let late = Settlement { delivered: vec![done(retry.claimed_until - LEASE)], ..Settlement::default() };
+        store.settle_callbacks(&late).await.unwrap();
+        assert_eq!(store.count_callbacks().await.unwrap().waiting, 2);
+        let delivered = Settlement { delivered: vec![done(retry.claimed_until)], ..Settlement::default() };
         store.settle_callbacks(&delivered).await.unwrap();
         assert_eq!(store.count_callbacks().await.unwrap().waiting, 1);
         assert_eq!(numbers(&claim(&*store, LEASE).await), []);
@@ -215,17 +227,21 @@ async fn what_was_given_up_is_listed_and_sent_again() {
         assert_eq!(listed, [1, 2, 3, 4, 5]);
         assert_eq!((first[0].attempts, first[0].outcome.as_str()), (3, "the receiver answered 500"));
         let too_early = DeadCallbacks { until: recorded.recorded_at, ..dead(None, 10) };
-        assert_eq!(store.resend_callbacks(&too_early).await.unwrap(), 0);
-        assert_eq!(store.resend_callbacks(&dead(Some("other.example"), 10)).await.unwrap(), 1);
+        assert_eq!(store.resend_callbacks(&too_early).await.unwrap().count, 0);
+        assert_eq!(store.resend_callbacks(&dead(Some("other.example"), 10)).await.unwrap().count, 1);
         assert_eq!(numbers(&claim_in_the_end(&*store).await), [5]);
         store.resend_callback(&purchases[1], "shop.example").await.unwrap();
         let retried = claim_in_the_end(&*store).await;
         assert_eq!((numbers(&retried), retried.retries[0].attempts), (vec![2], 0));
-        assert_eq!(store.resend_callbacks(&dead(None, 2)).await.unwrap(), 2, "no more than were asked for");
+        let some = store.resend_callbacks(&dead(None, 2)).await.unwrap();
+        assert_eq!(some.count, 2, "no more than were asked for");
+        assert_eq!(some.last.map(|last| last.purchase_id.as_u128()), Some(3));
         assert_eq!(numbers(&claim_in_the_end(&*store).await), [1, 3]);
         // What is forgotten has been dead for as long.
-        assert_eq!(store.forget_callbacks(Duration::from_hours(1)).await.unwrap(), 0);
-        assert_eq!(store.forget_callbacks(Duration::ZERO).await.unwrap(), 1);
+        store.forget_callbacks(Duration::from_hours(1)).await.unwrap();
+        assert_eq!(store.count_callbacks().await.unwrap().dead, 1);
+        store.forget_callbacks(Duration::ZERO).await.unwrap();
+        assert_eq!(store.count_callbacks().await.unwrap().dead, 0);
     })
     .await;
 }
@@ -235,15 +251,16 @@ async fn a_host_that_fails_for_long_is_switched_off_until_somebody_switches_it_o
     on_each_database(|database| async move {
         let store = database.migrated().await;
         let (host, day) = ("shop.example:8443", Duration::from_hours(24));
-        let noted = store.note_host_failed(host, "no answer in time", day).await.unwrap();
+        let noted = store.note_host_failed(host, "no answer in time", day, Duration::ZERO).await.unwrap();
         assert_eq!((noted.host.as_str(), noted.switched_off_at), (host, None));
-        let later = store.note_host_failed(host, "the receiver answered 500", day).await.unwrap();
+        let later = store.note_host_failed(host, "the receiver answered 500", day, Duration::ZERO).await.unwrap();
         assert_eq!((later.failing_since, later.switched_off_at), (noted.failing_since, None));
-        let off = store.note_host_failed(host, "the receiver answered 500", Duration::ZERO).await.unwrap();
+        let off =
+            store.note_host_failed(host, "the receiver answered 500", Duration::ZERO, Duration::ZERO).await.unwrap();
         assert!(off.switched_off_at.is_some());
-        let still = store.note_host_failed(host, "the receiver answered 502", day).await.unwrap();
+        let still = store.note_host_failed(host, "the receiver answered 502", day, Duration::ZERO).await.unwrap();
         assert_eq!(still.switched_off_at, off.switched_off_at);
-        store.note_host_failed("a.example", "no answer in time", day).await.unwrap();
+        store.note_host_failed("a.example", "no answer in time", day, Duration::ZERO).await.unwrap();
         let hosts = store.list_callback_hosts(None, 10).await.unwrap();
         assert_eq!(hosts.iter().map(|host| host.host.as_str()).collect::<Vec<_>>(), ["a.example", host]);
         assert_eq!(store.list_callback_hosts(Some("a.example"), 10).await.unwrap(), [still]);
@@ -253,7 +270,7 @@ async fn a_host_that_fails_for_long_is_switched_off_until_somebody_switches_it_o
         assert_eq!(store.list_callback_hosts(None, 10).await.unwrap().len(), 1);
         assert_eq!(store.count_callbacks().await.unwrap().hosts_switched_off, 0);
         // It fails for the first time again.
-        let anew = store.note_host_failed(host, "no answer in time", Duration::ZERO).await.unwrap();
+        let anew = store.note_host_failed(host, "no answer in time", Duration::ZERO, Duration::ZERO).await.unwrap();
         assert!(anew.failing_since >= noted.failing_since && anew.switched_off_at.is_none(), "{anew:?}");
     })
     .await;
@@ -282,7 +299,7 @@ async fn what_waits_for_a_host_that_fails_is_let_go_when_it_is_well() {
         let store = database.migrated().await;
         let purchases: Vec<Purchase> = (1..=120).map(called_back).collect();
         let recorded = store.record(&batch(0, 0, purchases.clone())).await.unwrap();
-        let hour = NextTry::WhenHostIsWell(Duration::from_hours(1));
+        let hour = parked(Duration::from_hours(1));
         let parked = purchases.iter().map(|purchase| failed(purchase, &recorded, hour)).collect();
         let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
         let settlement = Settlement { finished_batches, failed: parked, ..Settlement::default() };
@@ -291,18 +308,16 @@ async fn what_waits_for_a_host_that_fails_is_let_go_when_it_is_well() {
         assert_eq!(numbers(&claim(&*store, LEASE).await), []);
         // After a while one of them finds out.
         let trial = claim_in_the_end(&*store).await;
-        assert_eq!((numbers(&trial).len(), trial.retries[0].is_trial), (1, true));
+        assert_eq!((numbers(&trial).len(), trial.retries[0].is_host_known), (1, true));
         assert_eq!(numbers(&claim(&*store, LEASE).await), []);
         assert!(store.note_host_well("shop.example").await.unwrap());
         let mut all = numbers(&trial);
         while all.len() < purchases.len() {
-            let claimed = claim(&*store, LEASE).await;
-            assert!(claimed.is_full && claimed.retries.iter().all(|retry| !retry.is_trial));
-            all.extend(numbers(&claimed));
+            all.extend(numbers(&claim_in_the_end(&*store).await));
         }
         all.sort_unstable();
         assert_eq!(all, (1..=120).collect::<Vec<u128>>());
-        assert!(!claim(&*store, LEASE).await.is_full);
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
     })
     .await;
 }
@@ -312,7 +327,7 @@ async fn what_waits_for_its_host_for_too_long_is_due_to_be_given_up() {
     on_each_database(|database| async move {
         let store = database.migrated().await;
         let recorded = store.record(&leased(batch(0, 0, [called_back(1)]), LEASE)).await.unwrap();
-        let soon = NextTry::WhenHostIsWell(Duration::from_millis(50));
+        let soon = parked(Duration::from_millis(50));
         let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
         let parked = vec![failed(&called_back(1), &recorded, soon)];
         store
@@ -320,7 +335,62 @@ async fn what_waits_for_its_host_for_too_long_is_due_to_be_given_up() {
             .await
             .unwrap();
         let due = claim_in_the_end(&*store).await;
-        assert_eq!((numbers(&due), due.retries[0].is_trial), (vec![1], false));
+        assert_eq!((numbers(&due), due.retries[0].is_host_known), (vec![1], false));
+    })
+    .await;
+}
+
+/// What is given up once it is so old.
+async fn given_up_after(store: &dyn Store, age: Duration) -> Vec<DeadCallback> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        store.forget_callbacks(age).await.unwrap();
+        let given_up = store.list_dead_callbacks(&dead(None, 10)).await.unwrap();
+        if !given_up.is_empty() || Instant::now() > deadline {
+            return given_up;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_takes_up_is_given_up_and_can_be_sent_again() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        store.record(&batch(0, 0, [called_back(1), called_back(2)])).await.unwrap();
+        store.forget_callbacks(Duration::from_hours(1)).await.unwrap();
+        assert_eq!(store.count_callbacks().await.unwrap().dead, 0);
+        let given_up = given_up_after(&*store, Duration::from_millis(300)).await;
+        assert_eq!(given_up.iter().map(|one| one.host.as_str()).collect::<Vec<_>>(), ["shop.example"; 2]);
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+        assert_eq!(store.resend_callbacks(&dead(Some("shop.example"), 10)).await.unwrap().count, 2);
+        assert_eq!(numbers(&claim_in_the_end(&*store).await), [1, 2]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_a_host_that_is_off_says_so_and_not_any_more_once_it_is_on() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let recorded = store.record(&batch(0, 0, [called_back(1), called_back(2)])).await.unwrap();
+        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
+        let now = NextTry::After(Duration::ZERO);
+        let waiting = vec![failed(&called_back(1), &recorded, now), failed(&called_back(2), &recorded, now)];
+        store
+            .settle_callbacks(&Settlement { finished_batches, failed: waiting, ..Settlement::default() })
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            store.note_host_failed("shop.example", "no answer in time", Duration::ZERO, Duration::ZERO).await.unwrap();
+        }
+        assert!(claim_in_the_end(&*store).await.retries.iter().all(|retry| retry.is_host_off));
+        assert!(store.note_host_well("shop.example").await.unwrap());
+        store
+            .resend_callback(&Purchase { recorded_at: Some(recorded.recorded_at), ..called_back(1) }, "shop.example")
+            .await
+            .unwrap();
+        assert!(claim_in_the_end(&*store).await.retries.iter().all(|retry| !retry.is_host_off));
     })
     .await;
 }
