@@ -6,7 +6,7 @@ use shared::backoff::Backoff;
 use tokio::time::Instant;
 
 /// Attempts at once to a host of which nothing is known.
-const BEGIN: usize = 4;
+const BEGIN: usize = 2;
 /// Failures in a row after which a host is left alone.
 const FAILURES_MAX: u32 = 5;
 /// How long it is left alone: at first, and at most.

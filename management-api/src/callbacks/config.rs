@@ -67,7 +67,7 @@ impl DispatchConfig {
                 "CALLBACKS_IN_FLIGHT_PER_HOST_MAX",
                 32,
                 1..=1_000,
-                "the same for one host; it begins with 4",
+                "the same for one host; it begins with 2",
             ),
             schedule,
             // What is still tried cannot be old.
