@@ -61,6 +61,8 @@ measure-limits: ## Rate limits of real processes: what 1 to 8 replicas let in, i
 	$(CARGO) test --locked -p web-server --test it rate_limit_processes -- --ignored --nocapture --test-threads=1
 
 .PHONY: test-manifests
+# A minute of silence on a stream is waited for beside all others.
+test-manifests: export RUST_TEST_THREADS ?= 4
 test-manifests: ## The files for a cluster: rendered, validated, scraped by a real Prometheus (needs Python, Node and Go)
 	$(CARGO) test $(AS_UNIT) --no-run --test it
 	$(CARGO) test $(AS_UNIT) --features manifests/cluster-tools --test cluster

@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod findings;
+pub mod nginx;
 pub mod object;
 pub mod queries;
 pub mod render;

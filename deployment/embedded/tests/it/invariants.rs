@@ -145,12 +145,12 @@ fn paths_in_the_documents_exist() {
     }
 }
 
-/// It is tried in tests on callbacks as they are sent.
+/// It is tried in tests: on callbacks as they are sent, and on live status.
 #[test]
-fn the_readme_quotes_the_code_of_receivers_as_it_is() {
+fn the_readme_quotes_the_code_of_receivers_and_followers_as_it_is() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for file in ["verify.py", "verify.mjs", "verify.rs"] {
-        let code = fs::read_to_string(root().join("deployment/callbacks").join(file)).unwrap();
+    for file in ["callbacks/verify.py", "callbacks/verify.mjs", "callbacks/verify.rs", "events/follow.py"] {
+        let code = fs::read_to_string(root().join("deployment").join(file)).unwrap();
         assert!(readme.contains(&format!("\n{}\n```", code.trim_end())), "README.md must quote {file}");
     }
 }

@@ -5,6 +5,7 @@ mod chart;
 mod demand;
 mod guide;
 mod keda;
+mod live_status;
 mod network;
 mod pods;
 mod prometheus;

@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
+    debian::unpack_debian,
     find, once, run,
-    tools::{APT, DPKG, GO, PYTHON, require},
+    tools::{GO, PYTHON, require},
 };
 use crate::error::{Doing, Result, StackError};
 
@@ -94,20 +95,7 @@ pub fn prometheus() -> Result<PathBuf> {
     if ["prometheus", "promtool"].iter().all(|program| system.join(program).is_file()) {
         return Ok(system.to_owned());
     }
-    let folder = once("prometheus-debian", |folder| {
-        require(&[APT, DPKG])?;
-        // Also as root: the package manager's own user may not enter the folder of the build, and says so as a warning.
-        let download = || {
-            let mut command = Command::new(APT.program);
-            run("apt-get download prometheus", command.args(["--quiet", "download", "prometheus"]).current_dir(folder))
-        };
-        if download().is_err() {
-            run("apt-get update", Command::new(APT.program).args(["--quiet", "update"]))?;
-            download()?;
-        }
-        let package = find(folder, ".deb")?;
-        run("dpkg-deb --extract", Command::new(DPKG.program).arg("--extract").arg(package).arg(folder))
-    })?;
+    let folder = once("prometheus-debian", |folder| unpack_debian(&["prometheus"], folder))?;
     Ok(folder.join("usr/bin"))
 }
 

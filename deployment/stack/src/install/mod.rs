@@ -1,7 +1,8 @@
-//! Gets Apache Kafka and PostgreSQL by Maven into a folder of the build, once; and what the files for a cluster and the receivers of
-//! callbacks are checked with.
+//! Gets Apache Kafka and PostgreSQL by Maven into a folder of the build, once; and what the files for a cluster, the receivers of
+//! callbacks and the followers of live status are checked with.
 
 mod cluster;
+mod debian;
 mod receivers;
 mod tools;
 
@@ -12,7 +13,8 @@ use std::{
 };
 
 pub use cluster::{ClusterTools, cluster_tools, keda, prometheus, prometheus_operator, schema_validator};
-pub use receivers::{node, python_with_cryptography};
+pub use debian::nginx;
+pub use receivers::{node, python, python_with_cryptography};
 pub use tools::{JAVA, MAVEN, TAR, Tool, XZ, java, require};
 
 use crate::{

@@ -1,11 +1,11 @@
-//! What receivers of callbacks run on.
+//! What receivers of callbacks and followers of live status run on.
 
 use std::{path::PathBuf, process::Command};
 
 use super::{
     cluster::new_environment,
     once, run,
-    tools::{NODE, require},
+    tools::{NODE, PYTHON, require},
 };
 use crate::error::Result;
 
@@ -33,4 +33,13 @@ pub fn python_with_cryptography() -> Result<PathBuf> {
 pub fn node() -> Result<&'static str> {
     require(&[NODE])?;
     Ok(NODE.program)
+}
+
+/// The program of Python.
+///
+/// # Errors
+/// When it is missing.
+pub fn python() -> Result<&'static str> {
+    require(&[PYTHON])?;
+    Ok(PYTHON.program)
 }

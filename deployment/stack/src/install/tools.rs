@@ -49,13 +49,13 @@ pub const GO: Tool =
 pub const APT: Tool = Tool {
     program: "apt-get",
     version_argument: "--version",
-    remedy: "Debian's apt-get, or prometheus and promtool in /usr/bin",
+    remedy: "Debian's apt-get, or, for Prometheus, prometheus and promtool in /usr/bin",
 };
 /// Unpacks Debian's packages.
 pub const DPKG: Tool = Tool {
     program: "dpkg-deb",
     version_argument: "--version",
-    remedy: "Debian's dpkg-deb, or prometheus and promtool in /usr/bin",
+    remedy: "Debian's dpkg-deb, or, for Prometheus, prometheus and promtool in /usr/bin",
 };
 
 /// The oldest Java that Apache Kafka 4 runs on.

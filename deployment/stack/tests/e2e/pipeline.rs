@@ -95,11 +95,16 @@ pub fn doors_of(web: &str, management: u16, log: &Path, folder: &Path) -> Doors 
     let mut operator = ServicePlan::new(Program::ManagementApi, "operator").expect("a free port");
     operator.settings = BTreeMap::from([
         ("KAFKA_BOOTSTRAP_SERVERS".to_owned(), kafka.bootstrap_servers.clone()),
-        ("DATABASE_URL".to_owned(), format!("sqlite:{}", folder.join("data").join("purchases.db").display())),
+        ("DATABASE_URL".to_owned(), database_of(folder)),
     ]);
     let operator = Service::prepare(folder, operator);
     let replicas = (vec![format!("http://{web}")], vec![format!("http://127.0.0.1:{management}")]);
     Doors::new(201, kafka, replicas, operator)
+}
+
+/// The URL of the database of an embedded pipeline in this folder.
+pub fn database_of(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("data").join("purchases.db").display())
 }
 
 /// What starts the embedded pipeline with its data in this folder, and the port of management-api.

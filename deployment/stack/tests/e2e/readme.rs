@@ -6,7 +6,7 @@ use std::process::Command;
 
 use stack::RunFolder;
 
-use crate::pipeline::Embedded;
+use crate::pipeline::{Embedded, database_of};
 
 /// Targets of the Makefile that .ci/run does not call, and what runs the same command.
 const TARGETS_RUN_ELSEWHERE: [(&str, &str); 10] = [
@@ -156,6 +156,7 @@ fn run(script: &str, embedded: &Embedded, home: &Path) {
         .envs([("PATH", path.as_str()), ("HOME", home.to_str().expect("UTF-8"))])
         .env("CURL_HOME", home)
         .env("KAFKA_BOOTSTRAP_SERVERS", &doors.kafka.bootstrap_servers)
+        .env("DATABASE_URL", database_of(embedded.folder.path()))
         .current_dir(root())
         .output()
         .expect("bash can be started");
