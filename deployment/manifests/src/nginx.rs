@@ -77,11 +77,10 @@ fn configure(folder: &Path, address: &str, upstream: &str) -> std::io::Result<()
         fs::write(folder.join(file), text)?;
     }
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary: String = temporary.iter().map(|kind| format!("{kind}_temp_path {here}/{kind};\n")).collect();
+    let temporary = temporary.map(|kind| format!("{kind}_temp_path {here}/{kind};\n")).concat();
     fs::create_dir_all(folder.join("sites-enabled"))?;
-    let site = format!(
-        "{temporary}server {{\n    listen {address};\n    location / {{\n        include proxy_params;\n        \
-         proxy_pass http://{upstream};\n    }}\n}}\n"
-    );
+    let passing_on = format!("include proxy_params;\n        proxy_pass http://{upstream};");
+    let site =
+        format!("{temporary}server {{\n    listen {address};\n    location / {{\n        {passing_on}\n    }}\n}}\n");
     fs::write(folder.join("sites-enabled/web-server"), site)
 }
