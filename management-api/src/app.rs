@@ -177,7 +177,9 @@ impl Service {
         };
         let cut_off = supervisor.vital("http", server.serve(listener, &shutdown)).await;
         let recorded = recording.await.unwrap_or(false);
-        callbacks.iter().for_each(|callbacks| callbacks.close());
+        if let Some(callbacks) = callbacks {
+            callbacks.close();
+        }
         // What is on its way to a receiver still when this is over is taken up by others.
         let _ = tokio::time::timeout(CALLBACKS_TIMEOUT, calling_back).await;
         drop(background);

@@ -103,12 +103,11 @@ impl Keeper {
         let answers = self.management.ask_each(TARGET, DEADLINE).await;
         let mut told: Option<CallbackRules> = None;
         for answer in answers.into_iter().flatten() {
-            let rules = match answer.status {
-                StatusCode::NOT_FOUND => CallbackRules::default(),
-                _ => {
-                    let json = answer.into_json().map_err(|problem| problem.detail().to_owned())?;
-                    serde_json::from_slice(&json).map_err(|error| error.to_string())?
-                }
+            let rules = if answer.status == StatusCode::NOT_FOUND {
+                CallbackRules::default()
+            } else {
+                let json = answer.into_json().map_err(|problem| problem.detail().to_owned())?;
+                serde_json::from_slice(&json).map_err(|error| error.to_string())?
             };
             if told.as_ref().is_none_or(|told| told.enabled) {
                 told = Some(rules);

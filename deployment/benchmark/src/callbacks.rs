@@ -91,7 +91,7 @@ async fn phase(world: &World, management: &Service, web: &Service, receiver: &Re
     let purchases = Purchases::Same { body: body.to_string() };
     let load = Load::start(LoadPlan { purchases, ..open_loop_plan(web, PER_SECOND, time) });
     let counted = COUNTED.min(time / 2);
-    sleep(time - counted).await;
+    sleep(time.saturating_sub(counted)).await;
     receiver.take();
     let before = management.cpu_time();
     all_acknowledged(&load.finish().await)?;
@@ -99,11 +99,11 @@ async fn phase(world: &World, management: &Service, web: &Service, receiver: &Re
     let mut delays = receiver.take();
     sleep(LAST).await;
     receiver.take();
-    let received = u64::try_from(delays.len()).unwrap_or(u64::MAX);
+    let count = u64::try_from(delays.len()).unwrap_or(u64::MAX);
     Ok(Phase {
-        per_second: float(received) / counted.as_secs_f64(),
+        per_second: float(count) / counted.as_secs_f64(),
         p99_ms: p99(&mut delays),
-        cpu_micros: micros_each(cpu, received.max(1)),
+        cpu_micros: micros_each(cpu, count.max(1)),
     })
 }
 

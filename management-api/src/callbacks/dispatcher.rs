@@ -228,7 +228,7 @@ impl<'a> Dispatcher<'a> {
     fn take_up(&mut self, callback: PendingCallback) {
         match self.hosts.add(callback, Instant::now()) {
             Ok(()) => {}
-            Err((callback, reason)) => self.park(&callback, reason),
+            Err(refused) => self.park(&refused.0, refused.1),
         }
     }
 
@@ -257,7 +257,9 @@ impl<'a> Dispatcher<'a> {
         };
         if let Some(waiting) = self.hosts.finish(&callback.host, verdict, now) {
             tracing::warn!(host = %callback.host, outcome = %outcome, waiting = waiting.len(), "a host of callbacks is left alone");
-            waiting.iter().for_each(|one| self.park(one, Refused::HostFails));
+            for one in &waiting {
+                self.park(one, Refused::HostFails);
+            }
         }
         self.note_host(callback, outcome, hold, now);
         let attempts = callback.attempts + 1;

@@ -20,7 +20,7 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// Callbacks that wait, and the hosts that they are for.
 pub struct Hosts {
-    hosts: HashMap<Arc<str>, Host>,
+    by_name: HashMap<Arc<str>, Host>,
     /// Hosts that may get another attempt, each once: those that have answered, and the others.
     proven: Turn,
     unproven: Turn,
@@ -71,7 +71,7 @@ impl Hosts {
         let turn = |limit| Turn { order: VecDeque::new(), waiting: 0, in_flight: 0, limit };
         let unproven = limit.div_ceil(2);
         Self {
-            hosts: HashMap::new(),
+            by_name: HashMap::new(),
             proven: turn((limit - unproven).max(1)),
             unproven: turn(unproven),
             limit_per_host: limit_per_host.min(limit),
@@ -88,15 +88,15 @@ impl Hosts {
     ///
     /// # Errors
     /// Gives it back with the reason.
-    pub fn add(&mut self, callback: PendingCallback, now: Instant) -> Result<(), (PendingCallback, Refused)> {
+    pub fn add(&mut self, callback: PendingCallback, now: Instant) -> Result<(), Box<(PendingCallback, Refused)>> {
         let limit = self.limit_per_host;
-        let host = self.hosts.entry(Arc::clone(&callback.host)).or_insert_with(|| Host::new(limit, now));
+        let host = self.by_name.entry(Arc::clone(&callback.host)).or_insert_with(|| Host::new(limit, now));
         host.used_at = now;
         if callback.is_host_known {
             host.breaker.admit_trial(now);
         }
         if host.breaker.open_for(now).is_some() {
-            return Err((callback, Refused::HostFails));
+            return Err(Box::new((callback, Refused::HostFails)));
         }
         let is_crowded = if host.is_proven && host.breaker.is_closed() {
             host.waiting.len() >= WAITING_PER_HOST_MAX
@@ -104,7 +104,7 @@ impl Hosts {
             host.waiting.len() >= WAITING_UNPROVEN_MAX || self.unproven.waiting >= ALL_UNPROVEN_MAX
         };
         if is_crowded {
-            return Err((callback, Refused::Crowded));
+            return Err(Box::new((callback, Refused::Crowded)));
         }
         let name = Arc::clone(&callback.host);
         let is_proven = host.is_proven;
@@ -122,7 +122,7 @@ impl Hosts {
     fn next_of(&mut self, is_proven: bool, now: Instant) -> Option<PendingCallback> {
         while self.turn(is_proven).in_flight < self.turn(is_proven).limit {
             let name = self.turn(is_proven).order.pop_front()?;
-            let Some(host) = self.hosts.get_mut(&name) else { continue };
+            let Some(host) = self.by_name.get_mut(&name) else { continue };
             host.is_in_turn = false;
             if host.in_flight >= host.breaker.limit(now) {
                 // It comes back when one of its attempts has ended.
@@ -142,7 +142,7 @@ impl Hosts {
 
     /// An attempt has ended. Gives those that are waiting, if the host is left alone now.
     pub fn finish(&mut self, name: &Arc<str>, verdict: Verdict, now: Instant) -> Option<Vec<PendingCallback>> {
-        let host = self.hosts.get_mut(name)?;
+        let host = self.by_name.get_mut(name)?;
         let (was_proven, count) = (host.is_proven, host.waiting.len());
         host.in_flight = host.in_flight.saturating_sub(1);
         host.breaker.note(verdict, now);
@@ -178,14 +178,14 @@ impl Hosts {
 
     fn take(&mut self, is_taken: impl Fn(&PendingCallback) -> bool, now: Instant) -> Vec<PendingCallback> {
         let mut taken = Vec::new();
-        for host in self.hosts.values_mut() {
+        for host in self.by_name.values_mut() {
             let turn = if host.is_proven { &mut self.proven } else { &mut self.unproven };
             while let Some(callback) = host.waiting.pop_front_if(|callback| is_taken(callback)) {
                 turn.waiting -= 1;
                 taken.push(callback);
             }
         }
-        self.hosts.retain(|_, host| {
+        self.by_name.retain(|_, host| {
             host.in_flight > 0 || !host.waiting.is_empty() || now.duration_since(host.used_at) < REMEMBERED
         });
         taken
@@ -196,7 +196,7 @@ impl Hosts {
     }
 
     fn enter_turn(&mut self, name: &Arc<str>) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
+        let Some(host) = self.by_name.get_mut(name) else { return };
         if !host.is_in_turn && !host.waiting.is_empty() {
             host.is_in_turn = true;
             let turn = if host.is_proven { &mut self.proven } else { &mut self.unproven };
@@ -205,7 +205,7 @@ impl Hosts {
     }
 
     fn leave_turn(&mut self, name: &Arc<str>, was_proven: bool) {
-        if let Some(host) = self.hosts.get_mut(name)
+        if let Some(host) = self.by_name.get_mut(name)
             && std::mem::take(&mut host.is_in_turn)
         {
             self.turn(was_proven).order.retain(|other| other != name);
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(hosts.take_late(Instant::now()).len(), 1);
         tokio::time::advance(REMEMBERED).await;
         hosts.take_late(Instant::now());
-        assert!(hosts.hosts.is_empty());
+        assert!(hosts.by_name.is_empty());
         assert_eq!(hosts.len(), 0);
     }
 

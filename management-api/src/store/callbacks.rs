@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Cursor, StoreError};
 
 /// Purchases in one row of the outbox.
-pub(super) const BATCH_MAX: i64 = 500;
+pub(super) const BATCH_MAX: u16 = 500;
 /// Callbacks, or rows of the outbox, that are given up or forgotten at once, at most.
 pub(super) const CHANGED_MAX: i64 = 5_000;
 /// Hosts whose parked callbacks are claimed at once, and how many of one that is well.
@@ -114,7 +114,7 @@ pub struct RetriedCallback {
     pub claimed_until: DateTime<Utc>,
     /// Whether its host gets nothing.
     pub is_host_off: bool,
-    /// Whether it waited for its host, which is well or is to be tried by it, whatever was found elsewhere.
+    /// Whether its host is well, or is to be tried by it, as far as the database knows: whatever a replica has found before.
     pub is_host_known: bool,
 }
 

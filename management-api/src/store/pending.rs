@@ -74,7 +74,7 @@ impl<'a> PendingRows<'a> {
             batch_id: Uuid::now_v7(),
             purchases: rows.iter().map(|row| (*row).clone()).collect(),
         };
-        called_back.chunks(BATCH_MAX.unsigned_abs() as usize).map(batch).collect()
+        called_back.chunks(BATCH_MAX.into()).map(batch).collect()
     }
 
     /// Drops what is among `stored` with the same content, and decides nothing about the others.

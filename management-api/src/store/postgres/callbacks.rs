@@ -27,7 +27,7 @@ use crate::store::{
 
 /// What is found due was not due so long before: whoever writes that something is due says so with a time of its own statement, and
 /// none of ours runs for so long.
-const LATE_MAX: Duration = Duration::from_secs(60);
+const LATE_MAX: Duration = Duration::from_mins(1);
 /// How often all of it is looked through, all the same.
 const LOOK_EVERYWHERE: Duration = Duration::from_mins(5);
 
@@ -56,9 +56,9 @@ const CLAIM_RETRIES: &str = "
         RETURNING callback.purchase_id, host, attempts, clock_timestamp() - began_at AS tried_for, due_at
     )
     SELECT purchase.purchase_id, userid, username, price::text, purchased_at, recorded_at, callback_url,
-        attempts, extract(epoch FROM tried_for)::float8, due_at, EXISTS (
-            SELECT FROM callback_hosts WHERE callback_hosts.host = claimed.host AND switched_off_at IS NOT NULL
-        )
+        attempts, extract(epoch FROM tried_for)::float8, due_at,
+        EXISTS (SELECT FROM callback_hosts WHERE callback_hosts.host = claimed.host AND switched_off_at IS NOT NULL),
+        NOT EXISTS (SELECT FROM callback_hosts WHERE callback_hosts.host = claimed.host AND NOT is_well)
     FROM claimed JOIN purchases AS purchase ON purchase.purchase_id = claimed.purchase_id";
 
 /// Callbacks that wait for their host: one of a host that fails, some of one that is well.
@@ -86,7 +86,7 @@ const CLAIM_PARKED: &str = "
         RETURNING callback.purchase_id, attempts, clock_timestamp() - began_at AS tried_for, due_at
     )
     SELECT purchase.purchase_id, userid, username, price::text, purchased_at, recorded_at, callback_url,
-        attempts, extract(epoch FROM tried_for)::float8, due_at, false
+        attempts, extract(epoch FROM tried_for)::float8, due_at, false, true
     FROM claimed JOIN purchases AS purchase ON purchase.purchase_id = claimed.purchase_id";
 
 /// What is parked has a host that somebody looks after; it is not forgotten in this very moment, for its time is another one now.
@@ -233,12 +233,12 @@ impl CallbackOutbox for PostgresStore {
         let claimed = answer(async {
             let from = self.callbacks_looked.from();
             let at: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *session).await?;
-            let batches_max = (i64::from(claim.limit) / BATCH_MAX).max(1);
+            let batches_max = (i64::from(claim.limit) / i64::from(BATCH_MAX)).max(1);
             let batches = sqlx::query(CLAIM_BATCHES).bind(from).bind(batches_max).bind(lease);
             let batches = to_batches(&batches.fetch_all(&mut *session).await?)?;
             let retries = sqlx::query(CLAIM_RETRIES).bind(from).bind(i64::from(claim.limit)).bind(lease);
             let retries = retries.fetch_all(&mut *session).await?;
-            let mut retries: Vec<_> = retries.iter().map(|row| to_retry(row, false)).collect::<Result<_, _>>()?;
+            let mut retries: Vec<_> = retries.iter().map(to_retry).collect::<Result<_, _>>()?;
             let is_full = i64::try_from(batches.len()).is_ok_and(|count| count >= batches_max)
                 || retries.len() >= claim.limit as usize;
             if !is_full {
@@ -253,7 +253,7 @@ impl CallbackOutbox for PostgresStore {
                 .bind(LOOK_PAUSE);
             let parked = parked.fetch_all(&mut *session).await?;
             for row in &parked {
-                retries.push(to_retry(row, true)?);
+                retries.push(to_retry(row)?);
             }
             Ok(Claimed { batches, retries, is_full })
         });
@@ -347,7 +347,7 @@ impl CallbackOutbox for PostgresStore {
 
     async fn forget_callbacks(&self, age: Duration) -> Result<bool, StoreError> {
         self.execute(sqlx::query(FORGET_HOSTS).bind(WELL_KEPT).bind(SILENT_KEPT)).await?;
-        let batches = CHANGED_MAX / BATCH_MAX;
+        let batches = CHANGED_MAX / i64::from(BATCH_MAX);
         let given_up = self.execute(sqlx::query(GIVE_UP_UNCLAIMED).bind(interval(age)?).bind(batches)).await?;
         let forgotten = self.execute(sqlx::query(FORGET).bind(interval(age)?).bind(CHANGED_MAX)).await?;
         Ok(given_up > 0 || forgotten >= CHANGED_MAX.unsigned_abs())
@@ -390,7 +390,7 @@ fn to_batches(rows: &[PgRow]) -> Result<Vec<CallbackBatch>, sqlx::Error> {
     Ok(batches.into_iter().map(|(batch_id, purchases)| CallbackBatch { batch_id, purchases }).collect())
 }
 
-fn to_retry(row: &PgRow, is_host_known: bool) -> Result<RetriedCallback, sqlx::Error> {
+fn to_retry(row: &PgRow) -> Result<RetriedCallback, sqlx::Error> {
     let attempts: i32 = row.try_get(7)?;
     Ok(RetriedCallback {
         purchase: StoredPurchase::from_row(row)?.0,
@@ -398,7 +398,7 @@ fn to_retry(row: &PgRow, is_host_known: bool) -> Result<RetriedCallback, sqlx::E
         tried_for: Duration::try_from_secs_f64(row.try_get(8)?).unwrap_or_default(),
         claimed_until: row.try_get(9)?,
         is_host_off: row.try_get(10)?,
-        is_host_known,
+        is_host_known: row.try_get(11)?,
     })
 }
 

@@ -40,7 +40,8 @@ const OF_BATCH: &str = "
 
 const DUE: &str = "
     SELECT purchase_id, userid, username, price, purchased_at, purchases.recorded_at, callback_url, attempts, began_at,
-        EXISTS (SELECT 1 FROM callback_hosts WHERE callback_hosts.host = due.host AND switched_off_at IS NOT NULL)
+        EXISTS (SELECT 1 FROM callback_hosts WHERE callback_hosts.host = due.host AND switched_off_at IS NOT NULL),
+        NOT EXISTS (SELECT 1 FROM callback_hosts WHERE callback_hosts.host = due.host AND NOT is_well)
     FROM (
         SELECT purchase_id, host, attempts, began_at FROM callbacks
         WHERE dead_since IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?2
@@ -56,7 +57,7 @@ const DUE_HOSTS: &str = "
 const SET_TRIAL: &str = "UPDATE callback_hosts SET trial_at = ?2 WHERE host = ?1";
 
 const PARKED: &str = "
-    SELECT purchase_id, userid, username, price, purchased_at, purchases.recorded_at, callback_url, attempts, began_at, 0
+    SELECT purchase_id, userid, username, price, purchased_at, purchases.recorded_at, callback_url, attempts, began_at, 0, 1
     FROM (
         SELECT purchase_id, attempts, began_at FROM callbacks WHERE host = ?1 AND is_parked ORDER BY due_at LIMIT ?2
     ) CROSS JOIN purchases USING (purchase_id)";
@@ -280,7 +281,7 @@ impl SqliteStore {
 async fn claim_due(connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed, sqlx::Error> {
     let now = Timestamp::now();
     let until = now.after(claim.lease);
-    let batches_max = (i64::from(claim.limit) / BATCH_MAX).max(1);
+    let batches_max = (i64::from(claim.limit) / i64::from(BATCH_MAX)).max(1);
     let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
     let query = sqlx::query_as(CLAIM_BATCHES).bind(now.to_string()).bind(until.to_string()).bind(batches_max);
     let rows: Vec<(String, String)> = query.fetch_all(&mut *transaction).await?;
@@ -322,7 +323,7 @@ async fn claim_parked(
         query.execute(&mut *connection).await?;
         let query = sqlx::query(PARKED).bind(host).bind(if is_well { PARKED_OF_HOST_MAX } else { 1 });
         for row in query.fetch_all(&mut *connection).await? {
-            parked.push(RetriedCallback { is_host_known: true, ..to_retry(&row, now, until)? });
+            parked.push(to_retry(&row, now, until)?);
         }
     }
     Ok(parked)
@@ -371,7 +372,8 @@ async fn give_up_unclaimed(
     age: Duration,
 ) -> Result<bool, sqlx::Error> {
     let mut transaction = connection.begin_with(BEGIN_WRITING).await?;
-    let query = sqlx::query_scalar(UNCLAIMED).bind(now.before(age).to_string()).bind(CHANGED_MAX / BATCH_MAX);
+    let query =
+        sqlx::query_scalar(UNCLAIMED).bind(now.before(age).to_string()).bind(CHANGED_MAX / i64::from(BATCH_MAX));
     let batches: Vec<String> = query.fetch_all(&mut *transaction).await?;
     let ids = json!(batches).to_string();
     sqlx::query(GIVE_UP).bind(&ids).bind(now.to_string()).execute(&mut *transaction).await?;
@@ -405,7 +407,7 @@ fn to_retry(row: &SqliteRow, now: Timestamp, until: Timestamp) -> Result<Retried
         tried_for: now.since(time(row, 8)?),
         claimed_until: until.datetime(),
         is_host_off: row.try_get(9)?,
-        is_host_known: false,
+        is_host_known: row.try_get(10)?,
     })
 }
 

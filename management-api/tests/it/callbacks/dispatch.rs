@@ -122,7 +122,7 @@ async fn what_waits_for_a_host_that_fails_is_hardly_tried_and_all_delivered_once
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_switched_on_gets_everything_whatever_a_replica_thinks_of_it() {
-    let replicas = Replicas::start(Duration::from_millis(400)).await;
+    let replicas = Replicas::start(Duration::from_secs(3)).await;
     replicas.record(1..31, 0).await;
     eventually("all are given up", async || (replicas.count().await.1 == 30).then_some(())).await;
     let mut next = 31;

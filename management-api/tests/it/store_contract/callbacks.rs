@@ -335,6 +335,7 @@ async fn what_waits_for_its_host_for_too_long_is_due_to_be_given_up() {
             .await
             .unwrap();
         let due = claim_in_the_end(&*store).await;
+        // Its host fails still.
         assert_eq!((numbers(&due), due.retries[0].is_host_known), (vec![1], false));
     })
     .await;
