@@ -15,9 +15,7 @@ class Standstills:
     def __init__(self, arrivals: list[Arrival]) -> None:
         buys = [arrival.at_seconds for arrival in arrivals if arrival.purpose is Purpose.BUY]
         pages = [arrival.at_seconds + arrival.think_seconds for arrival in arrivals]
-        looks = [
-            arrival.at_seconds + arrival.think_seconds for arrival in arrivals if arrival.purpose is Purpose.LOOK
-        ]
+        looks = [arrival.at_seconds + arrival.think_seconds for arrival in arrivals if arrival.purpose is Purpose.LOOK]
         # When the requests are planned: who buys watches, everybody looks, and who only looks looks at two pages.
         self._planned = {"/buy": sorted(buys), "Aggregated": sorted([*buys, *buys, *pages, *looks])}
 

@@ -61,15 +61,14 @@ class ReadingBack(unittest.TestCase):
         self.assertEqual(self.asked, [None, "1", "2"] * 2)
 
     def test_a_reading_goes_on_with_the_page_that_did_not_come(self) -> None:
-        failures = [Answer(503, b"", None), NoAnswer("reset")]
+        failures = iter([503, None])
 
         def answer(number: int) -> Answer:
-            if number == 2 and failures:
-                failure = failures.pop()
-                if isinstance(failure, Exception):
-                    raise failure
-                return failure
-            return self.page(number)
+            if number < 2 or (status := next(failures, 200)) == 200:
+                return self.page(number)
+            if status is None:
+                raise NoAnswer("no answer: reset")
+            return Answer(status, b"", None)
 
         with patch.object(audit, "LAG_MAX_SECONDS", 60.0):
             self.assertTrue(self.verdict(answer).is_clean())
@@ -77,7 +76,10 @@ class ReadingBack(unittest.TestCase):
 
     def test_a_cursor_that_is_refused_is_not_used_again(self) -> None:
         refusals = [Answer(400, b"", None)]
-        answer: Callable[[int], Answer] = lambda number: refusals.pop() if number == 1 and refusals else self.page(number)
+
+        def answer(number: int) -> Answer:
+            return refusals.pop() if number == 1 and refusals else self.page(number)
+
         with patch.object(audit, "LAG_MAX_SECONDS", 60.0):
             self.assertTrue(self.verdict(answer).is_clean())
         self.assertEqual(self.asked[:3], [None, "1", None])

@@ -69,6 +69,9 @@ class Runs(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
+        # In the background of a shell this signal is ignored, and all whom we start would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         def begin(name: str, pipeline: Embedded | Unfaithful, *words: str) -> None:
             cls.addClassCleanup(pipeline.close)
             others = f"METRICS={pipeline.management if isinstance(pipeline, Embedded) else ''}"
