@@ -67,12 +67,13 @@ class Unfaithful:
     """Answers as web-server does, slowly, and records as many times as it is told to."""
 
     def __init__(self, copies: Callable[[int], int], answer_seconds: float = 0.0, tells: bool = True) -> None:
-        """`copies`: how often the purchase of this number, from 1, is recorded; a second time only after a look.
+        """`copies`: how often the purchase of this number, from 1, is recorded. Its copies come only after the
+        ledger was once held against its buyer's history.
 
         `tells`: whether who watches is told what is recorded, or hears signs of life for ever.
         """
         purchases: list[dict[str, Any]] = []
-        later: list[dict[str, Any]] = []
+        later: dict[str, list[dict[str, Any]]] = {}
         watchers: list[str] = []
         self.watchers = watchers
         count = iter(range(1, 1_000_000))
@@ -94,7 +95,7 @@ class Unfaithful:
                     if copy == 0:
                         purchases.append(purchase)
                     else:
-                        later.append({**purchase, "purchase_id": str(uuid4())})
+                        later.setdefault(body["userid"], []).append({**purchase, "purchase_id": str(uuid4())})
                 self._answer(202, "application/json", json.dumps({"data": purchase}))
 
             def do_GET(self) -> None:
@@ -111,8 +112,7 @@ class Unfaithful:
                 page = [purchase for purchase in purchases if purchase["userid"] == user]
                 self._answer(200, "application/json", json.dumps({"purchases": page, "next_cursor": None}))
                 if AUDIT in url.query:
-                    purchases.extend(later)
-                    later.clear()
+                    purchases.extend(later.pop(user, []))
 
             def _beat(self) -> None:
                 self.send_response(200)
