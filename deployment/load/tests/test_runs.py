@@ -156,6 +156,7 @@ class Runs(unittest.TestCase):
         self.assertEqual(journeys["started"], ended)
         [failure] = [row for row in run.report()["failures_statistics"] if row["name"] == "turned away"]
         self.assertEqual(failure["occurrences"], journeys["turned_away"])
+        self.assertIn("who were turned away have no times", run.printed)
 
     def test_nothing_to_be_loaded_is_told_at_once(self) -> None:
         for host in ("http://127.0.0.1:9", "http://192.0.2.1:80"):
