@@ -93,10 +93,10 @@ def write(summary: Summary, folder: Path) -> None:
 
 
 def _tell_report(environment: Environment, verdict: Verdict) -> None:
-    """Purchases that are not as they were acknowledged stand among the report's failures."""
-    for what in ("missing", "twice", "different"):
-        for _ in getattr(verdict, what):
-            environment.stats.log_error("LEDGER", what, f"purchases {what}")
+    """What is not as it was acknowledged, or was not seen, stands among the report's failures."""
+    for what, found in verdict.findings():
+        for _ in found:
+            environment.stats.log_error("LEDGER", what, f"by the ledger: {what}")
 
 
 def _exceptions(runner: Runner) -> list[str]:

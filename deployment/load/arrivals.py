@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, count
 
 from settings import Settings
 
@@ -15,8 +15,6 @@ SKEW = 1.0
 SPIKE_HEIGHT = 2.0
 # How much of a day a spike takes: twenty minutes.
 SPIKE_DAYS = 1 / 72
-# Of five who come, four buy.
-BUY_SHARE = 0.8
 # How long buyers look at what they bought before they open their history.
 THINK_MEAN_SECONDS = 1.0
 THINK_MAX_SECONDS = 5.0
@@ -31,6 +29,13 @@ class Purpose(Enum):
 
     BUY = "buy"
     LOOK = "look"
+
+
+# Of five who come, four buy. They come at random moments of the time in which five are due: within it as a Poisson
+# process would have them, but a second has no fewer by chance, so that what stands still is seen whenever it does.
+GROUP = (Purpose.BUY,) * 4 + (Purpose.LOOK,)
+# For so long a rate is taken as constant.
+TICK_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,6 @@ class Day:
         spikes = sum(SPIKE_HEIGHT for start in self._spikes_of(int(day)) if start <= part < start + SPIKE_DAYS)
         return self._settings.rate * (hour + spikes) / self._mean
 
-    def rate_max(self) -> float:
-        """No moment has more."""
-        return self._settings.rate * (2 - self._settings.night + self._settings.spikes * SPIKE_HEIGHT) / self._mean
-
     def _spikes_of(self, day: int) -> list[float]:
         if day not in self._spikes:
             dice = random.Random(f"{self._settings.seed}/{day}")
@@ -75,25 +76,36 @@ class Day:
 
 
 def plan(settings: Settings) -> Iterator[Arrival]:
-    """All arrivals in the order of time: a Poisson process with the day's rate, thinned (Lewis, Shedler, 1979)."""
+    """All arrivals in the order of time."""
     dice = random.Random(settings.seed)
-    day = Day(settings)
-    rate_max = day.rate_max()
     shares = list(accumulate((rank + 1) ** -SKEW for rank in range(settings.users)))
     buyers = range(settings.users)
-    number, at_seconds = 0, 0.0
-    while (at_seconds := at_seconds + dice.expovariate(rate_max)) < settings.seconds:
-        if dice.random() * rate_max >= day.rate(at_seconds):
-            continue
+    for number, (at_seconds, purpose) in enumerate(_moments(settings, dice)):
         yield Arrival(
             number=number,
             at_seconds=at_seconds,
             buyer=dice.choices(buyers, cum_weights=shares)[0],
-            purpose=Purpose.BUY if dice.random() < BUY_SHARE else Purpose.LOOK,
+            purpose=purpose,
             think_seconds=min(dice.expovariate(1 / THINK_MEAN_SECONDS), THINK_MAX_SECONDS),
             price=_price(dice),
         )
-        number += 1
+
+
+def _moments(settings: Settings, dice: random.Random) -> Iterator[tuple[float, Purpose]]:
+    """When somebody comes, and for what: `due` is how many should have come by the beginning of a tick."""
+    day = Day(settings)
+    tick, due = 0, 0.0
+    for group in count():
+        turns = sorted((group + dice.random()) * len(GROUP) for _ in GROUP)
+        for turn, purpose in zip(turns, dice.sample(GROUP, len(GROUP)), strict=True):
+            while due + (more := day.rate(tick * TICK_SECONDS) * TICK_SECONDS) < turn:
+                tick, due = tick + 1, due + more
+                if tick * TICK_SECONDS >= settings.seconds:
+                    return
+            at_seconds = (tick + (turn - due) / more) * TICK_SECONDS
+            if at_seconds >= settings.seconds:
+                return
+            yield at_seconds, purpose
 
 
 def _price(dice: random.Random) -> str:

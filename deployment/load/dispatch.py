@@ -11,7 +11,8 @@ from locust.runners import Runner
 from arrivals import Arrival
 from journeys import Journey, World
 
-# How long journeys may take to end after the last arrival: each step has its own patience, and there are few steps.
+# How long journeys may take to end after the last arrival: what is under way then is cut off, and told
+# with the time that it has taken.
 DRAIN_SECONDS = 60.0
 TURNED_AWAY = "turned away: as many journeys as JOURNEYS_MAX allows were under way"
 
@@ -27,6 +28,6 @@ def dispatch(runner: Runner, world: World, arrivals: Iterator[Arrival], journeys
             Journey(environment, world, arrival).start(runner.user_greenlets)
         else:
             world.tally.turned_away += 1
-            # No request was made, so it has no place among the percentiles.
+            # No request was made, so there is no time for the percentiles; the summary says so beside them.
             environment.stats.log_error("ARRIVAL", "turned away", TURNED_AWAY)
     runner.user_greenlets.join(timeout=DRAIN_SECONDS)

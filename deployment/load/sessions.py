@@ -46,7 +46,7 @@ class Session:
         """
         if not self._is_account:
             return
-        with self._turn:
+        with steps.turn("POST /refresh" if self._refresh_token else "POST /login", self._turn):
             if time.monotonic() < self._ends - MARGIN_SECONDS:
                 return
             if self._refresh_token:

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-# A run keeps a line in memory for each purchase, some 500 bytes.
+# A run keeps a line in memory for each purchase and what was read of it, some 600 bytes.
 ARRIVALS_MAX = 5_000_000
 SECONDS_MAX = 86_400.0
 DEFAULTS = {
@@ -16,7 +16,7 @@ DEFAULTS = {
     "USERS": "1000",
     "AUTH": "off",
     "DAY_SECONDS": "",
-    "NIGHT": "0.75",
+    "NIGHT": "0.9",
     "SPIKES": "2",
     "SEED": "1",
     "JOURNEYS_MAX": "1000",

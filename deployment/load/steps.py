@@ -3,11 +3,13 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import gevent
+from gevent.lock import BoundedSemaphore
 
 from door import Answer, NoAnswer
 
@@ -15,6 +17,7 @@ Result = TypeVar("Result")
 
 # How long somebody tries before giving up.
 PATIENCE_SECONDS = 30.0
+NO_END = f"not answered to the end within {PATIENCE_SECONDS:g} s"
 # The pause before a further attempt where nobody says how long to wait.
 PAUSE_SECONDS = 0.25
 # Refused before anything was done (429, 503), or perhaps done, and safe to repeat (504): come again.
@@ -31,6 +34,13 @@ class TryAgain(Exception):
 
 class Wrong(Exception):
     """An answer that should not be; another attempt would get the same."""
+
+
+class CutOff(Exception):
+    """The run ended before the step did: the time that is told is the least that it would have taken."""
+
+    def __init__(self) -> None:
+        super().__init__("the run ended first")
 
 
 class JourneyOver(Exception):
@@ -77,18 +87,40 @@ class Steps:
         planned = self._start + after_seconds
         gevent.sleep(max(0.0, planned - time.monotonic()))
         try:
-            result = self._persist(name, attempt)
+            with self._told_if_cut_off(name, planned):
+                result = self._persist(name, attempt)
         except (Wrong, TryAgain) as error:
             self._tell(name, planned, error)
             raise JourneyOver from error
         self._tell(name, planned, None)
         return result
 
+    @contextmanager
+    def turn(self, name: str, lock: BoundedSemaphore) -> Iterator[None]:
+        """Holds the lock that a step needs. Waiting for it is in the step's time, also of who never gets it."""
+        with self._told_if_cut_off(name, self._start):
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _told_if_cut_off(self, name: str, planned: float) -> Iterator[None]:
+        """The slowest are under way when a run ends: without them its percentiles would be too good."""
+        try:
+            yield
+        except gevent.GreenletExit:
+            self._tell(name, planned, CutOff())
+            raise
+
     def _persist(self, name: str, attempt: Callable[[], Result]) -> Result:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return attempt()
+                # An answer may never end although something is heard of it all the time, as of a stream of events.
+                with gevent.Timeout(max(0.0, deadline - time.monotonic()), TryAgain(NO_END)):
+                    return attempt()
             except NoAnswer as error:
                 again = TryAgain(str(error))
             except TryAgain as error:

@@ -36,6 +36,7 @@ class Summary:
             "purchases acknowledged and not recorded": len(self.verdict.missing),
             "purchases recorded twice": len(self.verdict.twice),
             "purchases recorded otherwise than acknowledged": len(self.verdict.different),
+            "histories not read to the end": len(self.verdict.unread),
             "journeys that gave up": self.tally.gave_up,
             "journeys that did not end": self.tally.unfinished,
             "arrivals turned away (JOURNEYS_MAX)": self.tally.turned_away,
@@ -71,10 +72,11 @@ class Summary:
             f"generator   {tally.late:,} journeys started more than {LATE_SECONDS * 1000:g} ms late,"
             f" {tally.late_max_seconds * 1000:,.0f} ms at most; that is in their times",
             f"ledger      {verdict.sent:,} purchases sent, {verdict.acknowledged:,} acknowledged,"
-            f" {len(verdict.missing):,} missing, {len(verdict.twice):,} twice, {len(verdict.different):,} different",
+            f" {len(verdict.missing):,} missing, {len(verdict.twice):,} twice, {len(verdict.different):,} different,"
+            f" {len(verdict.unread):,} histories unread",
         ]
         lines += [f"tried again {count:,} × {what}" for what, count in tally.tried_again.most_common(LINES_MAX)]
-        for what, found in (("missing", verdict.missing), ("twice", verdict.twice), ("different", verdict.different)):
+        for what, found in verdict.findings():
             lines += [f"{what:<11} {line}" for line in found[:LINES_MAX]]
         return lines
 
@@ -82,6 +84,8 @@ class Summary:
         yield f"{'ms from the planned start':<36}{'count':>9}{'failed':>9}{'p50':>9}{'p99':>9}{'p99.9':>9}{'most':>9}"
         for name, entry in self._entries():
             yield f"{name:<36}" + "".join(f"{value:>9,.0f}" for value in _row(entry).values())
+        if self.tally.turned_away:
+            yield f"{self.tally.turned_away:,} who were turned away have no times: with them all would be slower"
 
     def _metrics(self) -> Iterator[str]:
         for target in self.sampler.targets:

@@ -8,15 +8,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
+import audit
+
 # For how long anything is waited for, also on a busy machine.
 DEADLINE_SECONDS = 60.0
 PAUSE_SECONDS = 0.02
+HEARTBEAT_SECONDS = 0.5
+# What only who holds the ledger against the histories asks for.
+AUDIT = f"limit={audit.PAGE_ROWS}"
 
 
 def eventually(what: str, condition: Callable[[], Any]) -> Any:
@@ -60,9 +66,16 @@ class Embedded:
 class Unfaithful:
     """Answers as web-server does, slowly, and records as many times as it is told to."""
 
-    def __init__(self, copies: Callable[[int], int], answer_seconds: float = 0.0) -> None:
-        """`copies`: how often the purchase of this number, from 1, is recorded."""
+    def __init__(self, copies: Callable[[int], int], answer_seconds: float = 0.0, tells: bool = True) -> None:
+        """`copies`: how often the purchase of this number, from 1, is recorded. Its copies come only after the
+        ledger was once held against its buyer's history.
+
+        `tells`: whether who watches is told what is recorded, or hears signs of life for ever.
+        """
         purchases: list[dict[str, Any]] = []
+        later: dict[str, list[dict[str, Any]]] = {}
+        watchers: list[str] = []
+        self.watchers = watchers
         count = iter(range(1, 1_000_000))
 
         class Handler(BaseHTTPRequestHandler):
@@ -79,11 +92,18 @@ class Unfaithful:
                     "timestamp": "2026-01-01T00:00:00.000Z",
                 }
                 for copy in range(copies(next(count))):
-                    purchases.append(purchase if copy == 0 else {**purchase, "purchase_id": str(uuid4())})
+                    if copy == 0:
+                        purchases.append(purchase)
+                    else:
+                        later.setdefault(body["userid"], []).append({**purchase, "purchase_id": str(uuid4())})
                 self._answer(202, "application/json", json.dumps({"data": purchase}))
 
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
+                if url.path.endswith("/events") and not tells:
+                    watchers.append(url.path)
+                    self._beat()
+                    return
                 if url.path.endswith("/events"):
                     told = {"purchase_id": url.path.split("/")[2]}
                     self._answer(200, "text/event-stream", f"event: recorded\ndata: {json.dumps(told)}\n\n")
@@ -91,6 +111,18 @@ class Unfaithful:
                 user = parse_qs(url.query).get("userid", [""])[0]
                 page = [purchase for purchase in purchases if purchase["userid"] == user]
                 self._answer(200, "application/json", json.dumps({"purchases": page, "next_cursor": None}))
+                if AUDIT in url.query:
+                    purchases.extend(later.pop(user, []))
+
+            def _beat(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                with suppress(OSError):
+                    while True:
+                        self.wfile.write(b":\n\n")
+                        time.sleep(HEARTBEAT_SECONDS)
 
             def _answer(self, status: int, kind: str, body: str) -> None:
                 self.send_response(status)

@@ -3,8 +3,9 @@
 import unittest
 from collections import Counter
 
-from arrivals import SPIKE_DAYS, Arrival, Day, Purpose, plan
+from arrivals import GROUP, SPIKE_DAYS, Arrival, Day, Purpose, plan
 from settings import parse
+from tests.standstills import Standstills
 
 # Of ten thousand chances, this many standard deviations are never met by chance.
 SIGMAS = 5
@@ -52,12 +53,24 @@ class Arrivals(unittest.TestCase):
         self.assertEqual(len(set(starts)), 3)
 
     def test_no_moment_is_so_quiet_that_five_seconds_of_standstill_would_not_show_in_the_p99(self) -> None:
-        # Who arrives in its first second waits for four seconds or more: that must be a hundredth of all.
         for seed in range(20):
-            day = Day(parse([f"SEED={seed}"]))
-            for second in range(55):
-                waiting = sum(day.rate(second + tenth / 10) / 10 for tenth in range(10))
-                self.assertGreater(waiting, 0.01 * 50 * 60, (seed, second))
+            standstills = Standstills(arrivals(f"SEED={seed}"))
+            # At the very beginning nobody has thought yet, and all histories are still to be opened.
+            moment = standstills.thinnest(0.5, 55)
+            for name, p99_seconds in standstills.p99_seconds(moment).items():
+                self.assertGreaterEqual(p99_seconds, 4, (seed, moment, name))
+
+    def test_a_second_is_not_quieter_than_the_day_has_it_by_chance(self) -> None:
+        settings = parse(["RATE=100", "NIGHT=0.5"])
+        all_of_them = list(plan(settings))
+        day = Day(settings)
+        for second in range(60):
+            expected = sum(day.rate(second + hundredth / 100) / 100 for hundredth in range(100))
+            came = [arrival for arrival in all_of_them if second <= arrival.at_seconds < second + 1]
+            # What is left of the groups that have begun before and end after.
+            self.assertLess(abs(len(came) - expected), 2 * len(GROUP), second)
+            buying = sum(arrival.purpose is Purpose.BUY for arrival in came)
+            self.assertLess(abs(buying - expected * 4 / 5), 2 * len(GROUP), second)
 
     def test_a_few_buyers_come_most_often(self) -> None:
         counts = Counter(arrival.buyer for arrival in arrivals("RATE=1000"))

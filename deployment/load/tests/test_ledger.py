@@ -26,7 +26,9 @@ class LedgerOfARun(unittest.TestCase):
         self.ledger.send(2, buyer=7, price="1.50")
 
     def verdict(self, *history: dict[str, Any]) -> Any:
-        return self.ledger.judge({7: list(history)})
+        self.ledger.begin_reading(7)
+        self.ledger.note(7, list(history))
+        return self.ledger.judge()
 
     def test_a_purchase_that_was_acknowledged_and_is_recorded_once_is_well(self) -> None:
         verdict = self.verdict(recorded(self.ledger, 1, "id-1"))
@@ -39,7 +41,6 @@ class LedgerOfARun(unittest.TestCase):
     def test_a_purchase_that_was_acknowledged_and_is_not_recorded_is_missing(self) -> None:
         verdict = self.verdict(recorded(self.ledger, 2, "id-2"))
         self.assertEqual(verdict.missing, ["load a1 1, id-1"])
-        self.assertEqual(len(self.ledger.judge({}).missing), 1)
 
     def test_a_purchase_that_is_recorded_under_two_ids_is_there_twice(self) -> None:
         verdict = self.verdict(recorded(self.ledger, 1, "id-1"), recorded(self.ledger, 1, "id-3"))
@@ -52,13 +53,23 @@ class LedgerOfARun(unittest.TestCase):
         self.assertEqual(len(self.verdict(recorded(self.ledger, 1, "id-1", "2.5")).different), 1)
         self.assertEqual(len(self.verdict(recorded(self.ledger, 1, "id-9")).different), 1)
 
+    def test_what_could_not_be_read_is_neither_missing_nor_clean(self) -> None:
+        self.ledger.note(7, [recorded(self.ledger, 2, "id-2"), recorded(self.ledger, 2, "id-4")])
+        verdict = self.ledger.judge(unread={7})
+        self.assertEqual((verdict.unread, verdict.missing), (["buyer 8, 2 purchases sent"], []))
+        self.assertEqual(len(verdict.twice), 1)
+        self.assertFalse(self.ledger.judge(unread={7}).is_clean())
+
     def test_what_others_have_bought_is_nobody_s_business(self) -> None:
         other = recorded(Ledger("b2"), 1, "id-8")
-        self.assertTrue(self.verdict(recorded(self.ledger, 1, "id-1"), other, other).is_clean())
+        odd = {**other, "username": "load a1 ²"}
+        self.assertTrue(self.verdict(recorded(self.ledger, 1, "id-1"), other, other, odd).is_clean())
 
     def test_a_history_is_complete_with_all_that_was_acknowledged(self) -> None:
-        self.assertTrue(self.ledger.is_complete(7, [recorded(self.ledger, 1, "id-1")]))
-        self.assertFalse(self.ledger.is_complete(7, [recorded(self.ledger, 2, "id-2")]))
+        self.ledger.note(7, [recorded(self.ledger, 2, "id-2")])
+        self.assertFalse(self.ledger.is_complete(7))
+        self.ledger.note(7, [recorded(self.ledger, 1, "id-1")])
+        self.assertTrue(self.ledger.is_complete(7))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
+import gevent
+from gevent.lock import BoundedSemaphore
+
 import steps
 from door import Answer, NoAnswer
-from steps import JourneyOver, Steps, Tally, TryAgain, Wrong, expect
+from steps import CutOff, JourneyOver, Steps, Tally, TryAgain, Wrong, expect
+from tests.pipelines import DEADLINE_SECONDS
 
 
 def answers(*results: Any) -> Callable[[], Any]:
@@ -56,6 +60,35 @@ class StepsOfAJourney(unittest.TestCase):
         with self.assertRaises(JourneyOver):
             self.from_(time.monotonic()).take("POST /buy", answers(TryAgain("503", steps.PATIENCE_SECONDS + 1)))
         self.assertIsInstance(self.told[0]["exception"], TryAgain)
+
+    def test_an_answer_without_an_end_is_given_up(self) -> None:
+        with patch.object(steps, "PATIENCE_SECONDS", 0.05), self.assertRaises(JourneyOver):
+            self.from_(time.monotonic()).take("POST /buy", lambda: gevent.sleep(DEADLINE_SECONDS))
+        self.assertIsInstance(self.told[0]["exception"], TryAgain)
+
+    def test_a_step_that_the_end_of_the_run_cuts_off_is_told_with_the_time_until_then(self) -> None:
+        from_ = self.from_(time.monotonic() - 7)
+        journey = gevent.spawn(from_.take, "POST /buy", lambda: gevent.sleep(DEADLINE_SECONDS))
+        self.cut_off(journey)
+
+    def test_so_is_one_that_never_got_its_turn(self) -> None:
+        lock = BoundedSemaphore()
+        lock.acquire()
+        from_ = self.from_(time.monotonic() - 7)
+
+        def sign_in() -> None:
+            with from_.turn("POST /login", lock):
+                self.fail("the turn is somebody else's")
+
+        self.cut_off(gevent.spawn(sign_in))
+
+    def cut_off(self, journey: gevent.Greenlet) -> None:
+        gevent.idle()
+        self.assertEqual(self.told, [])
+        journey.kill()
+        [event] = self.told
+        self.assertGreaterEqual(event["response_time"], 7000)
+        self.assertIsInstance(event["exception"], CutOff)
 
     def test_a_wrong_answer_is_not_asked_for_again(self) -> None:
         with self.assertRaises(JourneyOver):
