@@ -147,7 +147,8 @@ function hear(message) {
 /** Shows and announces a purchase that was recorded, once. */
 function recorded(purchase) {
   outgoing.seen(new Set([purchase.purchase_id]));
-  if (addRecorded(purchase)) arrive([purchase]);
+  addRecorded(purchase);
+  arrive([purchase]);
 }
 
 /** A read that was under way meanwhile may take away what has come, and the next one bring it again: it is announced once. */

@@ -27,14 +27,13 @@ export function showHistory({ purchases = [], count: number, total_spent: spent 
   return news;
 }
 
-/** Puts a purchase on top that was recorded now; gives whether it is new. */
+/** Puts a purchase on top that was recorded now, unless it is there already, or nothing is known yet: then it comes with the rest. */
 export function addRecorded(purchase) {
-  if (total === undefined || isShown(purchase.purchase_id)) return false;
+  if (total === undefined || isShown(purchase.purchase_id)) return;
   shown = [purchase, ...shown].slice(0, SHOWN_MAX);
   all += 1;
   total += units(purchase.price);
   render();
-  return true;
 }
 
 /** The ids of what is shown. */
