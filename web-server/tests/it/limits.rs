@@ -117,9 +117,15 @@ async fn who_is_slow_to_send_a_body_keeps_nobody_out() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_problems() {
     let server = Server::start().await;
-    for path in
-        ["/page", "/nowhere", "/buy/", "/getAllUserBuys", "/getAllUserBuys/", "/purchases/a/b", "/internal/purchases/wait"]
-    {
+    for path in [
+        "/page",
+        "/nowhere",
+        "/buy/",
+        "/getAllUserBuys",
+        "/getAllUserBuys/",
+        "/purchases/a/b",
+        "/internal/purchases/wait",
+    ] {
         let answer = server.client.get(path).await;
         assert_eq!(answer.status, 404, "{path}");
         answer.problem("not-found");
