@@ -10,6 +10,10 @@ TLS_FEATURES = $(if $(TLS),web-server/tls management-api/tls)
 # The services as they are released, and what runs them; benchmarks and real-stack tests use these.
 SERVICES = -p web-server -p management-api -p embedded -p stack -p simulator --features "$(TLS_FEATURES)"
 REAL_STACK = --release --locked -p stack --features "real-stack $(TLS_FEATURES)" --test stack
+# Where `make load` keeps Python's packages, apart from all others, and its reports.
+LOAD := $(or $(CARGO_TARGET_DIR),target)/load
+LOAD_PYTHON := $(LOAD)/python/bin/python -B
+LOAD_SETTINGS := HOST SECONDS RATE USERS AUTH DAY_SECONDS NIGHT SPIKES SEED JOURNEYS_MAX METRICS ALLOW_HOST
 # A crate alone would be built with other features of its dependencies, and so would they.
 AS_UNIT := --workspace --locked
 
@@ -57,7 +61,7 @@ measure-limits: ## Rate limits of real processes: what 1 to 8 replicas let in, i
 	$(CARGO) test --locked -p web-server --test it rate_limit_processes -- --ignored --nocapture --test-threads=1
 
 .PHONY: test-manifests
-test-manifests: ## The files for a cluster: rendered, validated, scraped by a real Prometheus (needs Python and Go)
+test-manifests: ## The files for a cluster: rendered, validated, scraped by a real Prometheus (needs Python, Node and Go)
 	$(CARGO) test $(AS_UNIT) --no-run --test it
 	$(CARGO) test $(AS_UNIT) --features manifests/cluster-tools --test cluster
 
@@ -80,6 +84,21 @@ test-page: build ## The web page in real Chromium (needs Node.js, npm and Chromi
 bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md
 	$(CARGO) build --release --locked $(SERVICES) -p benchmark
 	$(RELEASE)/benchmark
+
+.PHONY: load
+load: $(LOAD)/python/complete ## Load that looks real, on `make run` or `make stack-up`; the report is in target/load (SECONDS=60, RATE=50, AUTH=off, … see README)
+	@$(LOAD_PYTHON) deployment/load REPORTS=$(LOAD) $(foreach name,$(LOAD_SETTINGS),$(if $($(name)),'$(name)=$($(name))'))
+
+.PHONY: test-load
+test-load: build $(LOAD)/python/complete ## Tests of `make load`, one of them with a pipeline that is stopped for five seconds of a minute (needs Python 3.11)
+	RELEASE=$(abspath $(RELEASE)) $(LOAD_PYTHON) -m unittest discover --start-directory deployment/load/tests --top-level-directory deployment/load
+
+# Complete or not there at all: a killed installation is begun anew.
+$(LOAD)/python/complete: deployment/load/requirements.txt
+	rm -rf $(LOAD)/python
+	python3 -m venv $(LOAD)/python
+	$(LOAD_PYTHON) -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $<
+	touch $@
 
 .PHONY: scale-demo
 scale-demo: build ## The shipped autoscaling, a load step and real consumers: table, plot and verdict in five minutes

@@ -11,14 +11,16 @@ use shared::metrics::{HttpMetrics, Registry};
 use shared::shutdown::Shutdown;
 use shared::supervise::Supervisor;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::accounts::{Accounts, AccountsConfig};
+use crate::callbacks::sending::CallbackClient;
+use crate::callbacks::{self, Callbacks};
 use crate::commits::CommitFeed;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetters, compare_limits, dead_letter_producer};
 use crate::ingest::{Cluster, Ingest, Progress};
-use crate::metrics::{IngestMetrics, PasswordMetrics, TASKS};
+use crate::metrics::{CallbackMetrics, IngestMetrics, PasswordMetrics, TASKS};
 use crate::routes;
 use crate::state::App;
 use crate::store::{self, Store};
@@ -28,6 +30,8 @@ use crate::waiters::Waiters;
 const DATABASE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long dead letters may take to be confirmed at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long callbacks may take to end.
+const CALLBACKS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the database's connections may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the end may take at most beside the requests that still run: the running transactions, and what is above.
@@ -48,6 +52,7 @@ pub struct Service {
     store: Arc<dyn Store>,
     ingest: Ingest,
     producer: Arc<RecordProducer>,
+    callback_metrics: Arc<CallbackMetrics>,
     supervisor: Supervisor,
 }
 
@@ -76,6 +81,11 @@ impl Service {
         metrics.zero_partitions(usize::try_from(config.kafka.partitions).unwrap_or(0));
         let waiters = Waiters::new(store.clone(), config.waiters);
         let commits = CommitFeed::new(store.clone());
+        let callback_metrics = Arc::new(CallbackMetrics::register(&registry));
+        let callbacks = config.callbacks.sending.as_ref().map(|sending| {
+            let (client, dispatch) = (Arc::new(CallbackClient::new(sending)), config.callbacks.dispatch.clone());
+            Callbacks::new(store.clone(), client, dispatch, Arc::clone(&callback_metrics))
+        });
         let producer = dead_letter_producer(&config.kafka, &supervisor)?;
         let progress = Progress::new(Arc::clone(&metrics));
         let (consumer, database, transactions) = (Arc::clone(&progress), Arc::clone(&progress), Arc::clone(&progress));
@@ -96,6 +106,8 @@ impl Service {
             accounts: Accounts::new(&config.accounts, store.clone(), PasswordMetrics::register(&registry)),
             waiters: Arc::clone(&waiters),
             commits: Arc::clone(&commits),
+            callbacks: Arc::new(config.callbacks.rules()),
+            outbox: store.clone(),
             progress: Arc::clone(&progress),
             token: config.token.clone(),
             body_timeout: config.http.body_timeout,
@@ -118,11 +130,12 @@ impl Service {
             dead_letters: Arc::new(DeadLetters::new(&config.kafka, Arc::clone(&producer), Arc::clone(&metrics))),
             waiters,
             committed: commits.committed(),
+            callbacks,
             progress,
             metrics,
             supervisor: supervisor.clone(),
         };
-        Ok(Self { config, app, store, ingest, producer, supervisor })
+        Ok(Self { config, app, store, ingest, producer, callback_metrics, supervisor })
     }
 
     /// How far the record path is.
@@ -133,7 +146,7 @@ impl Service {
 
     /// Serves and records until the shutdown says stop. Gives whether everything ended in good order.
     pub async fn run(self, listener: TcpListener) -> bool {
-        let Self { config, app, store, ingest, producer, supervisor } = self;
+        let Self { config, app, store, ingest, producer, callback_metrics, supervisor } = self;
         let shutdown = supervisor.shutdown().clone();
         let _operations = match app.operations.listen(&supervisor).await {
             Ok(listener) => listener,
@@ -146,6 +159,11 @@ impl Service {
         let (commits, ending) = (Arc::clone(&app.commits), shutdown.clone());
         background.spawn(supervisor.restart("commits", move || Arc::clone(&commits).run(ending.clone())));
         start_accounts(&mut background, &supervisor, app.accounts.clone(), &config.accounts);
+        let (outbox, kept, ending) = (store.clone(), config.callbacks.dispatch.dead_kept, shutdown.clone());
+        background.spawn(supervisor.restart("callback_upkeep", move || {
+            callbacks::keep_house(outbox.clone(), Arc::clone(&callback_metrics), kept, ending.clone())
+        }));
+        let calling_back = start_callbacks(&supervisor, ingest.callbacks.clone());
         let (recording, ending) = (supervisor.clone(), shutdown.clone());
         let recording = tokio::spawn(async move { recording.vital("ingest", ingest.run(ending)).await.is_some() });
         // The listener ends with its task: only a new process can open it again.
@@ -158,6 +176,8 @@ impl Service {
         };
         let cut_off = supervisor.vital("http", server.serve(listener, &shutdown)).await;
         let recorded = recording.await.unwrap_or(false);
+        // What is on its way to a receiver still when this is over is taken up by others.
+        let _ = tokio::time::timeout(CALLBACKS_TIMEOUT, calling_back).await;
         drop(background);
         let flush = shutdown.patience(FLUSH_TIMEOUT);
         let left = tokio::task::spawn_blocking(move || producer.flush(flush)).await.unwrap_or(0);
@@ -178,7 +198,8 @@ impl Service {
 fn registry(http_prefix: &str) -> Registry {
     let (http_times, http_bounds) = HttpMetrics::buckets(http_prefix);
     let [batch, delay, records, transaction] = IngestMetrics::BUCKETS;
-    Registry::new(&[(&http_times, http_bounds), batch, delay, records, transaction])
+    let [attempt, callback] = CallbackMetrics::BUCKETS;
+    Registry::new(&[(&http_times, http_bounds), batch, delay, records, transaction, attempt, callback])
 }
 
 /// Starts what may start anew whenever it dies, because all that it knows is kept beside it. It ends when the set is dropped.
@@ -200,6 +221,16 @@ fn start_background(
         watch_database(Arc::clone(&store), Arc::clone(&progress), Arc::clone(&metrics), watching.clone())
     }));
     tasks
+}
+
+/// Starts calling back, if it is done here.
+fn start_callbacks(supervisor: &Supervisor, callbacks: Option<Arc<Callbacks>>) -> JoinHandle<()> {
+    let (supervisor, shutdown) = (supervisor.clone(), supervisor.shutdown().clone());
+    tokio::spawn(async move {
+        if let Some(callbacks) = callbacks {
+            supervisor.restart("callbacks", move || Arc::clone(&callbacks).run(shutdown.clone())).await;
+        }
+    })
 }
 
 /// Sees to it that there is somebody who may look after accounts.

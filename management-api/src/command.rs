@@ -1,6 +1,7 @@
-//! The command line: serve, or look after dead letters, partitions and keys.
+//! The command line: serve, or look after dead letters, partitions, callbacks and keys.
 
 mod api_keys;
+mod callbacks;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -13,8 +14,10 @@ use shared::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 pub use self::api_keys::KeyAction;
+pub use self::callbacks::CallbackAction;
 use crate::accounts;
 use crate::app::{END_MARGIN, Service};
+use crate::callbacks::sending;
 use crate::config::Config;
 use crate::dead_letters::{self, Selection};
 use crate::partitions::{self, Step};
@@ -34,6 +37,10 @@ pub enum Command {
     ListSkipped(Box<Config>),
     /// Print a new key of access tokens.
     NewSigningKey,
+    /// Print new keys of callbacks.
+    NewCallbackSecret,
+    /// Look after callbacks.
+    Callbacks(Box<Config>, CallbackAction),
     /// Look after API keys.
     ApiKeys(Box<Config>, KeyAction),
 }
@@ -62,6 +69,11 @@ enum Topic {
     SigningKeys {
         #[command(subcommand)]
         action: SigningKeyAction,
+    },
+    /// Telling buyers that a purchase is recorded.
+    Callbacks {
+        #[command(subcommand)]
+        action: CallbackAction,
     },
     /// Keys that programs buy and read with.
     ApiKeys {
@@ -127,9 +139,11 @@ struct RedriveArguments {
 pub fn parse() -> Command {
     let matches = CommandLine::command().after_help(settings_table(Config::read)).get_matches();
     let line = <CommandLine as clap::FromArgMatches>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Some(Topic::SigningKeys { action: SigningKeyAction::New }) = line.topic {
-        // Who makes a key has no settings yet.
-        return Command::NewSigningKey;
+    // Who makes a key has no settings yet.
+    match line.topic {
+        Some(Topic::SigningKeys { action: SigningKeyAction::New }) => return Command::NewSigningKey,
+        Some(Topic::Callbacks { action: CallbackAction::NewSecret }) => return Command::NewCallbackSecret,
+        _ => {}
     }
     let mut settings = Settings::from_environment();
     let config = Box::new(Config::read(&mut settings));
@@ -137,6 +151,7 @@ pub fn parse() -> Command {
     config.log.start();
     match line.topic {
         None | Some(Topic::SigningKeys { .. }) => Command::Serve(config),
+        Some(Topic::Callbacks { action }) => Command::Callbacks(config, action),
         Some(Topic::DeadLetters { action: Action::List }) => Command::ListDeadLetters(config),
         Some(Topic::DeadLetters { action: Action::Redrive(arguments) }) => {
             Command::Redrive(config, arguments.selection())
@@ -227,10 +242,31 @@ pub fn list_skipped(config: &Config) -> ExitCode {
 /// Prints a new key of access tokens.
 #[must_use]
 pub fn new_signing_key() -> ExitCode {
-    match print(accounts::new_signing_key().expose()) {
+    print_secret(accounts::new_signing_key().expose())
+}
+
+/// Prints new keys of callbacks.
+#[must_use]
+pub fn new_callback_secret() -> ExitCode {
+    print_secret(&format!("{}\n", sending::new_secret().expose()))
+}
+
+fn print_secret(text: &str) -> ExitCode {
+    match print(text) {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Looks after callbacks, and prints what comes of it.
+#[must_use]
+pub fn look_after_callbacks(config: &Config, action: CallbackAction) -> ExitCode {
+    run(async {
+        let store = open_store(config).await?;
+        let done = action.run(&store).await;
+        store.close().await;
+        print(&done?)
+    })
 }
 
 /// Looks after API keys, and prints what comes of it.

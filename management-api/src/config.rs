@@ -5,6 +5,7 @@ use shared::http::{HttpConfig, ServerLimits};
 use shared::telemetry::LogConfig;
 
 use crate::accounts::AccountsConfig;
+use crate::callbacks::CallbackConfig;
 use crate::ingest::IngestConfig;
 use crate::store::StoreConfig;
 use crate::waiters::WaitersConfig;
@@ -24,6 +25,8 @@ pub struct Config {
     pub waiters: WaitersConfig,
     /// Who may sign in.
     pub accounts: AccountsConfig,
+    /// Calling buyers back.
+    pub callbacks: CallbackConfig,
     /// What callers must present; nothing means that the network keeps them out.
     pub token: Option<Secret<String>>,
     /// The log.
@@ -52,6 +55,7 @@ impl Config {
             ingest,
             waiters: WaitersConfig::read(settings),
             accounts,
+            callbacks: CallbackConfig::read(settings),
             token,
             log: LogConfig::read(settings),
         }

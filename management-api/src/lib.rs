@@ -9,6 +9,7 @@ pub mod routes;
 pub mod state;
 
 pub mod accounts;
+pub mod callbacks;
 pub mod dead_letters;
 pub mod ingest;
 pub mod partitions;

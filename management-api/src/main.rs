@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         Command::SkipRecords(config, step) => command::skip_records(&config, step),
         Command::ListSkipped(config) => command::list_skipped(&config),
         Command::NewSigningKey => command::new_signing_key(),
+        Command::NewCallbackSecret => command::new_callback_secret(),
+        Command::Callbacks(config, action) => command::look_after_callbacks(&config, action),
         Command::ApiKeys(config, action) => command::look_after_keys(&config, action),
     }
 }

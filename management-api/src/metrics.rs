@@ -1,5 +1,6 @@
 //! Every metric of this service, but for those that both services share.
 
+mod callbacks;
 mod partitions;
 mod passwords;
 
@@ -9,12 +10,15 @@ use std::time::Duration;
 use shared::event::Timestamp;
 use shared::metrics::{Buckets, Counter, CounterBy, Gauge, Histogram, Label, Registry, value};
 
+pub use self::callbacks::{AttemptLabel, CallbackFate, CallbackMetrics};
 use self::partitions::PartitionMetrics;
 pub use self::partitions::PartitionState;
 pub use self::passwords::PasswordMetrics;
 
 /// The long-lived tasks and threads of management-api.
-pub const TASKS: [&str; 16] = [
+pub const TASKS: [&str; 18] = [
+    "callback_upkeep",
+    "callbacks",
     "commits",
     "database_watch",
     "dead_letter_limits",

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::callbacks::CallbackRules;
 use shared::config::Secret;
 use shared::http::{ByteBudget, Operations};
 
 use crate::accounts::Accounts;
 use crate::commits::CommitFeed;
 use crate::ingest::Progress;
-use crate::store::Reading;
+use crate::store::{CallbackOutbox, Reading};
 use crate::waiters::Waiters;
 
 /// What the routes work with.
@@ -25,6 +26,10 @@ pub struct App {
     pub progress: Arc<Progress>,
     /// Who may sign in; nothing when accounts are not set up.
     pub accounts: Option<Arc<Accounts>>,
+    /// What web-server is told of callbacks.
+    pub callbacks: Arc<CallbackRules>,
+    /// Callbacks that were not delivered.
+    pub outbox: Arc<dyn CallbackOutbox>,
     /// What callers must present.
     pub token: Option<Secret<String>>,
     /// How long a request's body may take.

@@ -15,6 +15,12 @@ pub fn seed(seed: u64) {
     JITTER.set(StdRng::seed_from_u64(seed));
 }
 
+/// Between half and all of a pause.
+#[must_use]
+pub fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(JITTER.with_borrow_mut(|jitter| jitter.random_range(0.5..=1.0)))
+}
+
 /// A growing pause.
 #[derive(Debug)]
 pub struct Backoff {
@@ -32,7 +38,7 @@ impl Backoff {
 
     /// How long to wait now: between half and all of the present pause, which then doubles.
     pub fn pause(&mut self) -> Duration {
-        let pause = self.next.mul_f64(JITTER.with_borrow_mut(|jitter| jitter.random_range(0.5..=1.0)));
+        let pause = jitter(self.next);
         self.next = (self.next * 2).min(self.longest);
         pause
     }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod api_keys;
+pub mod callbacks;
 pub mod commits;
 pub mod event;
 pub mod price;

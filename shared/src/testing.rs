@@ -2,6 +2,7 @@
 
 mod events;
 mod kafka;
+mod receiver;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub use self::events::{EventStream, ServerEvent};
 pub use self::kafka::{
     ForeignMember, RawProducer, RawRecord, TransactionalProducer, committed_offset, kafka_config, read_all,
 };
+pub use self::receiver::{CallbackAnswer, CallbackReceiver, ReceivedCallback};
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -11,6 +11,7 @@ pub mod access;
 pub mod api_keys;
 pub mod tokens;
 
+pub mod callbacks;
 pub mod events;
 pub mod limits;
 pub mod management_client;

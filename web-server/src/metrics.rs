@@ -21,8 +21,9 @@ const PUBLISH_BUCKETS: [f64; 14] =
 const MANAGEMENT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// The long-lived tasks and threads of web-server.
-pub const TASKS: [&str; 17] = [
+pub const TASKS: [&str; 18] = [
     "api_key_usage",
+    "callbacks",
     "certificate",
     "events",
     "http",

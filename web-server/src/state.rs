@@ -13,6 +13,7 @@ use shared::supervise::Supervisor;
 
 use crate::access::{Asker, AuthMode};
 use crate::api_keys::{ApiKeys, MayAsk};
+use crate::callbacks::Callbacks;
 use crate::config::Config;
 use crate::events::Events;
 use crate::limits::Limits;
@@ -46,6 +47,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Who asks, by key.
     pub api_keys: ApiKeys,
+    /// What purchases may ask for in the way of callbacks.
+    pub callbacks: Callbacks,
     /// What is recorded, as it comes.
     pub events: Events,
     /// How the pipeline stands.
@@ -109,6 +112,7 @@ impl App {
             limits: Limits::start(&config.limits, Arc::clone(&metrics), &supervisor),
             tokens: Tokens::start(&config.tokens, Arc::clone(&management), Arc::clone(&metrics), &supervisor),
             api_keys: ApiKeys::start(&management, &supervisor),
+            callbacks: Callbacks::start(&management, &supervisor),
             events: Events::start(&config.events, &management, &metrics, &supervisor),
             status: Status::start(&management, &supervisor),
             management,

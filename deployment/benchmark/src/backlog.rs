@@ -49,6 +49,7 @@ pub fn purchase(number: u64, buyers: Buyers) -> Result<(Purchase, i32)> {
         price,
         timestamp: Timestamp::now(),
         recorded_at: None,
+        callback_url: None,
     };
     Ok((purchase, partition_of(number)))
 }

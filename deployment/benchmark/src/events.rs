@@ -44,8 +44,8 @@ const BATCHES: u64 = 100;
 
 /// What of the service's own function does not write the log.
 const UNLOGGED: &str = "\
-    SELECT record_purchases_unlogged('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
-        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[])";
+    SELECT record_purchase_rows('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
+        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[], NULL)";
 
 /// Rows of this section.
 pub async fn measure(world: &mut World) -> Result<Vec<Row>> {

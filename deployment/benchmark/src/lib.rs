@@ -6,6 +6,7 @@ mod backlog;
 mod bare;
 pub mod baseline_server;
 mod buy;
+mod callbacks;
 mod client;
 mod delay;
 mod distance;
@@ -84,6 +85,8 @@ pub enum Section {
     Shedding,
     /// live events: their delay, what streams cost, what the log costs
     Events,
+    /// callbacks: their rate beside a snapshot, and beside a host that hangs
+    Callbacks,
     /// from exec to live and to ready
     Startup,
     /// everything in one process
@@ -177,6 +180,7 @@ async fn measure(section: Section, world: &mut World) -> Result<Vec<Row>> {
         Section::Hedging => hedging::measure(world).await,
         Section::Shedding => shedding::measure(world).await,
         Section::Events => events::measure(world).await,
+        Section::Callbacks => callbacks::measure(world).await,
         Section::Startup => startup::measure(world).await,
         Section::Embedded => embedded::measure(world).await,
         Section::Scaling => scaling::measure(world).await,

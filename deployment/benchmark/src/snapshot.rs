@@ -28,8 +28,9 @@ const GROWTH_MAX: f64 = 1.3;
 
 /// By the service's own function.
 pub const RECORD: &str = "\
-    SELECT record_purchases_v5('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
-        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[], $6::integer[], '{}', '{}', '{}')";
+    SELECT record_purchases_v6('bench', '{0}', ARRAY[$1::bigint], ARRAY[NULL::integer], ARRAY[$1::bigint + 1], \
+        ARRAY[NULL::integer], $2::uuid[], $3::text[], $3, $4::numeric[], $5::timestamptz[], $6::integer[], \
+        NULL, '{}', '{}', interval '0', '{}', '{}', '{}')";
 
 /// As the service's sessions plan; commits wait for no disk.
 pub const SETTINGS: &str =

@@ -279,6 +279,7 @@ impl PendingBatch {
         let mut second = Self::new(Arc::clone(&self.batch.incarnation));
         second.batch.rows = self.batch.rows.split_off(middle);
         second.batch.key_ids = self.batch.key_ids.split_off(middle);
+        second.batch.callback_lease = self.batch.callback_lease;
         second.origins = self.origins.split_off(middle);
         second.payloads = Arc::clone(&self.payloads);
         let mut moves = Vec::new();
@@ -314,6 +315,6 @@ fn keep_others<T>(all: &mut Vec<T>, indexes: &[usize]) {
 fn conflict() -> Poison {
     Poison {
         reason: PoisonReason::Conflict,
-        error: "the purchase_id is recorded with another userid, username or price".to_owned(),
+        error: "the purchase_id is recorded with another userid, username, price or callback_url".to_owned(),
     }
 }

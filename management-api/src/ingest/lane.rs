@@ -74,6 +74,7 @@ impl Committer {
             sleep(ingest.config.batch_delay).await;
         }
         self.recognize(&mut batch).await;
+        batch.batch.callback_lease = ingest.callbacks.as_ref().map(|callbacks| callbacks.lease()).unwrap_or_default();
         let (ids_by_place, mut asks) = (batch.has_ids_by_place(), !planted::is(Bug::LifeNotAsked));
         if let Err(rivals) = batch.deduplicate(None) {
             let asks = !planted::is(Bug::RivalsNotAsked);
@@ -100,13 +101,16 @@ impl Committer {
             }
             if planted::is(Bug::WakeBeforeCommit) {
                 let inserted = part.batch.rows.len();
-                let untrue = Recorded { inserted, duplicates: 0, recorded_at: Timestamp::now() };
+                let untrue = Recorded { inserted, duplicates: 0, recorded_at: Timestamp::now(), callbacks: Vec::new() };
                 ingest.waiters.wake(&part.batch.rows, &untrue);
             }
             let started = Instant::now();
             match self.record(&part).await {
                 Ok(recorded) => {
                     self.finish(&part, &recorded, started.elapsed());
+                    if let Some(callbacks) = &ingest.callbacks {
+                        callbacks.take_up(recorded.callbacks);
+                    }
                     if planted::is(Bug::OffsetBeforeDeadLetter) {
                         self.set_aside(&mut part).await;
                     }

@@ -27,6 +27,7 @@ pub(crate) use self::kafka::blocking;
 pub use self::kafka::{Cluster, Consumer, Kafka};
 pub use self::progress::{Progress, watch as watch_progress};
 pub use self::reader::run as run_membership;
+use crate::callbacks::Callbacks;
 use crate::dead_letters::DeadLetters;
 use crate::letter::DeadLetter;
 use crate::metrics::IngestMetrics;
@@ -138,6 +139,8 @@ pub struct Ingest {
     pub waiters: Arc<Waiters>,
     /// Told of every commit.
     pub committed: Arc<Notify>,
+    /// Who calls buyers back, if it is done here.
+    pub callbacks: Option<Arc<Callbacks>>,
     /// How far it is.
     pub progress: Arc<Progress>,
     /// Its metrics.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod callbacks;
 mod commits;
 mod deadline;
 pub mod openapi;
@@ -43,6 +44,11 @@ fn routes() -> Routes<App> {
         .get("/internal/known-keys/{hash}", 200, api_keys::find_key)
         .post("/internal/usage", 204, usage::add_usage)
         .get("/internal/usage", 200, usage::list_usage)
+        .get("/internal/callbacks", 200, callbacks::callback_rules)
+        .get("/internal/callbacks/dead", 200, callbacks::list_dead)
+        .post("/internal/callbacks/resend", 200, callbacks::resend)
+        .get("/internal/callbacks/hosts", 200, callbacks::list_hosts)
+        .post("/internal/callbacks/hosts/switch-on", 204, callbacks::switch_on)
         .get("/openapi.json", 200, openapi::document)
 }
 

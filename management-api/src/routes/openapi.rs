@@ -9,7 +9,7 @@ use shared::http::{CommonParts, ProblemBody};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::{accounts, api_keys, commits, purchases, recording, usage, wait};
+use super::{accounts, api_keys, callbacks, commits, purchases, recording, usage, wait};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -38,6 +38,11 @@ use super::{accounts, api_keys, commits, purchases, recording, usage, wait};
         api_keys::find_key,
         usage::add_usage,
         usage::list_usage,
+        callbacks::callback_rules,
+        callbacks::list_dead,
+        callbacks::resend,
+        callbacks::list_hosts,
+        callbacks::switch_on,
         document,
     ),
     components(schemas(ProblemBody)),
@@ -46,6 +51,7 @@ use super::{accounts, api_keys, commits, purchases, recording, usage, wait};
         (name = "reading", description = "Recorded purchases"),
         (name = "accounts", description = "Accounts and their tokens, for web-server"),
         (name = "api keys", description = "Keys that programs use, and how much they do"),
+        (name = "callbacks", description = "Telling buyers that a purchase is recorded"),
         (name = "operations", description = "Health, metrics and this description"),
     )
 )]

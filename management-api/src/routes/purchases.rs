@@ -98,7 +98,7 @@ pub(super) async fn find_purchase(
     if found.is_empty() && wait > Duration::ZERO {
         found = app.waiters.wait(Waiting::Reader, &[id], wait).await.unwrap_or_default();
     }
-    found.pop().map(Json).ok_or_else(not_recorded)
+    found.pop().map(|found| Json(found.for_readers())).ok_or_else(not_recorded)
 }
 
 /// Nobody else can have a purchase, and not every text can be asked for: no database takes a NUL.

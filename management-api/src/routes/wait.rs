@@ -105,7 +105,7 @@ pub(super) async fn find_purchases(
     let FindRequest { purchase_ids } = read(&app, &headers, body).await?;
     check_ids(&purchase_ids).map_err(|error| Problem::invalid(vec![error]))?;
     let purchases = app.store.find_purchases(&purchase_ids).await.map_err(|error| unavailable(&error))?;
-    Ok(Json(RecordedPurchases { purchases }))
+    Ok(Json(RecordedPurchases { purchases: purchases.into_iter().map(Purchase::for_readers).collect() }))
 }
 
 async fn read<T: DeserializeOwned>(app: &App, headers: &HeaderMap, body: Body) -> Result<T, Problem> {

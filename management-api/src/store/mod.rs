@@ -1,8 +1,9 @@
-//! The database: a trait for each who asks (recording, readers, who follows the commits, operators, accounts), PostgreSQL and SQLite behind them. SQL stands
+//! The database: a trait for each who asks (recording, readers, who follows the commits, who calls back, operators, accounts), PostgreSQL and SQLite behind them. SQL stands
 //! nowhere else.
 
 mod accounts;
 mod api_keys;
+mod callbacks;
 mod commits;
 mod config;
 mod cursor;
@@ -24,6 +25,10 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 pub use self::accounts::{Account, AccountKeeping, KnownAccount, NewAccount, PasswordChange};
 pub use self::api_keys::{Creation, KEYS_MAX, KEYS_TOLD_MAX, KeyKeeping, NewKey, Rotated, Rotation, WhichKey};
+pub use self::callbacks::{
+    CallbackBatch, CallbackCounts, CallbackOutbox, Claim, Claimed, DeadCallbacks, FailedCallback, NextTry,
+    RetriedCallback, Settlement,
+};
 pub use self::commits::CommitLog;
 use self::config::Backend;
 pub use self::config::{DatabaseUrl, InvalidDatabaseUrl, StoreConfig};
@@ -61,7 +66,7 @@ fn migrations(named: &[(&'static str, &'static str)]) -> Migrator {
 /// error.
 #[async_trait]
 pub trait Store:
-    Recording + Reading + Mending + AccountKeeping + SessionKeeping + KeyKeeping + Metering + CommitLog
+    Recording + Reading + Mending + AccountKeeping + SessionKeeping + KeyKeeping + Metering + CommitLog + CallbackOutbox
 {
     /// Whether the database answers and can do all that is asked of it, on a connection that nothing else waits for.
     async fn check(&self) -> Result<(), Unfit>;

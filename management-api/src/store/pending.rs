@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use shared::api_keys::Day;
-use shared::event::{Purchase, STORABLE_MILLIS};
+use shared::event::{Purchase, STORABLE_MILLIS, Timestamp};
 use uuid::Uuid;
 
-use super::{Batch, RecordError};
+use super::callbacks::BATCH_MAX;
+use super::{Batch, CallbackBatch, RecordError};
 use crate::planted::{self, Bug};
 
 /// The rows still to be inserted, each with its index in the batch. By ascending id: replicas that insert the same ids
@@ -65,6 +66,17 @@ impl<'a> PendingRows<'a> {
         bought
     }
 
+    /// The outbox's rows for those whose buyers are to be called back.
+    #[must_use]
+    pub fn callback_batches(&self) -> Vec<CallbackBatch> {
+        let called_back: Vec<&Purchase> = self.iter().filter(|row| row.callback_url.is_some()).collect();
+        let batch = |rows: &[&Purchase]| CallbackBatch {
+            batch_id: Uuid::now_v7(),
+            purchases: rows.iter().map(|row| (*row).clone()).collect(),
+        };
+        called_back.chunks(BATCH_MAX).map(batch).collect()
+    }
+
     /// Drops what is among `stored` with the same content, and decides nothing about the others.
     pub(super) fn remove_same(&mut self, stored: &[Purchase]) {
         let stored = by_id(stored);
@@ -90,6 +102,15 @@ impl<'a> PendingRows<'a> {
         conflicts.sort_unstable();
         if conflicts.is_empty() { Ok(()) } else { Err(RecordError::Conflict(conflicts)) }
     }
+}
+
+/// The same rows of the outbox, of what is recorded by now.
+#[must_use]
+pub fn at(mut callbacks: Vec<CallbackBatch>, recorded_at: Timestamp) -> Vec<CallbackBatch> {
+    for purchase in callbacks.iter_mut().flat_map(|batch| &mut batch.purchases) {
+        purchase.recorded_at = Some(recorded_at);
+    }
+    callbacks
 }
 
 fn by_id(purchases: &[Purchase]) -> HashMap<Uuid, &Purchase> {

@@ -1,12 +1,13 @@
 //! What recording needs of a database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::event::{Purchase, Timestamp};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{CallbackBatch, StoreError};
 use crate::letter::{DeadLetter, Sending};
 
 /// What recording needs of a database.
@@ -44,6 +45,8 @@ pub struct Batch {
     /// The API key that bought each of them, if one did, index by index: what is newly recorded is counted. Empty where none has
     /// bought anything.
     pub key_ids: Vec<Option<Uuid>>,
+    /// For how long what is recorded here is also called back from here, before others may take it over.
+    pub callback_lease: Duration,
     /// Dead letters that the dead-letter topic does not keep.
     pub dead_letters: Vec<DeadLetter>,
 }
@@ -76,7 +79,7 @@ pub struct PartitionOffset {
 }
 
 /// What a committed batch changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// Rows that were new.
     pub inserted: usize,
@@ -84,6 +87,8 @@ pub struct Recorded {
     pub duplicates: usize,
     /// The commit's time, stored with each new row.
     pub recorded_at: Timestamp,
+    /// The outbox's new rows: new purchases whose buyers are to be called back.
+    pub callbacks: Vec<CallbackBatch>,
 }
 
 /// Why a batch was not recorded.

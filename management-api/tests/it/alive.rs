@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use management_api::accounts::new_signing_key;
 use management_api::app::Service;
+use management_api::callbacks::sending::new_secret;
 use management_api::metrics::TASKS;
 use shared::shutdown::Shutdown;
 use shared::testing::eventually;
@@ -15,7 +16,9 @@ use crate::memory_store::MemoryStore;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// They start anew, whenever they die.
-const LASTING: [&str; 9] = [
+const LASTING: [&str; 11] = [
+    "callback_upkeep",
+    "callbacks",
     "commits",
     "database_watch",
     "kafka_producer",
@@ -47,8 +50,10 @@ async fn every_task_is_counted_from_0_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_dies_starts_anew() {
-    let (kafka, folder) = (Kafka::start(), tempfile::tempdir().unwrap());
-    let api = Api::start(&kafka, &folder).await.ready().await;
+    let (kafka, folder, keys) = (Kafka::start(), tempfile::tempdir().unwrap(), new_secret());
+    let settings = [("CALLBACK_SIGNING_SECRET", keys.expose().as_str())];
+    let build = |shutdown: &Shutdown| Service::build(config(&kafka, &folder, &settings), shutdown);
+    let api = Api::build(build).await.ready().await;
     let mut recorded = 0;
     for task in LASTING {
         api.shutdown.faults().kill(task);

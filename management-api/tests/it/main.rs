@@ -3,6 +3,7 @@
 mod accounts;
 #[cfg(debug_assertions)]
 mod alive;
+mod callbacks;
 mod codecs;
 mod dead_letters;
 mod doors;

@@ -131,7 +131,8 @@ impl Recording for MemoryStore {
             state.epochs.insert(key(step.partition), step.leader_epoch);
         }
         state.keep(&batch.dead_letters, recorded_at);
-        Ok(Recorded { inserted: batch.rows.len() - known.len(), duplicates: known.len(), recorded_at })
+        let inserted = batch.rows.len() - known.len();
+        Ok(Recorded { inserted, duplicates: known.len(), recorded_at, callbacks: Vec::new() })
     }
 
     async fn next_offsets(&self, incarnation: &str, partitions: &[i32]) -> Result<Vec<PartitionOffset>, StoreError> {

@@ -8,6 +8,7 @@ mod proxy;
 mod accounts;
 mod api_keys;
 mod availability;
+mod callbacks;
 mod commits;
 mod dead_letters;
 mod fencing;

@@ -68,7 +68,12 @@ impl Database {
         batch.dead_letters.iter().for_each(|letter| self.keep(letter, topic));
         batch.moves.iter().for_each(|step| self.advance(&batch.incarnation, step, topic));
         let inserted = self.rows.len() - before;
-        Ok(Recorded { inserted, duplicates: batch.rows.len() - inserted, recorded_at: Timestamp::now() })
+        Ok(Recorded {
+            inserted,
+            duplicates: batch.rows.len() - inserted,
+            recorded_at: Timestamp::now(),
+            callbacks: Vec::new(),
+        })
     }
 
     fn insert(&mut self, row: &Purchase, key_id: Option<Uuid>, topic: &Topic) {

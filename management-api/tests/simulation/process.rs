@@ -43,6 +43,7 @@ impl Process {
             store,
             dead_letters: Arc::new(SimulatedDeadLetters { world: world.clone(), process: number }),
             waiters: Arc::clone(&waiters),
+            callbacks: None,
             committed: Arc::default(),
             progress: Progress::new(Arc::clone(&metrics)),
             metrics,

@@ -10,6 +10,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::callbacks::CallbackUrl;
 use crate::price::Price;
 
 /// The longest name, in Unicode scalar values.
@@ -117,6 +118,15 @@ impl<'a> PurchaseFields<'a> {
     #[must_use]
     pub fn wants_callback(&self) -> bool {
         self.callback_url.is_some_and(|raw| raw.get() != "null")
+    }
+
+    /// The field `callback_url`, as `parse` takes it.
+    pub fn callback_url<E: fmt::Display>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<CallbackUrl, E>,
+        errors: &mut Vec<FieldError>,
+    ) -> Option<CallbackUrl> {
+        Self::optional("callback_url", self.callback_url, parse, errors)
     }
 
     /// The field `timestamp` of a record.

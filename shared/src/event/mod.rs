@@ -17,6 +17,7 @@ pub use self::record::{
     Decoded, Poison, PoisonReason, RecordPosition, decode_record, encode_record, purchase_json, record_headers,
 };
 pub use self::timestamp::{STORABLE_MILLIS, Timestamp};
+use crate::callbacks::CallbackUrl;
 use crate::price::{Amount, Price};
 
 /// One accepted purchase. `userid` and `username` are 1 to 256 characters, `price` is exact.
@@ -38,13 +39,26 @@ pub struct Purchase {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub recorded_at: Option<Timestamp>,
+    /// Where to call back once it is recorded; part of the content, and only the buyer's affair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, nullable = false)]
+    pub callback_url: Option<CallbackUrl>,
 }
 
 impl Purchase {
     /// Whether `other` is a repeat of this purchase rather than another use of its id.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
-        self.userid == other.userid && self.username == other.username && self.price == other.price
+        self.userid == other.userid
+            && self.username == other.username
+            && self.price == other.price
+            && self.callback_url == other.callback_url
+    }
+
+    /// The same for others than the buyer: without the URL to call back, which may have a secret in it.
+    #[must_use]
+    pub fn for_readers(self) -> Self {
+        Self { callback_url: None, ..self }
     }
 }
 

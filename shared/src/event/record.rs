@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Malformed, Purchase, PurchaseFields, Timestamp, purchase_id_for_position};
+use crate::callbacks::{CallbackUrl, Schemes};
 
 /// Where a record stands in Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +130,7 @@ pub fn decode_record(
     let price = fields.price(&mut errors);
     let purchase_id = fields.purchase_id(&mut errors);
     let timestamp = fields.timestamp(&mut errors);
+    let callback_url = fields.callback_url(|text| CallbackUrl::parse(text, Schemes::HttpToo), &mut errors);
     match (userid, username, price) {
         (Some(userid), Some(username), Some(price)) if errors.is_empty() => {
             let by_place = || purchase_id_for_position(&position);
@@ -139,6 +141,7 @@ pub fn decode_record(
                 price,
                 timestamp: timestamp.unwrap_or(sent_at),
                 recorded_at: None,
+                callback_url,
             };
             Ok(Decoded { purchase, id_by_place: purchase_id.is_none() })
         }
@@ -202,6 +205,7 @@ mod tests {
                 price: Price::new(rust_decimal::Decimal::new(units, 4)).unwrap(),
                 timestamp: Timestamp::from_millis(millis).unwrap(),
                 recorded_at: None,
+                callback_url: None,
             };
             let value = encode_record(&purchase);
             prop_assert_eq!(decode_record(Some(&value), POSITION, sent_at()), Ok(Decoded { purchase, id_by_place: false }));

@@ -1,6 +1,7 @@
 //! What both services do with HTTP alike: serving, problems, request ids, and reading what callers send.
 
 mod answers;
+mod authorities;
 mod body;
 mod budget;
 mod config;
@@ -19,6 +20,7 @@ mod server;
 mod tls;
 
 pub use self::answers::{AnswerRoom, Counted};
+pub use self::authorities::{SYSTEM_AUTHORITIES, read_authorities};
 pub use self::body::{BodyLimits, NotCollected, collect, read_json_body};
 pub use self::budget::{ByteBudget, BytePermit};
 pub use self::config::HttpConfig;

@@ -307,6 +307,7 @@ mod tests {
             price: Price::parse_json("1").unwrap(),
             timestamp: Timestamp::from_millis(0).unwrap(),
             recorded_at: None,
+            callback_url: None,
         };
         let ids = page.commits.iter().flat_map(|commit| &commit.purchase_ids);
         ids.map(|id| (*id, Some(Arc::new(purchase(id))))).collect()

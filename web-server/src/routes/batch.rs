@@ -26,7 +26,7 @@ use super::recent_purchase;
 use crate::access::Asker;
 use crate::publisher::{NotPublished, Publishing, Receipt};
 use crate::shedding::Slot;
-use crate::state::AppState;
+use crate::state::{App, AppState};
 
 /// The most that is told of an item that was sent.
 const OUTCOME_BYTES_MAX: usize = 768;
@@ -92,12 +92,13 @@ pub async fn buy_batch(State(app): State<AppState>, request: Request) -> Result<
     refuse_before_body(&parts.headers, &errors)?;
     let asker = app.asker_for(RequestClass::Batch, &parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.batch_body(), &app.budget).await?;
+    app.callbacks.prepare(&body).await?;
     let slot = admission.enter()?;
     let items = parse_items(&body, errors)?;
     charge(&app, &parts, items.len())?;
     app.check_admission()?;
     let wait = intake.reserve_wait(items.len())?;
-    let purchases = parse_all(&intake, &asker, &items);
+    let purchases = parse_all(&app, &intake, &asker, &items);
     drop(body);
     // A caller who reads nothing makes the service hold the answer: nothing is sent that cannot be told.
     let room = app.budget.reserve_answer(answer_bytes_max(&purchases, intake.context.request_id()))?;
@@ -117,9 +118,9 @@ fn is_served(published: &[Result<Receipt, NotPublished>]) -> bool {
 }
 
 /// The purchases, or what is wrong with them, in their order.
-fn parse_all(intake: &Intake<'_>, asker: &Asker, items: &[&RawValue]) -> Vec<Result<Purchase, Problem>> {
+fn parse_all(app: &App, intake: &Intake<'_>, asker: &Asker, items: &[&RawValue]) -> Vec<Result<Purchase, Problem>> {
     let parse = |(index, item): (usize, &&RawValue)| {
-        let purchase = parse_purchase(item.get().as_bytes(), Vec::new(), |fields, errors| {
+        let purchase = parse_purchase(item.get().as_bytes(), &app.callbacks, Vec::new(), |fields, errors| {
             let own = fields.idempotency_key(errors);
             own.or_else(|| intake.key.as_ref().map(|key| key.for_item(index)))
         })?;

@@ -137,8 +137,9 @@ pub async fn buy(State(app): State<AppState>, request: Request) -> Result<Respon
     refuse_before_body(&parts.headers, &errors)?;
     let asker = app.asker_for(RequestClass::Buy, &parts.extensions)?;
     let body = read_json_body(&parts.headers, body, app.config.buy_body(), &app.budget).await?;
+    app.callbacks.prepare(&body).await?;
     let slot = admission.enter()?;
-    let purchase = parse_purchase(&body, errors, |_, _| intake.key.clone())?;
+    let purchase = parse_purchase(&body, &app.callbacks, errors, |_, _| intake.key.clone())?;
     drop(body);
     asker.require(&purchase.userid)?;
     app.check_admission()?;

@@ -6,6 +6,8 @@ use shared::event::{
 };
 use shared::http::Problem;
 
+use crate::callbacks::Callbacks;
+
 /// Whoever asks before it sends its body is told at once what is wrong with the head, instead of being invited.
 ///
 /// # Errors
@@ -24,6 +26,7 @@ pub fn refuse_before_body(headers: &HeaderMap, errors: &[FieldError]) -> Result<
 /// 400 with every bad field.
 pub fn parse_purchase(
     json: &[u8],
+    callbacks: &Callbacks,
     mut errors: Vec<FieldError>,
     key: impl FnOnce(&PurchaseFields<'_>, &mut Vec<FieldError>) -> Option<IdempotencyKey>,
 ) -> Result<Purchase, Problem> {
@@ -37,10 +40,7 @@ pub fn parse_purchase(
     let username = fields.username(&mut errors);
     let userid = fields.userid(&mut errors);
     let price = fields.price(&mut errors);
-    if fields.wants_callback() {
-        // Better no purchase than one whose buyer waits for a call that never comes.
-        errors.push(FieldError::new("callback_url", "is refused: callbacks are not switched on here"));
-    }
+    let callback_url = fields.callback_url(|text| callbacks.parse(text).map_err(|error| error.message), &mut errors);
     let key = key(&fields, &mut errors);
     match (username, userid, price) {
         (Some(username), Some(userid), Some(price)) if errors.is_empty() => Ok(Purchase {
@@ -50,6 +50,7 @@ pub fn parse_purchase(
             price,
             timestamp: Timestamp::now(),
             recorded_at: None,
+            callback_url,
         }),
         _ => Err(Problem::invalid(errors)),
     }

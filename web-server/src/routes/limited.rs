@@ -22,7 +22,7 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
 /// What callers' rates are for. Who looks after keys and accounts has the quota of reads.
-const CLASSES: [(&str, &[Method], RouteClass); 21] = [
+const CLASSES: [(&str, &[Method], RouteClass); 25] = [
     ("/buy", POST, RouteClass::Buy),
     (BATCH, POST, RouteClass::Buy),
     ("/getAllUserBuys/{userid}", READ, RouteClass::Read),
@@ -38,6 +38,10 @@ const CLASSES: [(&str, &[Method], RouteClass); 21] = [
     ("/account", DELETE, RouteClass::Read),
     ("/accounts_page", READ, RouteClass::Read),
     ("/backends", READ, RouteClass::Read),
+    ("/callbacks", READ, RouteClass::Read),
+    ("/callbacks/resend", POST, RouteClass::Read),
+    ("/callbacks/hosts", READ, RouteClass::Read),
+    ("/callbacks/hosts/switch-on", POST, RouteClass::Read),
     ("/status", READ, RouteClass::Read),
     ("/account", POST, RouteClass::Login),
     ("/account/password", POST, RouteClass::Login),
@@ -213,8 +217,8 @@ mod tests {
     #[test]
     fn every_route_has_a_class_or_is_open_to_everybody() {
         for (method, path, _) in routes().series() {
-            let is_open =
-                ["/", "/openapi.json"].contains(&path) || path.starts_with("/docs") || path.starts_with("/page/");
+            let is_open = ["/", "/openapi.json"].contains(&path)
+                || ["/docs", "/page/", "/.well-known/"].iter().any(|open| path.starts_with(open));
             let is_it = |methods: &[Method]| methods.iter().any(|it| it == method);
             let has_class = CLASSES.iter().any(|(known, methods, _)| *known == path && is_it(methods));
             assert_ne!(is_open, has_class, "{method} {path}: give it a class here");

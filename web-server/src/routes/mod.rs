@@ -6,6 +6,7 @@ mod api_keys;
 mod backends;
 mod batch;
 mod buy;
+mod callbacks;
 mod conditional;
 mod demand;
 mod events;
@@ -19,6 +20,7 @@ mod recent_purchase;
 mod session_cookie;
 mod status;
 mod usage;
+mod webhook_keys;
 
 use std::sync::Arc;
 
@@ -58,6 +60,11 @@ fn routes() -> Routes<AppState> {
         .delete("/api-keys/{key_id}", 204, api_keys::revoke_key)
         .get("/usage", 200, usage::list_usage)
         .get("/backends", 200, backends::list_backends)
+        .get("/callbacks", 200, callbacks::list_dead)
+        .post("/callbacks/resend", 200, callbacks::resend)
+        .get("/callbacks/hosts", 200, callbacks::list_hosts)
+        .post("/callbacks/hosts/switch-on", 204, callbacks::switch_on)
+        .get("/.well-known/webhook-keys.json", 200, webhook_keys::webhook_keys)
         .get("/openapi.json", 200, openapi::openapi_json)
         .get("/docs", 303, openapi::docs)
         .get("/docs/{file}", 200, openapi::docs_file)

@@ -12,7 +12,10 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 
-use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, page, purchases, status, usage};
+use super::{
+    accounts, accounts_page, api_keys, backends, batch, buy, callbacks, events, page, purchases, status, usage,
+    webhook_keys,
+};
 
 /// The description of every route.
 #[derive(OpenApi)]
@@ -46,6 +49,11 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, pag
         api_keys::revoke_key,
         usage::list_usage,
         backends::list_backends,
+        callbacks::list_dead,
+        callbacks::resend,
+        callbacks::list_hosts,
+        callbacks::switch_on,
+        webhook_keys::webhook_keys,
         openapi_json,
         docs,
         docs_file,
@@ -57,6 +65,7 @@ use super::{accounts, accounts_page, api_keys, backends, batch, buy, events, pag
         (name = "reading", description = "Recorded purchases"),
         (name = "accounts", description = "Who may sign in"),
         (name = "api keys", description = "Keys that programs use, and how much they do"),
+        (name = "callbacks", description = "Telling buyers that a purchase is recorded"),
         (name = "operations", description = "Health, metrics and this description"),
     )
 )]

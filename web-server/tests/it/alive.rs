@@ -26,7 +26,9 @@ async fn every_task_is_counted_from_0_on() {
 async fn a_task_that_dies_starts_anew() {
     let server = Server::start().await;
     server.management.answers(|_| FakeAnswer::ok(r#"{"purchases":[],"next_cursor":null}"#));
-    for task in ["probes", "replicas", "kafka_producer", "kafka_sender", "metrics", "shedding", "token_keys"] {
+    for task in
+        ["probes", "replicas", "kafka_producer", "kafka_sender", "metrics", "shedding", "token_keys", "callbacks"]
+    {
         for times in [1.0, 2.0] {
             server.shutdown.faults().kill(task);
             let died = Instant::now();

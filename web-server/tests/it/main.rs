@@ -10,6 +10,7 @@ mod api_keys;
 mod balancing;
 mod batch;
 mod buy;
+mod callbacks;
 mod calls;
 mod command_line;
 mod connections;

@@ -22,6 +22,7 @@ const LOG_LEVEL: &str =
 pub struct Program {
     process: Child,
     pub url: String,
+    pub management_url: String,
     pub http: HttpClient,
 }
 
@@ -31,13 +32,17 @@ impl Program {
     }
 
     pub async fn start_with(data: &Path, auth: &str) -> Self {
+        Self::start_set(data, &[("AUTH", auth)]).await
+    }
+
+    /// Starts one with more settings.
+    pub async fn start_set(data: &Path, more: &[(&str, &str)]) -> Self {
         let log = data.join("log");
         let file = || File::options().create(true).append(true).open(&log).unwrap();
         let settings = [
             ("DATA_DIR", data.to_str().unwrap()),
             ("WEB_LISTEN_ADDRESS", "127.0.0.1:0"),
             ("MANAGEMENT_LISTEN_ADDRESS", "127.0.0.1:0"),
-            ("AUTH", auth),
             ("ADMIN_EMAIL", ADMIN.0),
             ("ADMIN_PASSWORD", ADMIN.1),
             ("LOG_LEVEL", LOG_LEVEL),
@@ -45,15 +50,25 @@ impl Program {
         ];
         let before = fs::read_to_string(&log).map_or(0, |text| text.len());
         let mut command = Command::new(env!("CARGO_BIN_EXE_embedded"));
-        let process = command.env_clear().envs(settings).stdout(file()).stderr(file()).spawn().unwrap();
-        let url = eventually("it says where it listens", async || {
+        let process = command
+            .env_clear()
+            .envs(settings)
+            .envs(more.iter().copied())
+            .stdout(file())
+            .stderr(file())
+            .spawn()
+            .unwrap();
+        let (url, management_url) = eventually("it says where it listens", async || {
             let text = fs::read_to_string(&log).ok()?;
-            let (_, rest) = text.get(before..)?.split_once("buy and read")?;
-            let (url, _) = rest.trim_start().split_once(' ')?;
-            Some(url.to_owned())
+            let url_after = |words| {
+                let (_, rest) = text.get(before..)?.split_once(words)?;
+                rest.split_whitespace().next().map(str::to_owned)
+            };
+            text.get(before..)?.contains("kafka protocol").then_some(())?;
+            url_after("buy and read").zip(url_after("management-api"))
         })
         .await;
-        let program = Self { process, url, http: HttpClient::default() };
+        let program = Self { process, url, management_url, http: HttpClient::default() };
         let ready = format!("{}/readyz", program.url);
         eventually("ready", async || (program.http.get(&ready).await.status == 200).then_some(())).await;
         program

@@ -73,7 +73,7 @@ fn services_do_not_depend_on_each_other() {
 const WEB_SERVER: [&[&str]; 10] = [
     &["cors", "metrics"],
     &["limits", "management_client", "publisher", "read_cache", "shedding"],
-    &["events", "status", "tokens"],
+    &["callbacks", "events", "status", "tokens"],
     &["api_keys"],
     &["access"],
     &["config"],
@@ -86,7 +86,7 @@ const WEB_SERVER: [&[&str]; 10] = [
 const MANAGEMENT_API: [&[&str]; 10] = [
     &["letter", "metrics", "memory", "planted"],
     &["store"],
-    &["accounts", "commits", "dead_letters", "waiters"],
+    &["accounts", "callbacks", "commits", "dead_letters", "waiters"],
     &["ingest"],
     &["partitions"],
     &["config"],
@@ -142,6 +142,16 @@ fn paths_in_the_documents_exist() {
         for path in quoted.filter(is_path) {
             assert!(root().join(path).exists(), "{document} names {path}, which is not there");
         }
+    }
+}
+
+/// It is tried in tests on callbacks as they are sent.
+#[test]
+fn the_readme_quotes_the_code_of_receivers_as_it_is() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for file in ["verify.py", "verify.mjs", "verify.rs"] {
+        let code = fs::read_to_string(root().join("deployment/callbacks").join(file)).unwrap();
+        assert!(readme.contains(&format!("\n{}\n```", code.trim_end())), "README.md must quote {file}");
     }
 }
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod alive;
 mod api_keys;
+mod callbacks;
 mod crowd;
 mod descriptions;
 mod events;

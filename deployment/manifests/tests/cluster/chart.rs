@@ -29,6 +29,7 @@ pub fn modes() -> Vec<Mode> {
     modes.push(with("managementApi.autoscaling.mode=arrival-rate", by_arrival_rate()));
     modes.push(with("monitoring.metricsHttpPrefix=flask_", with_flask_metrics()));
     modes.push(with_outside_issuer());
+    modes.push(with_callbacks());
     modes
 }
 
@@ -37,6 +38,17 @@ fn with_outside_issuer() -> Mode {
     let component = "deployment/components/outside-issuer";
     let values = "webServer.settings.OIDC_ISSUER=https://id.example.com/realms/shop,webServer.settings.OIDC_AUDIENCE=shop,\
         webServer.issuer.networks={10.0.0.0/8}";
+    let chart = chart_with(&["-f", "deployment/helm/values-production.yaml", "--set", values]);
+    Mode {
+        name: component.to_owned(),
+        kustomize: kustomize(&["deployment/overlays/production"], &[component]),
+        chart: chart.unwrap_or_else(|said| panic!("{values}: {said}")),
+    }
+}
+
+/// The overlay `production`, where buyers are called back.
+fn with_callbacks() -> Mode {
+    let (component, values) = ("deployment/components/callbacks", "secrets.callbacks=callback-credentials");
     let chart = chart_with(&["-f", "deployment/helm/values-production.yaml", "--set", values]);
     Mode {
         name: component.to_owned(),

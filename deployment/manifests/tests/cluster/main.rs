@@ -9,6 +9,7 @@ mod network;
 mod pods;
 mod prometheus;
 mod promtool;
+mod receivers;
 mod references;
 mod schemas;
 mod settings;

@@ -11,6 +11,8 @@ use crate::workloads::{containers, environment, in_every_overlay, workloads};
 const PRODUCTION: &str = "production";
 /// The same with the component `outside-issuer`.
 const WITH_ISSUER: &str = "production, outside-issuer";
+/// The same with the component `callbacks`.
+const WITH_CALLBACKS: &str = "production, callbacks";
 const POLICY: &str = "NetworkPolicy";
 /// What a rule of each direction calls its peers.
 const DIRECTIONS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
@@ -186,7 +188,14 @@ fn ways_outside(overlay: &str, policy: &str) -> Vec<(&'static str, Value, Value)
         "kafka" => vec![("ingress", pods_of("keda", labelled("app", "keda-operator")), tcp(9092))],
         _ => vec![],
     };
-    if [PRODUCTION, WITH_ISSUER].contains(&overlay) {
+    if overlay == WITH_CALLBACKS && policy == SERVICES[1] {
+        let ours_v4 =
+            ["10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
+        for (cidr, except) in [("0.0.0.0/0", json!(ours_v4)), ("::/0", json!(["fc00::/7", "fe80::/10"]))] {
+            ways.push(("egress", json!({"ipBlock": {"cidr": cidr, "except": except}}), tcp(443)));
+        }
+    }
+    if [PRODUCTION, WITH_ISSUER, WITH_CALLBACKS].contains(&overlay) {
         let ports: &[u16] = match policy {
             "customer-web-server" if overlay == WITH_ISSUER => &[9093, 443],
             "customer-web-server" => &[9093],
@@ -253,6 +262,16 @@ fn an_outside_issuer_is_reached_by_web_server_alone() {
     let mut findings = Findings::default();
     for policy in objects.iter().filter(|object| object.kind() == POLICY) {
         check_outside(WITH_ISSUER, policy, &mut findings);
+    }
+    findings.assert_none();
+}
+
+#[test]
+fn receivers_of_callbacks_are_reached_by_management_api_alone_and_never_inside() {
+    let objects = kustomize(&["deployment/overlays/production"], &["deployment/components/callbacks"]);
+    let mut findings = Findings::default();
+    for policy in objects.iter().filter(|object| object.kind() == POLICY) {
+        check_outside(WITH_CALLBACKS, policy, &mut findings);
     }
     findings.assert_none();
 }

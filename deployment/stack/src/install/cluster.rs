@@ -111,7 +111,7 @@ pub fn prometheus() -> Result<PathBuf> {
     Ok(folder.join("usr/bin"))
 }
 
-fn new_environment(folder: &Path) -> Result<PathBuf> {
+pub(super) fn new_environment(folder: &Path) -> Result<PathBuf> {
     require(&[PYTHON])?;
     let made = run("python3 -m venv", Command::new(PYTHON.program).args(["-m", "venv"]).arg(folder));
     made.map_err(|error| StackError::Refused(format!("{error}\nneeded: {}", PYTHON.remedy)))?;

@@ -1,6 +1,8 @@
-//! Gets Apache Kafka and PostgreSQL by Maven into a folder of the build, once; and what the files for a cluster are checked with.
+//! Gets Apache Kafka and PostgreSQL by Maven into a folder of the build, once; and what the files for a cluster and the receivers of
+//! callbacks are checked with.
 
 mod cluster;
+mod receivers;
 mod tools;
 
 use std::{
@@ -10,6 +12,7 @@ use std::{
 };
 
 pub use cluster::{ClusterTools, cluster_tools, keda, prometheus, prometheus_operator, schema_validator};
+pub use receivers::{node, python_with_cryptography};
 pub use tools::{JAVA, MAVEN, TAR, Tool, XZ, java, require};
 
 use crate::{

@@ -36,6 +36,12 @@ pub const PYTHON: Tool = Tool {
     version_argument: "--version",
     remedy: "Python 3 with venv (Debian: apt-get install python3-venv)",
 };
+/// Runs what receivers of callbacks are told to do.
+pub const NODE: Tool = Tool {
+    program: "node",
+    version_argument: "--version",
+    remedy: "Node.js, 18 or later (Debian: apt-get install nodejs)",
+};
 /// Downloads Go modules, of which no code is built.
 pub const GO: Tool =
     Tool { program: "go", version_argument: "version", remedy: "Go (Debian: apt-get install golang-go)" };

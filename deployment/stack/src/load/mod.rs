@@ -48,6 +48,8 @@ pub struct LoadPlan {
     pub prefer_wait_seconds: Option<u32>,
     /// `X-API-Key`.
     pub api_key: Option<String>,
+    /// Where unique purchases are called back.
+    pub callback_url: Option<String>,
 }
 
 impl LoadPlan {
@@ -64,6 +66,7 @@ impl LoadPlan {
             retry_for: Duration::ZERO,
             prefer_wait_seconds: None,
             api_key: None,
+            callback_url: None,
         }
     }
 }

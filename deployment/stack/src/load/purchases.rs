@@ -76,9 +76,10 @@ fn userid(user: u64, tag: &str) -> String {
 
 impl Order {
     /// The JSON body, with the price's digits as they are.
-    pub(super) fn body(&self) -> String {
+    pub(super) fn body(&self, callback_url: Option<&str>) -> String {
         let [username, userid] = [&self.username, &self.userid].map(|text| serde_json::Value::from(text.as_str()));
-        format!(r#"{{"username":{username},"userid":{userid},"price":{}}}"#, self.price)
+        let url = callback_url.map(|url| format!(r#","callback_url":"{url}""#)).unwrap_or_default();
+        format!(r#"{{"username":{username},"userid":{userid},"price":{}{url}}}"#, self.price)
     }
 }
 

@@ -59,7 +59,7 @@ impl Worker {
             if let Some(request) = &same {
                 self.buy(turn, request).await;
             } else if let Some(order) = self.plan.purchases.order(turn.number) {
-                let request = request(&order.body(), order.key.as_deref(), &self.plan);
+                let request = request(&order.body(self.plan.callback_url.as_deref()), order.key.as_deref(), &self.plan);
                 let attempts = self.buy(turn, &request).await;
                 let Order { username, userid, price, key } = order;
                 self.report.ledger.add(Entry { username, userid, price, key, attempts });

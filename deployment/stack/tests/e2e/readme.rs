@@ -9,9 +9,10 @@ use stack::RunFolder;
 use crate::pipeline::Embedded;
 
 /// Targets of the Makefile that .ci/run does not call, and what runs the same command.
-const TARGETS_RUN_ELSEWHERE: [(&str, &str); 9] = [
+const TARGETS_RUN_ELSEWHERE: [(&str, &str); 10] = [
     ("run", "every test of tests/e2e starts the same binary"),
     ("bench", "starts what tests/stack starts, and takes too long for CI"),
+    ("load", "deployment/load/tests/test_runs.py makes the same runs: test-load"),
     ("scale-demo", "tests/stack/scale_out.rs runs the same consumers, and keda/simulator's tests the arithmetic"),
     ("accounts", "tests/stack/local.rs"),
     ("stand-ins", "the stand-ins have tests of their own, and the benchmark reads from them"),

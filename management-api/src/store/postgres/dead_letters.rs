@@ -19,8 +19,8 @@ use crate::store::{Mending, OffsetMove, RecordError, Skipped, StoreError};
 /// while it is the same.
 pub(super) const RECORD_AND_KEEP: &str = "
     WITH recorded AS (
-        SELECT record_purchases_v5(
-            $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26
+        SELECT record_purchases_v6(
+            $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
         ) AS recording_time
     ), kept AS (
         INSERT INTO dead_letters AS letter (

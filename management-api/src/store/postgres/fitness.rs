@@ -79,9 +79,21 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("commits", "INSERT"),
     ("commits", "DELETE"),
     ("commit_log", "SELECT"),
+    ("callback_batches", "SELECT"),
+    ("callback_batches", "INSERT"),
+    ("callback_batches", "UPDATE"),
+    ("callback_batches", "DELETE"),
+    ("callbacks", "SELECT"),
+    ("callbacks", "INSERT"),
+    ("callbacks", "UPDATE"),
+    ("callbacks", "DELETE"),
+    ("callback_hosts", "SELECT"),
+    ("callback_hosts", "INSERT"),
+    ("callback_hosts", "UPDATE"),
+    ("callback_hosts", "DELETE"),
 ];
 
-const FUNCTIONS: &[&str] = &["record_purchases_v5", "record_purchases_unlogged", "append_commit"];
+const FUNCTIONS: &[&str] = &["record_purchases_v6", "record_purchase_rows", "append_commit"];
 
 /// What was seen.
 #[derive(Debug)]

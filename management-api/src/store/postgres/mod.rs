@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod callbacks;
 mod commits;
 mod dead_letters;
 mod fitness;
@@ -46,6 +47,8 @@ pub(super) struct PostgresStore {
     control: PgPool,
     /// Whether the batch that was recorded last had purchases that were stored before.
     duplicates: AtomicBool,
+    /// Which callbacks were looked for.
+    callbacks_looked: callbacks::Looked,
 }
 
 impl PostgresStore {
@@ -58,6 +61,7 @@ impl PostgresStore {
             control: session::pool(1, config.acquire_timeout).connect_lazy_with(options.clone()),
             options,
             duplicates: AtomicBool::new(false),
+            callbacks_looked: callbacks::Looked::default(),
         }
     }
 
@@ -98,6 +102,7 @@ fn migrator() -> Migrator {
         ("accounts", include_str!("../../../migrations/postgres/0005_accounts.sql")),
         ("api keys", include_str!("../../../migrations/postgres/0006_api_keys.sql")),
         ("commits", include_str!("../../../migrations/postgres/0007_commits.sql")),
+        ("callbacks", include_str!("../../../migrations/postgres/0008_callbacks.sql")),
     ])
 }
 

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use shared::callbacks::CallbackUrl;
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::{Amount, Price};
 use sqlx::FromRow;
@@ -12,8 +13,9 @@ use uuid::Uuid;
 use super::{PostgresStore, answer, session};
 use crate::store::{PAGE_MAX, PageQuery, Reading, StoreError, page};
 
+/// Where to call back is asked for here alone: it is a part of the content that a repeat must have too.
 const FIND: &str = "
-    SELECT purchase_id, userid, username, price::text, purchased_at, recorded_at
+    SELECT purchase_id, userid, username, price::text, purchased_at, recorded_at, callback_url
     FROM purchases WHERE purchase_id = ANY ($1)";
 
 /// One statement, and so one snapshot: count and total are those of the very moment of the list. A user without purchases
@@ -105,9 +107,9 @@ fn cannot_be_stored(userid: &str) -> bool {
     userid.contains('\0')
 }
 
-struct StoredPurchase(Purchase);
+pub(super) struct StoredPurchase(pub(super) Purchase);
 
-/// By position, the same in every statement. The price comes as its digits.
+/// By position, the same in every statement; only some tell the last one. The price comes as its digits.
 impl<'r> FromRow<'r, PgRow> for StoredPurchase {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let price = Price::parse_json(row.try_get(3)?);
@@ -119,6 +121,15 @@ impl<'r> FromRow<'r, PgRow> for StoredPurchase {
             price: price.map_err(|error| sqlx::Error::Decode(error.into()))?,
             timestamp: time(4)?,
             recorded_at: Some(time(5)?),
+            callback_url: callback_url(row)?,
         }))
+    }
+}
+
+fn callback_url(row: &PgRow) -> Result<Option<CallbackUrl>, sqlx::Error> {
+    match row.try_get::<Option<&str>, _>("callback_url") {
+        Ok(url) => Ok(url.and_then(CallbackUrl::from_stored)),
+        Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
+use shared::callbacks::CallbackUrl;
 use shared::commits::userid_mark;
 use shared::event::{Purchase, Timestamp};
 use sqlx::Postgres;
+use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::QueryAs;
 use uuid::Uuid;
@@ -16,13 +18,16 @@ use super::fitness::{self, Look};
 use super::sqlstate::{self, Meaning};
 use super::{PostgresStore, answer, dead_letters, frozen, read, session};
 use crate::letter::{DeadLetter, Sending};
-use crate::store::pending::PendingRows;
-use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, StoreError};
+use crate::store::pending::{PendingRows, at};
+use crate::store::{Batch, CallbackBatch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, StoreError};
 
 /// How often a batch is sent: again without the ids that were stored already, and again when a frozen process was in the way.
 const ATTEMPTS: usize = 3;
 
-const RECORD: &str = "SELECT record_purchases_v5($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+const RECORD: &str = "
+    SELECT record_purchases_v6(
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
+    )";
 
 /// A partition without a row yet is at 0. The row is the newest entry of its key, where the search begins: see the migration.
 const NEXT_OFFSETS: &str = "
@@ -64,11 +69,13 @@ pub(super) async fn record(pool: &PgPool, batch: &Batch, duplicates: &AtomicBool
         rows.remove_same(&read::find_purchases(pool, &rows.ids()).await?);
     }
     for _ in 0..ATTEMPTS {
-        match send(pool, batch, &rows).await {
+        let callbacks = rows.callback_batches();
+        match send(pool, batch, &rows, &callbacks).await {
             Ok(recorded_at) => {
                 let repeats = batch.rows.len() - rows.len();
                 duplicates.store(repeats > 0, Ordering::Relaxed);
-                return Ok(Recorded { inserted: rows.len(), duplicates: repeats, recorded_at });
+                let callbacks = at(callbacks, recorded_at);
+                return Ok(Recorded { inserted: rows.len(), duplicates: repeats, recorded_at, callbacks });
             }
             Err(Refusal::Final(error)) => return Err(error),
             // The offsets were as expected: what is stored comes before this batch, and decides.
@@ -114,8 +121,13 @@ pub(super) enum Refusal {
     Blocked(StoreError),
 }
 
-async fn send(pool: &PgPool, batch: &Batch, rows: &PendingRows<'_>) -> Result<Timestamp, Refusal> {
-    let recorded = execute(pool, batch, Columns::new(rows, batch)).await;
+async fn send(
+    pool: &PgPool,
+    batch: &Batch,
+    rows: &PendingRows<'_>,
+    callbacks: &[CallbackBatch],
+) -> Result<Timestamp, Refusal> {
+    let recorded = execute(pool, batch, Columns::new(rows, batch, callbacks)).await;
     recorded.map(Timestamp::new).map_err(refusal)
 }
 
@@ -140,6 +152,10 @@ async fn execute(pool: &PgPool, batch: &Batch, columns: Columns<'_>) -> Result<D
         .bind(columns.prices)
         .bind(columns.times)
         .bind(columns.userid_marks)
+        .bind(columns.callback_urls)
+        .bind(columns.callback_ids)
+        .bind(columns.callback_batch_ids)
+        .bind(PgInterval::try_from(batch.callback_lease).unwrap_or_default())
         .bind(columns.key_ids)
         .bind(columns.key_days)
         .bind(columns.key_purchases);
@@ -207,6 +223,11 @@ struct Columns<'a> {
     prices: Vec<Decimal>,
     times: Vec<DateTime<Utc>>,
     userid_marks: Vec<i32>,
+    /// Of each row; nothing at all where nobody is called back.
+    callback_urls: Option<Vec<Option<&'a str>>>,
+    /// Who is called back, with the outbox's row that says so.
+    callback_ids: Vec<Uuid>,
+    callback_batch_ids: Vec<Uuid>,
     /// What keys have bought of them, on each day.
     key_ids: Vec<Uuid>,
     key_days: Vec<NaiveDate>,
@@ -214,9 +235,14 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn new(rows: &PendingRows<'a>, batch: &Batch) -> Self {
+    fn new(rows: &PendingRows<'a>, batch: &Batch, callbacks: &[CallbackBatch]) -> Self {
         let bought = rows.bought_by_keys(batch);
+        let called_back = || callbacks.iter().flat_map(|row| row.purchases.iter().map(move |one| (row, one)));
+        let urls = || rows.iter().map(|row| row.callback_url.as_ref().map(CallbackUrl::as_str)).collect();
         Self {
+            callback_urls: (!callbacks.is_empty()).then(urls),
+            callback_ids: called_back().map(|(_, purchase)| purchase.purchase_id).collect(),
+            callback_batch_ids: called_back().map(|(row, _)| row.batch_id).collect(),
             key_ids: bought.keys().map(|(key_id, _)| *key_id).collect(),
             key_days: bought.keys().map(|(_, day)| day.date()).collect(),
             key_purchases: bought.into_values().collect(),

@@ -11,7 +11,7 @@ use crate::store::{OffsetMove, RecordError, Skipped, StoreError};
 
 const SKIP: &str = "
     WITH moved AS (
-        SELECT FROM record_purchases_unlogged($1, $2, $3, $4, $5, $6, '{}', '{}', '{}', '{}', '{}')
+        SELECT FROM record_purchase_rows($1, $2, $3, $4, $5, $6, '{}', '{}', '{}', '{}', '{}', NULL)
     ), written AS (
         INSERT INTO skipped_records (topic_incarnation, kafka_partition, from_offset, to_offset, reason)
         SELECT $1, ($2)[1], $7, $8, $9 FROM moved

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod callbacks;
 mod commits;
 mod dead_letters;
 mod fault;
@@ -31,10 +32,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it looks, where SQLite does not wait by itself.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 const TABLES_ARE_THERE: &str = "
-    SELECT count(*) = 17 FROM sqlite_schema WHERE type = 'table' AND name IN (
+    SELECT count(*) = 20 FROM sqlite_schema WHERE type = 'table' AND name IN (
         'purchases', 'user_totals', 'consumer_offsets', 'leader_epochs', 'dead_letters', 'sent_dead_letters', 'skipped_records',
         'accounts', 'sessions', 'spent_tokens', 'token_revocations', 'api_keys', 'api_key_purchases', 'api_key_requests',
-        'usage_flushes', 'commits', 'commit_log'
+        'usage_flushes', 'commits', 'commit_log', 'callback_batches', 'callbacks', 'callback_hosts'
     )";
 /// Takes the lock for writing at once: a transaction that began as a reader could fail when it comes to write.
 const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
@@ -146,6 +147,7 @@ fn migrator() -> Migrator {
         ("accounts", include_str!("../../../migrations/sqlite/0004_accounts.sql")),
         ("api keys", include_str!("../../../migrations/sqlite/0005_api_keys.sql")),
         ("commits", include_str!("../../../migrations/sqlite/0006_commits.sql")),
+        ("callbacks", include_str!("../../../migrations/sqlite/0007_callbacks.sql")),
     ])
 }
 

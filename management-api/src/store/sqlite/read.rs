@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use rust_decimal::Decimal;
+use shared::callbacks::CallbackUrl;
 use shared::event::{Purchase, PurchasePage, Timestamp, UserPurchases};
 use shared::price::{Amount, Price};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -11,8 +12,9 @@ use uuid::Uuid;
 use super::{SqliteStore, json_list};
 use crate::store::{PAGE_MAX, PageQuery, Reading, StoreError, page};
 
+/// Where to call back is asked for here alone: it is a part of the content that a repeat must have too.
 const FIND: &str = "
-    SELECT purchase_id, userid, username, price, purchased_at, recorded_at
+    SELECT purchase_id, userid, username, price, purchased_at, recorded_at, callback_url
     FROM purchases WHERE purchase_id IN (SELECT value FROM json_each(?1))";
 
 const TOTALS: &str = "SELECT purchase_count, total_spent FROM user_totals WHERE userid = ?1";
@@ -97,13 +99,13 @@ pub(super) fn add(sum: Decimal, value: Decimal) -> Result<Decimal, sqlx::Error> 
     total.ok_or_else(|| sqlx::Error::Decode("the total has more than 28 digits".into()))
 }
 
-struct StoredPurchase(Purchase);
+pub(super) struct StoredPurchase(pub(super) Purchase);
 
 fn purchases(rows: Vec<StoredPurchase>) -> Vec<Purchase> {
     rows.into_iter().map(|row| row.0).collect()
 }
 
-/// By position, the same in every statement.
+/// By position, the same in every statement; only some tell the last one.
 impl<'r> FromRow<'r, SqliteRow> for StoredPurchase {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
         let id = Uuid::try_parse(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()));
@@ -117,6 +119,15 @@ impl<'r> FromRow<'r, SqliteRow> for StoredPurchase {
             price: price?,
             timestamp: time(4)?,
             recorded_at: Some(time(5)?),
+            callback_url: callback_url(row)?,
         }))
+    }
+}
+
+fn callback_url(row: &SqliteRow) -> Result<Option<CallbackUrl>, sqlx::Error> {
+    match row.try_get::<Option<&str>, _>("callback_url") {
+        Ok(url) => Ok(url.and_then(CallbackUrl::from_stored)),
+        Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }

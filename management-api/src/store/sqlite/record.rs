@@ -13,9 +13,9 @@ use sqlx::{Connection as _, Sqlite};
 use uuid::Uuid;
 
 use super::fault::Fault;
-use super::{BEGIN_WRITING, SqliteStore, commits, dead_letters, read};
+use super::{BEGIN_WRITING, SqliteStore, callbacks, commits, dead_letters, read};
 use crate::letter::Sending;
-use crate::store::pending::PendingRows;
+use crate::store::pending::{PendingRows, at};
 use crate::store::{Batch, OffsetMove, PartitionOffset, RecordError, Recorded, Recording, StoreError};
 
 const MOVE_OFFSET: &str = "
@@ -41,8 +41,8 @@ const NEXT_OFFSETS: &str = "
 const SET_EPOCH: &str = "REPLACE INTO leader_epochs VALUES (?1, ?2, ?3, ?4)";
 
 const INSERT: &str = "
-    INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, recorded_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2 FROM json_each(?1)";
+    INSERT INTO purchases (purchase_id, userid, username, price, purchased_at, callback_url, recorded_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2 FROM json_each(?1)";
 
 const TOTALS: &str = "
     SELECT userid, purchase_count, total_spent
@@ -123,9 +123,11 @@ async fn record_on(connection: &mut SqliteConnection, batch: &Batch) -> Result<R
     add_totals(&mut transaction, &rows, partition).await?;
     count_for_keys(&mut transaction, &rows.bought_by_keys(batch), partition).await?;
     commits::append(&mut transaction, partition, &rows, recorded_at).await?;
+    let callbacks = at(rows.callback_batches(), recorded_at);
+    callbacks::append(&mut transaction, &callbacks, recorded_at, batch.callback_lease).await?;
     dead_letters::keep(&mut transaction, &batch.dead_letters, recorded_at).await?;
     transaction.commit().await?;
-    Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at })
+    Ok(Recorded { inserted: rows.len(), duplicates: batch.rows.len() - rows.len(), recorded_at, callbacks })
 }
 
 /// The connection is closed where the fault could stay with it.
@@ -187,7 +189,7 @@ async fn insert(
 ) -> Result<(), sqlx::Error> {
     let values = rows.iter().map(|purchase| {
         let (price, timestamp) = (purchase.price.to_string(), purchase.timestamp.to_string());
-        json!([purchase.purchase_id, purchase.userid, purchase.username, price, timestamp])
+        json!([purchase.purchase_id, purchase.userid, purchase.username, price, timestamp, purchase.callback_url])
     });
     let values = values.collect::<Value>().to_string();
     sqlx::query(INSERT).bind(values).bind(recorded_at.to_string()).execute(connection).await?;

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use management_api::store::{
-    Account, AccountKeeping, CommitLog, Creation, KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession,
-    PasswordChange, Revocation, Rotated, Rotation, Session, SessionKeeping, SpentToken, StoreError, TokenHash,
-    UsageQuery, WhichKey,
+    Account, AccountKeeping, CallbackCounts, CallbackOutbox, Claim, Claimed, CommitLog, Creation, DeadCallbacks,
+    KeyKeeping, KnownAccount, Metering, NewAccount, NewKey, NewSession, PasswordChange, Revocation, Rotated, Rotation,
+    Session, SessionKeeping, Settlement, SpentToken, StoreError, TokenHash, UsageQuery, WhichKey,
 };
 use shared::api_keys::{ApiKeyRow, ChangedKey, KeyUsage, KnownKey, SecretHash, UsageFlush};
+use shared::callbacks::{DeadCallback, FailingHost};
 use shared::commits::{Commit, CommitPosition};
 use shared::config::Secret;
-use shared::event::Timestamp;
+use shared::event::{Purchase, Timestamp};
 use uuid::Uuid;
 
 use super::MemoryStore;
@@ -127,6 +128,49 @@ impl CommitLog for MemoryStore {
     }
 
     async fn forget_commits(&self, _: Duration) -> Result<u64, StoreError> {
+        not_kept()
+    }
+}
+
+#[async_trait]
+impl CallbackOutbox for MemoryStore {
+    async fn claim_callbacks(&self, _: Claim) -> Result<Claimed, StoreError> {
+        not_kept()
+    }
+
+    async fn settle_callbacks(&self, _: &Settlement) -> Result<(), StoreError> {
+        not_kept()
+    }
+
+    async fn list_callback_hosts(&self, _: Option<&str>, _: u32) -> Result<Vec<FailingHost>, StoreError> {
+        not_kept()
+    }
+
+    async fn note_host_failed(&self, _: &str, _: &str, _: Duration) -> Result<FailingHost, StoreError> {
+        not_kept()
+    }
+
+    async fn note_host_well(&self, _: &str) -> Result<bool, StoreError> {
+        not_kept()
+    }
+
+    async fn list_dead_callbacks(&self, _: &DeadCallbacks) -> Result<Vec<DeadCallback>, StoreError> {
+        not_kept()
+    }
+
+    async fn resend_callbacks(&self, _: &DeadCallbacks) -> Result<u64, StoreError> {
+        not_kept()
+    }
+
+    async fn resend_callback(&self, _: &Purchase, _: &str) -> Result<(), StoreError> {
+        not_kept()
+    }
+
+    async fn count_callbacks(&self) -> Result<CallbackCounts, StoreError> {
+        not_kept()
+    }
+
+    async fn forget_callbacks(&self, _: Duration) -> Result<u64, StoreError> {
         not_kept()
     }
 }

@@ -19,6 +19,7 @@ pub fn purchase(number: u32) -> Purchase {
         price: price("10"),
         timestamp: Timestamp::from_millis(1_700_000_000_000 + i64::from(number)).unwrap(),
         recorded_at: None,
+        callback_url: None,
     }
 }
 

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use http::Uri;
 use http::uri::Scheme;
 use shared::config::Settings;
-
-/// Where Debian, Alpine and most images keep the authorities that are believed.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+use shared::http::SYSTEM_AUTHORITIES;
 
 /// Whose tokens count besides our own.
 #[derive(Clone, Debug)]

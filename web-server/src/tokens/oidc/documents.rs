@@ -1,9 +1,7 @@
 //! What an issuer publishes: where its keys are, and its keys.
 
 use std::fmt::Display;
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,14 +14,11 @@ use hyper_util::rt::TokioIo;
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
 use serde_json::Value;
+use shared::http::read_authorities;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::config::{OidcConfig, parse_url};
 
@@ -79,27 +74,10 @@ async fn get(url: &Uri, authorities: &Path) -> Result<Bytes, String> {
         return exchange(stream, url).await;
     }
     let name = ServerName::try_from(host).map_err(text)?;
-    let stream = connector(authorities).await?.connect(name, stream).await.map_err(text)?;
+    // Read each time: they may change.
+    let connector = read_authorities(authorities).await.map_err(text)?;
+    let stream = connector.connect(name, stream).await.map_err(text)?;
     exchange(stream, url).await
-}
-
-/// What checks that a server is who it says. The authorities are read each time: they may change.
-async fn connector(authorities: &Path) -> Result<TlsConnector, String> {
-    let path = authorities.to_owned();
-    let read = move || -> io::Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(io::Error::other)? {
-            roots.add_parsable_certificates([certificate.map_err(io::Error::other)?]);
-        }
-        Ok(roots)
-    };
-    let roots = tokio::task::spawn_blocking(read).await.map_err(text)?.map_err(text)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(text)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config).into())
 }
 
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, url: &Uri) -> Result<Bytes, String> {

@@ -1,6 +1,7 @@
 //! Faults under load. Each test keeps a ledger of what its clients were told, and compares it with the SQL table.
 
 mod brokers;
+mod callbacks;
 mod frozen;
 mod kafka_away;
 mod killed;

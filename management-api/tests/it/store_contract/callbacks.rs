@@ -1,0 +1,326 @@
+//! The outbox: written with the purchases, claimed by one at a time, and empty only once everything in it is delivered or kept.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use management_api::store::{
+    Batch, Claim, Claimed, Cursor, DeadCallbacks, FailedCallback, NextTry, RecordError, Recorded, Settlement, Store,
+};
+use shared::callbacks::CallbackUrl;
+use shared::event::{Purchase, Timestamp};
+
+use super::databases::on_each_database;
+use super::fixtures::{batch, purchase};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A purchase whose buyer is to be called back.
+fn called_back(number: u32) -> Purchase {
+    Purchase { callback_url: CallbackUrl::from_stored("https://shop.example/paid?order=1"), ..purchase(number) }
+}
+
+fn leased(batch: Batch, lease: Duration) -> Batch {
+    Batch { callback_lease: lease, ..batch }
+}
+
+async fn claim(store: &dyn Store, lease: Duration) -> Claimed {
+    store.claim_callbacks(Claim { lease, limit: 1_000 }).await.unwrap()
+}
+
+/// The numbers of the purchases in it.
+fn numbers(claimed: &Claimed) -> Vec<u128> {
+    let fresh = claimed.batches.iter().flat_map(|batch| &batch.purchases);
+    let mut numbers: Vec<u128> = fresh
+        .chain(claimed.retries.iter().map(|retry| &retry.purchase))
+        .map(|purchase| purchase.purchase_id.as_u128())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn failed(purchase: &Purchase, recorded: &Recorded, next: NextTry) -> FailedCallback {
+    FailedCallback {
+        purchase_id: purchase.purchase_id,
+        host: "shop.example".to_owned(),
+        recorded_at: recorded.recorded_at,
+        attempts: 3,
+        tried_for: Duration::from_secs(100),
+        next,
+        outcome: "the receiver answered 500".to_owned(),
+    }
+}
+
+fn dead(host: Option<&str>, limit: u32) -> DeadCallbacks {
+    let since = Timestamp::from_millis(0).unwrap();
+    let until = Timestamp::now().after(Duration::from_hours(1));
+    DeadCallbacks { since, until, host: host.map(str::to_owned), after: None, limit }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_newly_recorded_is_called_back_once_and_a_repeat_is_not() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let recorded = store.record(&batch(0, 0, [called_back(1), purchase(2)])).await.unwrap();
+        assert_eq!(recorded.callbacks.len(), 1);
+        let purchases = &recorded.callbacks[0].purchases;
+        assert_eq!(purchases, &[Purchase { recorded_at: Some(recorded.recorded_at), ..called_back(1) }]);
+        let again = store.record(&batch(0, 2, [called_back(1), called_back(3)])).await.unwrap();
+        assert_eq!((again.inserted, again.duplicates), (1, 1));
+        let claimed = claim(&*store, LEASE).await;
+        assert_eq!(numbers(&claimed), [1, 3]);
+        assert_eq!(claimed.batches.len(), 2);
+        let told: HashSet<_> = recorded.callbacks.iter().chain(&again.callbacks).map(|batch| batch.batch_id).collect();
+        assert_eq!(claimed.batches.iter().map(|batch| batch.batch_id).collect::<HashSet<_>>(), told);
+        assert!(claimed.batches.iter().flat_map(|batch| &batch.purchases).all(|one| one.callback_url.is_some()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_url_under_the_same_id_is_a_conflict() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        store.record(&batch(0, 0, [called_back(1), purchase(2)])).await.unwrap();
+        let elsewhere = CallbackUrl::from_stored("https://shop.example/other");
+        for other in [
+            Purchase { callback_url: elsewhere.clone(), ..purchase(1) },
+            purchase(1),
+            Purchase { callback_url: elsewhere, ..purchase(2) },
+        ] {
+            let refused = store.record(&batch(0, 2, [other])).await;
+            assert!(matches!(&refused, Err(RecordError::Conflict(indexes)) if indexes == &[0]), "{refused:?}");
+        }
+        assert_eq!(numbers(&claim(&*store, LEASE).await), [1]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_not_recorded_calls_nobody_back() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        store.record(&batch(0, 0, [purchase(1)])).await.unwrap();
+        assert!(matches!(store.record(&batch(0, 0, [called_back(2)])).await, Err(RecordError::Fenced)));
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_claimed_belongs_to_one_until_its_time_is_over() {
+    on_each_database(|database| async move {
+        let (one, other) = (database.migrated().await, database.store());
+        one.record(&leased(batch(0, 0, [called_back(1)]), LEASE)).await.unwrap();
+        assert_eq!(numbers(&claim(&*other, LEASE).await), [], "it is called back from where it was recorded");
+        let short = Duration::from_millis(100);
+        one.record(&leased(batch(0, 1, [called_back(2)]), short)).await.unwrap();
+        let claimed = claim_in_the_end(&*other).await;
+        assert_eq!(numbers(&claimed), [2]);
+        assert_eq!(numbers(&claim(&*one, LEASE).await), []);
+    })
+    .await;
+}
+
+/// Claims until something is due.
+async fn claim_in_the_end(store: &dyn Store) -> Claimed {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let claimed = claim(store, LEASE).await;
+        if !numbers(&claimed).is_empty() {
+            return claimed;
+        }
+        assert!(Instant::now() < deadline, "nothing is due");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_claim_at_once_never_get_the_same() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        for number in 0..60 {
+            store.record(&batch(0, i64::from(number), [called_back(number + 1)])).await.unwrap();
+        }
+        let claims = (0..6).map(|_| {
+            let store = database.store();
+            tokio::spawn(async move {
+                let mut all = Vec::new();
+                loop {
+                    let claimed = store.claim_callbacks(Claim { lease: LEASE, limit: 4 }).await.unwrap();
+                    all.extend(numbers(&claimed));
+                    if !claimed.is_full {
+                        return all;
+                    }
+                }
+            })
+        });
+        let mut all = Vec::new();
+        for claimed in claims.collect::<Vec<_>>() {
+            all.extend(claimed.await.unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=60).collect::<Vec<u128>>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_due_again_and_what_is_delivered_is_gone() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let purchases = [called_back(1), called_back(2), called_back(3)];
+        let recorded = store.record(&batch(0, 0, purchases.clone())).await.unwrap();
+        let claimed = claim(&*store, LEASE).await;
+        let settlement = Settlement {
+            finished_batches: claimed.batches.iter().map(|batch| batch.batch_id).collect(),
+            delivered: Vec::new(),
+            failed: vec![
+                failed(&purchases[0], &recorded, NextTry::After(Duration::ZERO)),
+                failed(&purchases[1], &recorded, NextTry::After(Duration::from_hours(1))),
+            ],
+        };
+        store.settle_callbacks(&settlement).await.unwrap();
+        let claimed = claim_in_the_end(&*store).await;
+        assert!(claimed.batches.is_empty());
+        let retry = &claimed.retries[0];
+        assert_eq!((numbers(&claimed), retry.attempts), (vec![1], 3));
+        assert!((100..200).contains(&retry.tried_for.as_secs()), "{:?}", retry.tried_for);
+        assert_eq!(store.count_callbacks().await.unwrap().waiting, 2);
+        let delivered = Settlement { delivered: vec![purchases[0].purchase_id], ..Settlement::default() };
+        store.settle_callbacks(&delivered).await.unwrap();
+        assert_eq!(store.count_callbacks().await.unwrap().waiting, 1);
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_is_listed_and_sent_again() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let purchases: Vec<Purchase> = (1..=5).map(called_back).collect();
+        let recorded = store.record(&batch(0, 0, purchases.clone())).await.unwrap();
+        let mut given_up: Vec<_> =
+            purchases.iter().map(|purchase| failed(purchase, &recorded, NextTry::Never)).collect();
+        given_up[4].host = "other.example".to_owned();
+        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
+        let settlement = Settlement { finished_batches, failed: given_up, ..Settlement::default() };
+        store.settle_callbacks(&settlement).await.unwrap();
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+        assert_eq!(store.count_callbacks().await.unwrap().dead, 5);
+        let first = store.list_dead_callbacks(&dead(None, 3)).await.unwrap();
+        let after = first.last().map(|last| Cursor { timestamp: last.recorded_at, purchase_id: last.purchase_id });
+        let rest = store.list_dead_callbacks(&DeadCallbacks { after, ..dead(None, 3) }).await.unwrap();
+        let listed: Vec<u128> = first.iter().chain(&rest).map(|one| one.purchase_id.as_u128()).collect();
+        assert_eq!(listed, [1, 2, 3, 4, 5]);
+        assert_eq!((first[0].attempts, first[0].outcome.as_str()), (3, "the receiver answered 500"));
+        let too_early = DeadCallbacks { until: recorded.recorded_at, ..dead(None, 10) };
+        assert_eq!(store.resend_callbacks(&too_early).await.unwrap(), 0);
+        assert_eq!(store.resend_callbacks(&dead(Some("other.example"), 10)).await.unwrap(), 1);
+        assert_eq!(numbers(&claim_in_the_end(&*store).await), [5]);
+        store.resend_callback(&purchases[1], "shop.example").await.unwrap();
+        let retried = claim_in_the_end(&*store).await;
+        assert_eq!((numbers(&retried), retried.retries[0].attempts), (vec![2], 0));
+        assert_eq!(store.resend_callbacks(&dead(None, 2)).await.unwrap(), 2, "no more than were asked for");
+        assert_eq!(numbers(&claim_in_the_end(&*store).await), [1, 3]);
+        // What is forgotten has been dead for as long.
+        assert_eq!(store.forget_callbacks(Duration::from_hours(1)).await.unwrap(), 0);
+        assert_eq!(store.forget_callbacks(Duration::ZERO).await.unwrap(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_fails_for_long_is_switched_off_until_somebody_switches_it_on() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let (host, day) = ("shop.example:8443", Duration::from_hours(24));
+        let noted = store.note_host_failed(host, "no answer in time", day).await.unwrap();
+        assert_eq!((noted.host.as_str(), noted.switched_off_at), (host, None));
+        let later = store.note_host_failed(host, "the receiver answered 500", day).await.unwrap();
+        assert_eq!((later.failing_since, later.switched_off_at), (noted.failing_since, None));
+        let off = store.note_host_failed(host, "the receiver answered 500", Duration::ZERO).await.unwrap();
+        assert!(off.switched_off_at.is_some());
+        let still = store.note_host_failed(host, "the receiver answered 502", day).await.unwrap();
+        assert_eq!(still.switched_off_at, off.switched_off_at);
+        store.note_host_failed("a.example", "no answer in time", day).await.unwrap();
+        let hosts = store.list_callback_hosts(None, 10).await.unwrap();
+        assert_eq!(hosts.iter().map(|host| host.host.as_str()).collect::<Vec<_>>(), ["a.example", host]);
+        assert_eq!(store.list_callback_hosts(Some("a.example"), 10).await.unwrap(), [still]);
+        assert_eq!(store.count_callbacks().await.unwrap().hosts_switched_off, 1);
+        assert!(store.note_host_well(host).await.unwrap());
+        assert!(!store.note_host_well(host).await.unwrap());
+        assert_eq!(store.list_callback_hosts(None, 10).await.unwrap().len(), 1);
+        assert_eq!(store.count_callbacks().await.unwrap().hosts_switched_off, 0);
+        // It fails for the first time again.
+        let anew = store.note_host_failed(host, "no answer in time", Duration::ZERO).await.unwrap();
+        assert!(anew.failing_since >= noted.failing_since && anew.switched_off_at.is_none(), "{anew:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callbacks_of_one_batch_are_several_rows_and_none_is_left_out() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let recorded = store.record(&batch(0, 0, (1..=1_200).map(called_back))).await.unwrap();
+        assert_eq!(recorded.callbacks.len(), 3);
+        let (mut claimed, mut all) = (claim(&*store, LEASE).await, Vec::new());
+        while !numbers(&claimed).is_empty() {
+            all.extend(numbers(&claimed));
+            claimed = claim(&*store, LEASE).await;
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=1_200).collect::<Vec<u128>>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_host_that_fails_is_let_go_when_it_is_well() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let purchases: Vec<Purchase> = (1..=120).map(called_back).collect();
+        let recorded = store.record(&batch(0, 0, purchases.clone())).await.unwrap();
+        let hour = NextTry::WhenHostIsWell(Duration::from_hours(1));
+        let parked = purchases.iter().map(|purchase| failed(purchase, &recorded, hour)).collect();
+        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
+        let settlement = Settlement { finished_batches, failed: parked, ..Settlement::default() };
+        store.settle_callbacks(&settlement).await.unwrap();
+        assert_eq!(store.list_callback_hosts(None, 10).await.unwrap()[0].host, "shop.example");
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+        // After a while one of them finds out.
+        let trial = claim_in_the_end(&*store).await;
+        assert_eq!((numbers(&trial).len(), trial.retries[0].is_trial), (1, true));
+        assert_eq!(numbers(&claim(&*store, LEASE).await), []);
+        assert!(store.note_host_well("shop.example").await.unwrap());
+        let mut all = numbers(&trial);
+        while all.len() < purchases.len() {
+            let claimed = claim(&*store, LEASE).await;
+            assert!(claimed.is_full && claimed.retries.iter().all(|retry| !retry.is_trial));
+            all.extend(numbers(&claimed));
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=120).collect::<Vec<u128>>());
+        assert!(!claim(&*store, LEASE).await.is_full);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_host_for_too_long_is_due_to_be_given_up() {
+    on_each_database(|database| async move {
+        let store = database.migrated().await;
+        let recorded = store.record(&leased(batch(0, 0, [called_back(1)]), LEASE)).await.unwrap();
+        let soon = NextTry::WhenHostIsWell(Duration::from_millis(50));
+        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
+        let parked = vec![failed(&called_back(1), &recorded, soon)];
+        store
+            .settle_callbacks(&Settlement { finished_batches, failed: parked, ..Settlement::default() })
+            .await
+            .unwrap();
+        let due = claim_in_the_end(&*store).await;
+        assert_eq!((numbers(&due), due.retries[0].is_trial), (vec![1], false));
+    })
+    .await;
+}
