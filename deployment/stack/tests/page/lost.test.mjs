@@ -31,10 +31,15 @@ async function loseAnswers(page) {
   return () => page.unroute('**/buy', lose);
 }
 
+/** Has the browser hear that the network is there, and so send at once what waits. */
+const hurry = (page) => page.evaluate(() => dispatchEvent(new Event('online')));
+
+const kept = (page) => page.evaluate(() => Object.keys(localStorage).filter((name) => name.startsWith('outgoing:')));
+
 async function storedOnce(page, userid) {
   await shows(page, 1);
   await page.locator('#outgoing li').waitFor({ state: 'detached' });
-  assert.equal(await page.evaluate(() => Object.keys(localStorage).filter((name) => name.startsWith('outgoing:')).length), 0);
+  assert.deepEqual(await kept(page), []);
   assert.equal(await server.count(userid), 1);
 }
 
@@ -47,6 +52,33 @@ describe('a purchase is stored once after', { concurrency: 3 }, () => {
     await says(page, 'outgoing', 'The server cannot be reached. It is sent again by itself, and stored once.');
     await mend();
     await storedOnce(page, 'answer');
+    assertNothingReported(page);
+  });
+
+  test('answers of what is between, whatever they say', async () => {
+    const page = await freshPage();
+    const answers = [
+      { status: 200, contentType: 'text/html', body: '<html>Sign in to this network</html>' },
+      { status: 504, json: { type: 'urn:purchase:outcome-unknown', detail: 'it may be stored' } },
+      { status: 404, contentType: 'text/plain', body: 'no backend' },
+      { status: 405, body: '' },
+      { status: 403, contentType: 'application/problem+json', body: '{"type":"about:blank"}' },
+    ];
+    let asked = 0;
+    await page.route('**/buy', async (route) => {
+      const answer = answers[asked];
+      if (asked === 1) await route.fetch();
+      asked += 1;
+      await (answer ? route.fulfill(answer) : route.continue());
+    });
+    await buy(page, { username: 'Ann', userid: 'between', price: '1' });
+    for (const place of answers.keys()) {
+      await eventually('it was sent', () => asked > place);
+      await says(page, 'outgoing', 'It is sent again by itself, and stored once.');
+      assert.equal(await page.getByRole('button', { name: 'Withdraw' }).count(), 0, 'who knows what was sent');
+      await hurry(page);
+    }
+    await storedOnce(page, 'between');
     assertNothingReported(page);
   });
 
@@ -116,8 +148,60 @@ describe('a purchase is stored once after', { concurrency: 3 }, () => {
     await buy(page, { username: 'Ann', userid: 'kafka', price: '1' });
     await says(page, 'outgoing', 'Kafka is not reachable; nothing was sent: try again.');
     await says(page, 'announcement', 'It is sent again by itself, and stored once.');
+    await buy(page, { username: 'Bob', price: '2' });
+    const withdraw = page.locator('#outgoing li', { hasText: 'Bob' }).getByRole('button', { name: 'Withdraw' });
+    await withdraw.focus();
+    await page.keyboard.press('Enter');
+    await withdraw.waitFor({ state: 'detached' });
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'purchases', 'the focus stays near');
+    await shut.kill();
+    await shut.startBeside(server);
+    await storedOnce(page, 'kafka');
+    await page.locator('#trouble').waitFor({ state: 'hidden' });
     assertNothingReported(page);
     await page.context().close();
     await shut.end();
+  });
+});
+
+describe('what is not sent by itself', { concurrency: 3 }, () => {
+  test('a purchase that was refused in another tab is there, with why, until it is dismissed', async () => {
+    const context = await browser.newContext();
+    const [page, other] = [await openPage(context, server), await openPage(context, server)];
+    await context.route('**/buy', (route) => route.abort());
+    await buy(page, { username: 'Ann', userid: 'refused', price: '1' });
+    await says(other, 'outgoing', 'waiting');
+    await page.close();
+    await context.route('**/buy', (route) => route.fulfill({ status: 422, json: { type: 'urn:purchase:conflict', detail: 'the key is used' } }));
+    await hurry(other);
+    await says(other, 'outgoing', 'not recorded');
+    await other.reload();
+    await says(other, 'outgoing', 'The key is used.');
+    await other.getByRole('button', { name: 'Dismiss' }).click();
+    await other.locator('#outgoing li').waitFor({ state: 'detached' });
+    assert.deepEqual(await kept(other), []);
+    assertNothingReported(other);
+  });
+
+  test('after a day it is asked whether it is to be sent still', async () => {
+    const page = await freshPage();
+    await page.evaluate(() => {
+      const entry = { username: 'Ann', userid: 'old', price: '1', state: 'waiting', words: '', isUnsent: false, failures: 9 };
+      const keep = (key, hours) => {
+        const kept = { ...entry, key, at: Date.now() - hours * 60 * 60 * 1000 };
+        localStorage.setItem(`outgoing:${key}`, JSON.stringify(kept));
+      };
+      localStorage.setItem('buyer', 'old');
+      keep('yesterday', 25);
+      keep('the day before', 50);
+    });
+    await page.reload();
+    await says(page, 'outgoing', 'Send it still?');
+    assert.equal(await server.count('old'), 0);
+    await page.getByRole('button', { name: 'Forget' }).last().click();
+    await page.locator('#outgoing li').nth(1).waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Send' }).click();
+    await storedOnce(page, 'old');
+    assertNothingReported(page);
   });
 });
