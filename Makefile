@@ -78,9 +78,9 @@ test-tls: build ## The services with TLS towards Kafka and PostgreSQL (needs Ope
 	$(CARGO) test $(REAL_STACK) -- --test-threads=1 encrypted
 
 .PHONY: test-page
-test-page: build ## The web page in real Chromium (needs Node.js, npm and Chromium; PICTURES=FOLDER makes the README's pictures anew)
+test-page: build ## The web page in real Chromium (needs Node.js 20, npm and Chromium; PICTURES=FOLDER makes the README's pictures anew)
 	cd deployment/stack/tests/page && npm ci --silent --no-audit --no-fund
-	cd deployment/stack/tests/page && PROGRAMS="$(abspath $(RELEASE))" PICTURES="$(abspath $(PICTURES))" node --test
+	cd deployment/stack/tests/page && PROGRAMS="$(abspath $(RELEASE))" PICTURES="$(abspath $(PICTURES))" npm test --silent
 
 .PHONY: bench
 bench: ## Benchmarks on a real stack of its own; writes deployment/benchmark/results.md

@@ -7,38 +7,43 @@ import * as outgoing from './outgoing.js';
 import * as session from './session.js';
 import { showLive, showStatus } from './status.js';
 import { follow } from './stream.js';
-import { backoff, lead, onTold, pause, tell } from './tabs.js';
+import { lead, onTold, pause, tell } from './tabs.js';
 
 const STATUS_INTERVAL_MS = 5_000;
-/** After news the totals are read again; what comes within this time is read once. */
+/** So long after news the totals are read. */
 const READ_DELAY_MS = 500;
-/** A tab that is looked at wakes the one that listens for it so often. */
+/** A tab that is looked at wakes the one that leads so often; when that says nothing so many times, it takes its place. */
 const WAKE_INTERVAL_MS = 2_000;
-/** What comes within this time is announced at once. */
+const SILENT_MAX = 7;
+/** What comes in this time is announced at once. */
 const ANNOUNCE_DELAY_MS = 250;
-/** As the server has it: more than 0, with at most 15 digits before and 4 after the point. */
+/** As the server has it. */
 const PRICE = /^(?!0+(\.0+)?$)(0|[1-9]\d{0,14})(\.\d{1,4})?$/;
-const PRICE_RULE = 'must be a number greater than 0 with at most four digits after the point, such as 19.90';
+const PRICE_RULE = 'must be a number greater than 0 with at most four digits after the point';
 
 const buyForm = byId('buy-form');
+const buyButton = buyForm.querySelector('button');
 let buyer = '';
 let isLive = false;
-let lastStatus;
-/** The key of the purchase that the form waits for. */
+/** What the server wants of who buys, once it has said so. */
+let auth;
+/** The key of what the form waits for. */
 let sending;
 /** Ends the stream, in the tab that listens for all. */
 let stream;
 let isLeading = false;
+let silent = 0;
 let reading;
+let nextRead;
 let arrived = [];
-/** The ids of the last ones that were announced. */
+/** The ids of the last ones. */
 let announced = [];
 
 /** Shows what belongs to who buys now, and listens for it. */
 function showBuyer() {
   const account = session.account();
   const isShut = session.isNeeded();
-  byId('sign-in').hidden = !isShut || lastStatus.auth === 'api_key';
+  byId('sign-in').hidden = !isShut || auth === 'api_key';
   for (const id of ['buy', 'purchases']) byId(id).hidden = isShut;
   byId('account').hidden = !account;
   byId('account-name').textContent = account?.name ?? '';
@@ -50,7 +55,7 @@ function showBuyer() {
   if (buyer === before) return;
   if (account) buyForm.username.value = account.name;
   showHistory();
-  readHistory();
+  readSoon(0);
   followBuyer();
 }
 
@@ -62,20 +67,23 @@ async function readHistory() {
   const userid = buyer;
   if (!userid) return;
   const answer = await session.callSigned('GET', `/getAllUserBuys/${encodeURIComponent(userid)}?limit=${SHOWN_MAX}`);
-  if (answer.status === 200) tell({ kind: 'history', userid, text: answer.text });
+  if (answer.json.purchases) tell({ kind: 'history', userid, text: answer.text });
   else if (userid === buyer) byId('history-note').textContent = `${answer.words} What is here may be old.`;
   await outgoing.askForAccepted();
 }
 
-function readSoon() {
-  reading ??= setTimeout(() => {
-    reading = undefined;
-    readHistory();
-  }, READ_DELAY_MS);
+/** One read after the other: an older answer never comes last. */
+function readSoon(delayMs = READ_DELAY_MS) {
+  nextRead ??= setTimeout(async () => {
+    await reading;
+    nextRead = undefined;
+    reading = readHistory();
+  }, delayMs);
 }
 
 /** Listens for all tabs. */
 function followBuyer() {
+  if (stream && isLeading) tell({ kind: 'live', isLive: false });
   stream?.abort();
   stream = undefined;
   if (!isLeading || !buyer) return;
@@ -106,51 +114,60 @@ function leadTabs() {
   return () => {
     isLeading = false;
     ending.abort();
-    stream?.abort();
+    followBuyer();
   };
 }
 
 async function watchStatus(signal) {
   while (!signal.aborted) {
-    tell({ kind: 'status', status: await readStatus() });
+    tell(await readStatus());
     await pause(STATUS_INTERVAL_MS, { signal });
   }
 }
 
-/** How the system stands; null when there is no server. One that has too much to do stands as it did. */
+/** How the system stands, if that is known. */
 async function readStatus() {
-  const { status, json } = await call('GET', '/status', { headers: await session.authorization() });
-  if (status === 200) return json;
-  return status === 0 ? null : (lastStatus ?? null);
+  const { status, json, words } = await call('GET', '/status');
+  return { kind: 'status', status: status === 200 && json.auth ? json : null, words };
 }
 
-function hear(message) {
-  const isOurs = message.userid === buyer;
-  if (message.kind === 'status') {
-    lastStatus = message.status ?? lastStatus;
-    if (showStatus(message.status)) dispatchEvent(new Event('recovered'));
-  } else if (message.kind === 'live') {
-    isLive = message.isLive;
+function hear({ kind, userid, text, status, words, isLive: live }) {
+  const isOurs = userid === buyer;
+  if (kind === 'status') {
+    if (showStatus(status, words)) dispatchEvent(new Event('recovered'));
+    ask(status?.auth ?? auth);
+  } else if (kind === 'live') {
+    isLive = live;
+    silent = 0;
     showLive(isLive);
-  } else if (message.kind === 'history' && isOurs) {
-    arrive(showHistory(parse(message.text)));
+  } else if (kind === 'history' && isOurs) {
+    arrive(showHistory(parse(text)));
     outgoing.seen(shownIds());
-  } else if (message.kind === 'recorded' && isOurs) {
-    recorded(parse(message.text));
-  } else if (message.kind === 'hello' && isLeading) {
-    tell({ kind: 'live', isLive });
-  } else if (message.kind === 'wake') {
+  } else if (kind === 'recorded' && isOurs) {
+    recorded(parse(text));
+  } else if (kind === 'wake') {
     dispatchEvent(new Event('woken'));
+    if (isLeading) tell({ kind: 'live', isLive });
   }
+}
+
+/** From now on the server wants this of who buys. */
+function ask(wanted) {
+  if (wanted === auth) return;
+  auth = wanted;
+  session.begin(auth);
+  showBuyer();
+  outgoing.resume();
 }
 
 /** Shows and announces a purchase that was recorded, once. */
 function recorded(purchase) {
-  outgoing.seen(new Set([purchase.purchase_id]));
-  if (addRecorded(purchase)) arrive([purchase]);
+  outgoing.seen([purchase.purchase_id]);
+  addRecorded(purchase);
+  arrive([purchase]);
 }
 
-/** A read that was under way meanwhile may take away what has come, and the next one bring it again: it is announced once. */
+/** A read that was under way may take away what has come, and the next bring it again: it is announced once. */
 function arrive(purchases) {
   const news = purchases.filter(({ purchase_id: id }) => !announced.includes(id));
   announced = [...news.map(({ purchase_id: id }) => id), ...announced].slice(0, 2 * SHOWN_MAX);
@@ -159,54 +176,53 @@ function arrive(purchases) {
 }
 
 function announceArrived() {
-  const [first] = arrived;
-  const one = `Recorded: ${amount(first.price)}, ${first.username}.`;
-  announce(arrived.length === 1 ? one : `${arrived.length} purchases were recorded.`);
+  announce(arrived.length === 1 ? `Recorded: ${named(arrived[0])}` : `${arrived.length} purchases were recorded.`);
   arrived = [];
 }
 
-/** The form may be used again; what was bought stands in the list. */
 function release(key) {
   if (key !== sending) return false;
   sending = undefined;
-  buyForm.querySelector('button').removeAttribute('aria-disabled');
+  buyButton.removeAttribute('aria-disabled');
   return true;
 }
 
-const whatBecame = {
-  changed: (key, entry) => {
-    showEntries();
-    if (entry?.state === 'sending' || !release(key)) return;
-    buyForm.price.value = '';
-    if (entry) announce(entry.state === 'accepted' ? `Accepted: ${amount(entry.price)}, ${entry.username}.` : entry.words);
-  },
-  recorded: (entry, purchase) => {
-    if (release(entry.key)) buyForm.price.value = '';
-    recorded(purchase);
+const named = ({ price, username }) => `${amount(price)}, ${username}.`;
+
+function become(key, entry) {
+  const state = entry?.state;
+  const isOfForm = state !== 'sending' && release(key);
+  if (isOfForm && state === 'refused') {
+    showMistakes(buyForm, entry.errors, entry.words);
+    outgoing.drop(key);
+    return;
+  }
+  if (isOfForm) buyForm.price.value = '';
+  if (state === 'recorded') {
+    if (entry.userid === buyer) recorded(entry.purchase);
     readSoon();
-  },
-  refused: (entry, { json, words }) => {
-    const errors = json.errors ?? [];
-    if (release(entry.key)) showMistakes(buyForm, errors, words);
-    else announce(`The purchase of ${entry.username} was refused: ${words}`);
-  },
-};
+  } else if (state === 'refused') {
+    announce(`Not recorded: ${named(entry)} ${entry.words}`);
+  } else if (isOfForm && entry) {
+    announce(state === 'accepted' ? `Accepted: ${named(entry)}` : entry.words);
+  }
+  showEntries();
+}
 
 function buy() {
   if (sending) return;
   const purchase = values(buyForm);
-  const missing = ['username', 'userid'].filter((field) => !purchase[field]);
-  const errors = missing.map((field) => ({ field, message: 'is missing' }));
+  const errors = ['username', 'userid'].filter((field) => !purchase[field]).map((field) => ({ field, message: 'is missing' }));
   if (!PRICE.test(purchase.price)) errors.push({ field: 'price', message: PRICE_RULE });
   showMistakes(buyForm, errors);
   if (errors.length > 0) return;
   choose(purchase.userid);
-  buyForm.querySelector('button').setAttribute('aria-disabled', 'true');
+  buyButton.setAttribute('aria-disabled', 'true');
   announce('Sending.');
   sending = outgoing.add(purchase);
 }
 
-/** From now on these purchases are shown, in every tab. */
+/** Whose purchases are shown, in every tab. */
 function choose(userid) {
   if (session.account() || userid === buyer) return;
   localStorage.setItem('buyer', userid);
@@ -250,14 +266,8 @@ function onSubmit(form, submit) {
 }
 
 async function begin() {
-  for (let failures = 0; !(lastStatus = await readStatus()); failures += 1) {
-    showStatus(null);
-    await pause(backoff(failures));
-  }
-  showStatus(lastStatus);
-  session.begin(lastStatus.auth);
   onTold(hear);
-  outgoing.begin(whatBecame);
+  outgoing.begin(become);
   onSubmit(buyForm, buy);
   onSubmit(byId('sign-in-form'), (form) => signIn(form, values(form)));
   onSubmit(byId('account-form'), makeAccount);
@@ -269,10 +279,18 @@ async function begin() {
     showBuyer();
     outgoing.resume();
   });
+  byId('outgoing').addEventListener('click', ({ target }) => outgoing[target.name]?.(target.value));
+  hear(await readStatus());
   showBuyer();
-  tell({ kind: 'hello' });
-  lead(leadTabs);
-  setInterval(() => !isLive && document.visibilityState === 'visible' && tell({ kind: 'wake' }), WAKE_INTERVAL_MS);
+  const takeOver = lead(leadTabs);
+  const wake = () => {
+    if (document.visibilityState !== 'visible') return;
+    silent += 1;
+    tell({ kind: 'wake' });
+    if (silent > SILENT_MAX) takeOver();
+  };
+  wake();
+  setInterval(wake, WAKE_INTERVAL_MS);
 }
 
 showLive(false);

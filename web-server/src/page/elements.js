@@ -3,7 +3,7 @@
 /** The element of this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** A new element with a class and a text or children. */
+/** A new element with a class and content. */
 export function element(tag, name, ...content) {
   const made = document.createElement(tag);
   if (name) made.className = name;
@@ -11,44 +11,40 @@ export function element(tag, name, ...content) {
   return made;
 }
 
-/** Shows a text in an element, or hides the element when there is none. */
+/** Shows a text in an element, or hides it. */
 export function show(shown, text) {
   shown.textContent = text;
   shown.hidden = !text;
 }
 
-/** Says something to who looks, and to who listens to a screen reader. The focus stays where it is. */
+/** Says something, also to who listens to a screen reader. The focus stays where it is. */
 export function announce(text) {
   byId('announcement').textContent = text;
 }
 
-/** The values of a form's fields by their names, as they are typed but for white space around them; passwords to the letter. */
+/** The values of a form's fields by their names, without white space around them; passwords to the letter. */
 export function values(form) {
   const inputs = [...form.querySelectorAll('input')];
   return Object.fromEntries(inputs.map(({ name, type, value }) => [name, type === 'password' ? value : value.trim()]));
 }
 
-/** Shows what is wrong with a form: `errors` name fields, `words` are about all of it. The first bad field gets the focus. */
+/** Shows what is wrong with a form: `errors` name fields, `words` are about all of it. */
 export function showMistakes(form, errors = [], words = '') {
   const mistakes = form.querySelector('.mistakes');
   mistakes.id ||= `${form.id}-mistakes`;
-  const named = errors.filter(({ field }) => form.elements.namedItem(field));
+  const lines = [];
+  const bad = [];
   for (const input of form.querySelectorAll('input')) {
-    const isBad = named.some(({ field }) => field === input.name);
-    input.setAttribute('aria-invalid', isBad);
-    if (isBad) input.setAttribute('aria-describedby', mistakes.id);
-    else input.removeAttribute('aria-describedby');
+    const found = errors.filter(({ field }) => field === input.name);
+    input.setAttribute('aria-invalid', found.length > 0);
+    input.setAttribute('aria-describedby', found.length ? mistakes.id : '');
+    if (found.length) bad.push(input);
+    lines.push(...found.map(({ message }) => `${input.closest('label').firstChild.textContent.trim()} ${message}.`));
   }
-  const lines = named.map(({ field, message }) => `${labelOf(form, field)} ${message}.`);
-  show(mistakes, lines.length ? lines.join('\n') : words);
+  show(mistakes, lines.join('\n') || words);
   if (mistakes.hidden) return;
   announce(mistakes.textContent);
-  const first = named.length ? form.elements.namedItem(named[0].field) : undefined;
-  if (first && form.contains(document.activeElement)) first.focus();
-}
-
-function labelOf(form, field) {
-  return form.elements.namedItem(field).closest('label').firstChild.textContent.trim();
+  if (form.contains(document.activeElement)) bad[0]?.focus();
 }
 
 const amounts = new Intl.NumberFormat('en', { minimumFractionDigits: 2, maximumFractionDigits: 4 });
@@ -61,7 +57,7 @@ export const amount = (digits) => amounts.format(digits);
 /** A whole number. */
 export const count = (number) => counts.format(number);
 
-/** A moment, in the reader's time. */
+/** A moment in the reader's time. */
 export function moment(text) {
   const shown = element('time', '', times.format(new Date(text)));
   shown.dateTime = text;

@@ -1,57 +1,77 @@
-// What a user has bought: newest first, with the count and total of all of it, and above it what is on its way.
+// What a user has bought, newest first, and above it what is on its way.
 
 import { amount, byId, count, element, moment } from './elements.js';
 
-/** So many purchases are shown. */
+/** Purchases that are shown. */
 export const SHOWN_MAX = 50;
-/** Amounts have four digits after the point. */
+/** After the point. */
 const DIGITS = 4;
 const STATES = {
   sending: ['wait', 'sending'],
   waiting: ['bad', 'waiting'],
+  old: ['bad', 'not sent'],
+  refused: ['bad', 'not recorded'],
   accepted: ['wait', 'accepted'],
   recorded: ['good', 'recorded'],
 };
 
 let shown = [];
-let all = 0;
+let all;
 let total;
 
-/** Shows what the server has told of a user, and gives what of it is news; nothing is known yet if it has told nothing. */
+/** Shows what the server has told of a user, if anything yet, and gives what of it is news. */
 export function showHistory({ purchases = [], count: number, total_spent: spent } = {}) {
   const news = total === undefined ? [] : purchases.filter((purchase) => !isShown(purchase.purchase_id));
   shown = purchases;
-  all = number ?? 0;
+  all = number;
   total = spent === undefined ? undefined : units(spent);
   render();
   return news;
 }
 
-/** Puts a purchase on top that was recorded now; gives whether it is new. */
+/** Puts a purchase on top that was recorded now; where nothing is known yet it comes with the rest. */
 export function addRecorded(purchase) {
-  if (total === undefined || isShown(purchase.purchase_id)) return false;
+  if (total === undefined || isShown(purchase.purchase_id)) return;
   shown = [purchase, ...shown].slice(0, SHOWN_MAX);
   all += 1;
   total += units(purchase.price);
   render();
-  return true;
 }
 
 /** The ids of what is shown. */
-export const shownIds = () => new Set(shown.map((purchase) => purchase.purchase_id));
+export const shownIds = () => shown.map((purchase) => purchase.purchase_id);
 
 /** Shows what is on its way, but for what is recorded already. */
 export function showOutgoing(entries) {
   const rows = entries.filter(({ purchaseId }) => !isShown(purchaseId)).map((entry) => {
     const made = row({ ...entry, timestamp: new Date(entry.at).toISOString() }, entry.state);
     if (entry.words) made.append(element('span', 'words', entry.words));
+    for (const [name, word] of choices(entry)) {
+      const button = element('button', '', word);
+      Object.assign(button, { name, id: `${name}-${entry.key}`, value: entry.key });
+      made.append(button);
+    }
     return made;
   });
-  byId('outgoing').replaceChildren(...rows);
+  const list = byId('outgoing');
+  const next = list.cloneNode();
+  next.append(...rows);
+  if (next.isEqualNode(list)) return;
+  const focused = list.contains(document.activeElement) && document.activeElement.id;
+  list.replaceChildren(...rows);
+  if (focused) (byId(focused) ?? byId('purchases')).focus();
+}
+
+/** What may be done about it: its name in `outgoing`, and in words. */
+function choices({ state, isUnsent }) {
+  const drop = ['drop', isUnsent ? 'Withdraw' : 'Forget'];
+  if (state === 'old') return [['again', 'Send'], drop];
+  if (state === 'waiting') return isUnsent ? [drop] : [];
+  return state === 'refused' ? [['drop', 'Dismiss']] : [];
 }
 
 function isShown(purchaseId) {
-  return shown.some((purchase) => purchase.purchase_id === purchaseId);
+  return shownIds().includes(purchaseId);
 }
 
 function render() {
@@ -77,7 +97,7 @@ function row({ price, username, timestamp }, state) {
   );
 }
 
-/** An amount in its smallest units, from its exact digits. */
+/** An amount in its smallest units. */
 function units(text) {
   const [whole, fraction = ''] = text.split('.');
   return BigInt(whole + fraction.padEnd(DIGITS, '0').slice(0, DIGITS));

@@ -1,14 +1,15 @@
-// Who is signed in. The access token is in memory alone; the refresh token is in a cookie that no script can read.
+// Who is signed in. The access token is in memory alone, the refresh token in a cookie that no script can read.
 
 import { call } from './api.js';
 import { exclusively } from './tabs.js';
 
-/** Under this name every tab knows whether somebody is signed in, and who. */
+/** Under this name every tab knows who is signed in. */
 const ACCOUNT = 'account';
 /** A token is renewed so long before its end. */
 const MARGIN_MS = 30_000;
 
-let asksForTokens = false;
+/** A guess, until the server has said it. */
+let asksForTokens = localStorage.getItem(ACCOUNT) !== null;
 let token;
 let endsAt = 0;
 /** The answer when no token could be had. */
@@ -19,7 +20,7 @@ export function begin(auth) {
   asksForTokens = auth !== 'off';
 }
 
-/** The account that is signed in: its `id` and `name`. */
+/** Who is signed in: `id` and `name`. */
 export function account() {
   return asksForTokens ? JSON.parse(localStorage.getItem(ACCOUNT)) : null;
 }
@@ -30,31 +31,31 @@ export const isNeeded = () => asksForTokens && !account();
 /** Whether a purchase of this user may be sent now. */
 export const mayBuyFor = (userid) => !asksForTokens || account()?.id === userid;
 
-/** Signs in, and gives the server's answer. */
+/** Signs in; gives the answer. */
 export async function signIn(body) {
   const answer = await call('POST', '/login', { body, headers: { 'X-Session': 'cookie' } });
   if (answer.status === 200) keep(answer.json);
   return answer;
 }
 
-/** Signs out here and in every tab, and gives the server's answer. */
+/** Signs out in every tab; gives the answer. */
 export async function signOut() {
   const answer = await exclusively('session', () => call('POST', '/logout', { keepalive: true }));
   if (answer.status === 204) forget();
   return answer;
 }
 
-/** Calls the server as who is signed in; the same as `call` where nobody is asked. */
+/** Calls the server as who is signed in, if that is asked. */
 export async function callSigned(method, path, options = {}) {
   if (!asksForTokens) return call(method, path, options);
   const headers = await authorization();
-  if (!token) return failure;
+  if (!token) return { ...failure, status: 401, isUnsent: true };
   const answer = await call(method, path, { ...options, headers: { ...options.headers, ...headers } });
   if (answer.status === 401) expire();
   return answer;
 }
 
-/** The token was refused: it may have been revoked before its end. */
+/** The token was refused: it may have been revoked. */
 export function expire() {
   endsAt = 0;
 }
@@ -66,7 +67,7 @@ export async function authorization() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** One tab after the other: each spends the cookie that the one before it was given. */
+/** One tab after the other: each spends the cookie of the one before. */
 async function renew() {
   await exclusively('session', async () => {
     if (Date.now() <= endsAt - MARGIN_MS) return;
@@ -77,7 +78,7 @@ async function renew() {
   });
 }
 
-/** Hears of it when somebody signs in or out in another tab. */
+/** Hears of who signs in or out in another tab. */
 export function onOtherTab(hear) {
   addEventListener('storage', ({ key }) => {
     if (key !== ACCOUNT) return;

@@ -3,15 +3,15 @@
 import { authorization, expire } from './session.js';
 import { backoff, pause } from './tabs.js';
 
-/** The server says something every 15 s; a connection that is silent for so long is dead. */
+/** The server says something every 15 s. */
 const SILENCE_MS = 45_000;
 
 /**
- * Follows what is recorded of a user until `signal` ends it. `hear.opened()`: from now on nothing is missed, so read what is there.
- * `hear.recorded(text)`: a purchase as JSON. `hear.closed()`: the stream is away, and comes back.
+ * Follows what is recorded of a user until `signal` ends it. `hear.opened(isAnew)`: nothing is missed from now on, or since.
+ * `hear.recorded(text)`: a purchase as JSON. `hear.closed()`: it comes back.
  */
 export async function follow(userid, hear, signal) {
-  const state = { lastId: '', retryMs: 3000 };
+  const state = { retryMs: 3000 };
   for (let failures = 0; !signal.aborted; failures += 1) {
     const opened = await listen(userid, state, hear, signal);
     if (signal.aborted) return;
@@ -21,10 +21,16 @@ export async function follow(userid, hear, signal) {
   }
 }
 
-/** Listens until the stream ends; gives whether it was open at all. */
+/** Listens until the stream ends; gives whether it was open. */
 async function listen(userid, state, hear, signal) {
+  let isOpen = false;
   const silence = new AbortController();
-  let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  let timer;
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  };
+  heard();
   try {
     const headers = await authorization();
     if (state.lastId) headers['Last-Event-ID'] = state.lastId;
@@ -35,26 +41,22 @@ async function listen(userid, state, hear, signal) {
     });
     state.retryAfterMs = 1000 * (Number(response.headers.get('Retry-After')) || 0);
     if (response.status === 401) expire();
-    if (!response.ok) return false;
+    isOpen = response.ok;
+    if (!isOpen) return false;
     hear.opened(!state.lastId);
-    const heard = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => silence.abort(), SILENCE_MS);
-    };
     for await (const event of events(response.body, heard)) take(event, state, hear);
-    return true;
   } catch {
-    return false;
+    // It broke, or was silent.
   } finally {
     clearTimeout(timer);
   }
+  return isOpen;
 }
 
 function take({ event, data, id, retry }, state, hear) {
   if (id !== undefined) state.lastId = id;
   if (retry !== undefined) state.retryMs = Number(retry);
   if (event === 'recorded') hear.recorded(data);
-  // Something may have been missed.
   if (event === 'reset') hear.opened(true);
 }
 

@@ -1,13 +1,7 @@
-// What the tabs of one browser do together: one of them listens and looks for all, and each thing is done by one at a time.
+// What the tabs of one browser do together: one leads, which listens and looks for all.
 
 const channel = new BroadcastChannel('purchases');
-const hearers = [];
-
-channel.addEventListener('message', ({ data }) => hear(data));
-
-function hear(message) {
-  for (const hearer of hearers) hearer(message);
-}
+let hear;
 
 /** Tells every tab, this one too. */
 export function tell(message) {
@@ -17,40 +11,56 @@ export function tell(message) {
 
 /** Hears what any tab tells. */
 export function onTold(hearer) {
-  hearers.push(hearer);
+  hear = hearer;
+  channel.addEventListener('message', ({ data }) => hear(data));
 }
 
-/** Does something that no other tab does at the same time. Where the browser has no locks (plain HTTP), it is done all the same. */
-export function exclusively(name, work) {
-  return navigator.locks ? navigator.locks.request(name, work) : work();
+/** Longer than a call may take: whoever has a lock for so long is asleep. */
+const PATIENCE_MS = 25_000;
+
+/** Does something that no other tab does, unless the browser has no locks (plain HTTP), or a tab that is asleep has this one. */
+export async function exclusively(name, work) {
+  let done;
+  const run = () => (done ??= Promise.resolve().then(work));
+  await navigator.locks?.request(name, { signal: AbortSignal.timeout(PATIENCE_MS) }, run).catch(() => {});
+  return run();
 }
 
 /**
- * Has `begin` called once this tab is to do what one does for all; it gives what ends that. When the tab is closed another one takes over.
- * Without locks it is whoever is looked at.
+ * Has `begin` called once this tab is to lead; it gives what ends that. When the tab is closed another one leads. Gives what takes over at
+ * once. Without locks it is whoever is looked at.
  */
 export function lead(begin) {
-  if (navigator.locks) {
-    navigator.locks.request('leader', () => {
-      begin();
+  let waiting;
+  const take = async (steal) => {
+    waiting?.abort();
+    waiting = new AbortController();
+    let end;
+    const hold = () => {
+      end = begin();
       return new Promise(() => {});
-    });
-    return;
+    };
+    await navigator.locks.request('leader', steal ? { steal } : { signal: waiting.signal }, hold).catch(() => {});
+    if (!end) return;
+    // Another tab has taken it.
+    end();
+    take(false);
+  };
+  if (navigator.locks) {
+    take(false);
+    return () => take(true);
   }
   let end;
   const look = () => {
-    const isLooked = document.visibilityState === 'visible';
-    if (isLooked) end ??= begin();
+    if (document.visibilityState === 'visible') end ??= begin();
     else end = end?.();
   };
   addEventListener('visibilitychange', look);
   look();
+  return () => {};
 }
 
-/**
- * Waits so long, or until `signal` or one of the events `ends` ends it. The timers of a tab that nobody looks at are slow: one that is
- * looked at wakes it, when it is time.
- */
+/** Waits so long, or until `signal` or an event of `ends`. The timers of hidden tabs are slow: one that is looked at wakes them. */
 export function pause(milliseconds, { signal, ends = ['online'] } = {}) {
   const due = Date.now() + milliseconds;
   const over = new AbortController();
@@ -67,7 +77,7 @@ export function pause(milliseconds, { signal, ends = ['online'] } = {}) {
   });
 }
 
-/** How long to wait after so many failures in a row: twice as long each time, and not at the same moment as everybody else. */
+/** How long to wait after so many failures in a row: twice as long each time, and not all at the same moment. */
 export function backoff(failures, leastMs = 0) {
   const most = Math.min(1000 * 2 ** failures, 30_000);
   return Math.max(leastMs, most / 2 + (Math.random() * most) / 2);

@@ -17,7 +17,7 @@ const ASKING: (&str, &str) = ("x-session", "cookie");
 const FIELD: &str = "refresh_token";
 /// What browsers take for a cookie of this host alone, set over HTTPS (RFC 6265bis, 4.1.3.2). It must be for every path.
 const SECURE_NAME: &str = "__Host-refresh_token";
-/// The same where there is no HTTPS, on one's own machine.
+/// The same where there is no HTTPS, on one's own machine. It goes to every port of the host, and ends with the browser.
 const PLAIN_NAME: &str = "refresh_token";
 /// As long as a session lasts that nobody uses.
 const MAX_AGE_SECONDS: u32 = 30 * 24 * 60 * 60;
@@ -75,17 +75,18 @@ impl SessionCookie {
             return Err(Problem::new(kinds::INTERNAL, "an internal error"));
         };
         let body = Value::Object(tokens).to_string();
-        Ok(self.set(json(body.into()), &token, MAX_AGE_SECONDS))
+        Ok(self.set(json(body.into()), &token, self.is_secure.then_some(MAX_AGE_SECONDS)))
     }
 
     /// An answer by which the browser forgets the cookie.
     pub(super) fn forget(&self, answer: impl IntoResponse) -> Response {
-        self.set(answer.into_response(), "", 0)
+        self.set(answer.into_response(), "", Some(0))
     }
 
-    fn set(&self, mut answer: Response, token: &str, seconds: u32) -> Response {
+    fn set(&self, mut answer: Response, token: &str, max_age: Option<u32>) -> Response {
         let (name, secure) = (self.name(), if self.is_secure { "; Secure" } else { "" });
-        let cookie = format!("{name}={token}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict{secure}");
+        let age = max_age.map_or_else(String::new, |seconds| format!("; Max-Age={seconds}"));
+        let cookie = format!("{name}={token}{age}; Path=/; HttpOnly; SameSite=Strict{secure}");
         if let Ok(mut cookie) = HeaderValue::try_from(cookie) {
             cookie.set_sensitive(true);
             answer.headers_mut().append(header::SET_COOKIE, cookie);

@@ -28,10 +28,7 @@ pub(super) struct PipelineStatus {
 /// How the pipeline stands: a second ago at most, whoever asks and however often.
 #[utoipa::path(
     get, path = "/status", tag = "operations",
-    responses(
-        (status = 200, description = "As far as it is known", body = PipelineStatus),
-        (status = 429, description = "Over the caller's rate"),
-    )
+    responses((status = 200, description = "As far as it is known", body = PipelineStatus))
 )]
 pub(super) async fn pipeline_status(State(app): State<AppState>) -> Json<PipelineStatus> {
     let recording = app.status.recording().await;

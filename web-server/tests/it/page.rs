@@ -75,7 +75,7 @@ fn posted(server: &Server) -> Option<Seen> {
 async fn the_refresh_token_of_the_page_is_in_a_cookie_and_nowhere_else() {
     let server = Server::start().await;
     server.management.answers(|seen| FakeAnswer::ok(if seen.target == "/internal/logout" { "" } else { TOKENS }));
-    let cookie = "refresh_token=prt_new; Max-Age=2592000; Path=/; HttpOnly; SameSite=Strict";
+    let cookie = "refresh_token=prt_new; Path=/; HttpOnly; SameSite=Strict";
     let login = send(&server, "/login", LOGIN, &[OWN, ASKS]).await;
     assert_eq!((login.status, login.header("set-cookie")), (200, cookie));
     assert_eq!(login.json(), json!({ "access_token": "a.b.c", "token_type": "Bearer", "expires_in": 900 }));

@@ -16,9 +16,10 @@ export function openBrowser() {
 }
 
 /** Opens the page in a new tab. What the browser reports of it, but for answers that are errors, is in `page.reported`. */
-export async function openPage(context, server, path = '/') {
+export async function openPage(context, server, path = '/', prepare = () => {}) {
   const page = await context.newPage();
   page.setDefaultTimeout(TIMEOUT_MS);
+  await prepare(page);
   page.reported = [];
   page.on('pageerror', (error) => page.reported.push(String(error)));
   page.on('dialog', (dialog) => page.reported.push(dialog.message()));

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { assertNothingReported, buy, openBrowser, openPage, says } from './browser.mjs';
-import { Server } from './server.mjs';
+import { eventually, Server } from './server.mjs';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
@@ -23,7 +23,7 @@ let browser;
 let states;
 
 before(async () => {
-  const admin = { ADMIN_EMAIL: ADMIN.email, ADMIN_PASSWORD: ADMIN.password };
+  const admin = { ADMIN_EMAIL: ADMIN.email, ADMIN_PASSWORD: ADMIN.password, RATE_LIMIT_LOGIN_PER_MINUTE: '0' };
   const starting = [Server.pipeline(), Server.pipeline({ AUTH: 'jwt', ...admin }), Server.withoutKafka()];
   [browser, ...servers] = await Promise.all([openBrowser(), ...starting]);
   const [open, asking, shut] = servers;
@@ -62,11 +62,14 @@ async function waiting(server) {
   return page;
 }
 
-async function accounts(server) {
+async function accounts(server, options) {
   const headers = { 'Content-Type': 'application/json' };
-  const login = await fetch(`${server.url}/login`, { method: 'POST', headers, body: JSON.stringify(ADMIN) });
-  const { access_token: token } = await login.json();
-  const page = await openPage(await phone({ extraHTTPHeaders: { Authorization: `Bearer ${token}` } }), server, '/accounts_page');
+  const { access_token: token } = await eventually('the administrator can sign in', async () => {
+    const login = await fetch(`${server.url}/login`, { method: 'POST', headers, body: JSON.stringify(ADMIN) });
+    return login.ok && login.json();
+  });
+  const context = await phone({ extraHTTPHeaders: { Authorization: `Bearer ${token}` }, ...options });
+  const page = await openPage(context, server, '/accounts_page');
   await page.getByText(ADMIN.email).waitFor();
   return page;
 }
@@ -99,6 +102,19 @@ test('at 320 pixels nothing is to be scrolled sideways, and all targets are larg
       assert.ok(!box || box.x + box.width <= NARROW.width, name);
     }
     assertNothingReported(page);
+  }
+});
+
+test('the pages keep to their policies, and what does not is reported', async () => {
+  for (const [server, path] of [[servers[0], '/'], [servers[1], '/accounts_page']]) {
+    const page = path === '/' ? await openPage(await browser.newContext(), server) : await accounts(server, { bypassCSP: false });
+    assertNothingReported(page);
+    await page.evaluate(() => {
+      const style = document.createElement('style');
+      style.textContent = 'body { display: none }';
+      document.head.append(style);
+    });
+    await eventually(`${path} reports it`, () => page.reported.includes('violated: style-src-elem'));
   }
 });
 

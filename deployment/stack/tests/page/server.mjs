@@ -54,11 +54,16 @@ export class Server {
 
   /** web-server beside a pipeline, to whose Kafka and management-api it speaks: it waits for no database. */
   static async beside(pipeline) {
-    const theirs = { KAFKA_BOOTSTRAP_SERVERS: pipeline.kafka, CUSTOMER_MGMT_API_URL: pipeline.management };
-    const server = new Server('web-server', { LISTEN_ADDRESS: ANY_PORT, LOG_FORMAT: 'json', ...theirs });
-    await server.start();
-    await eventually('it is ready', () => fetch(`${server.url}/readyz`).then(({ ok }) => ok));
+    const server = new Server('web-server', { LISTEN_ADDRESS: ANY_PORT, LOG_FORMAT: 'json' });
+    await server.startBeside(pipeline);
     return server;
+  }
+
+  /** Starts web-server beside a pipeline, at the place where it was before, if it was. */
+  async startBeside({ kafka, management }) {
+    Object.assign(this.#settings, { KAFKA_BOOTSTRAP_SERVERS: kafka, CUSTOMER_MGMT_API_URL: management });
+    await this.start();
+    await eventually('it is ready', () => fetch(`${this.url}/readyz`).then(({ ok }) => ok));
   }
 
   /** Starts it, at the place where it was before, if it was. */
