@@ -100,7 +100,7 @@ class Runs(unittest.TestCase):
     def test_a_standstill_of_five_seconds_shows_in_the_p99_of_a_minute(self) -> None:
         run = self.runs["stopped"]
         code, journeys = run.end(), run.summary()["journeys"]
-        # Where other programs take the cores, reads yield to purchases for longer than some buyers wait: of nothing else
+        # Where other programs take the cores, reads yield to purchases for longer than some buyers wait: only of that
         # may the run be unclean.
         self.assertLessEqual(journeys["gave_up"], journeys["started"] / 100, run.printed)
         self.assertEqual((code, len(run.summary()["faults"])), (1, 1) if journeys["gave_up"] else (0, 0), run.printed)
