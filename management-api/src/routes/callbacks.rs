@@ -120,7 +120,7 @@ pub(super) async fn list_hosts(State(app): State<App>) -> Result<Json<FailingHos
     post, path = "/internal/callbacks/hosts/switch-on", tag = "callbacks", security((), ("token" = [])),
     request_body = HostBody,
     responses(
-        (status = 204, description = "It gets what is due within ten seconds"),
+        (status = 204, description = "It gets what waits for it from now on"),
         (status = 400, description = "Fields that are missing or wrong"),
         (status = 403, description = "The host does not fail"),
         (status = 503, description = "The database does not answer"),

@@ -86,7 +86,7 @@ pub(super) async fn list_hosts(State(app): State<AppState>, request: Request) ->
     read_told(&app, "/internal/callbacks/hosts".to_owned(), &context).await.map(json)
 }
 
-/// Switches a host on that has failed for too long: within ten seconds it gets what is due.
+/// Switches a host on that has failed for too long: it gets what waits for it from now on.
 #[utoipa::path(
     post, path = "/callbacks/hosts/switch-on", tag = "callbacks", security(("access_token" = [])),
     request_body = HostBody,
