@@ -10,7 +10,7 @@ use super::sending::SendingConfig;
 
 /// How much longer than an attempt's limit a claim lasts: so long may a callback wait for its attempt, and so long may it take until
 /// what became of it is written down.
-const WAIT_MAX: Duration = Duration::from_secs(15);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// Everything about callbacks that can be set.
