@@ -216,10 +216,10 @@ function buy() {
   if (!PRICE.test(purchase.price)) errors.push({ field: 'price', message: PRICE_RULE });
   showMistakes(buyForm, errors);
   if (errors.length > 0) return;
-  choose(purchase.userid);
   buyButton.setAttribute('aria-disabled', 'true');
   announce('Sending.');
   sending = outgoing.add(purchase);
+  choose(purchase.userid);
 }
 
 /** Whose purchases are shown, in every tab. */

@@ -53,6 +53,7 @@ test('who has signed in stays so through a reload, in every tab, until signing o
   for (const tab of [page, other]) {
     await tab.locator('#sign-in').waitFor();
     assert.equal(await tab.locator('#purchases').isHidden(), true);
+    await says(tab, 'live', 'off');
   }
   assert.deepEqual(await context.cookies(), []);
   await page.reload();

@@ -100,6 +100,39 @@ describe('buying', { concurrency: 3 }, () => {
     assertNothingReported(page);
   });
 
+  test('where nobody says how the system stands, buying goes on', async () => {
+    const context = await browser.newContext();
+    await context.route('**/status', (route) => route.fulfill({ status: 503, json: { detail: 'too much to do' } }));
+    const page = await openPage(context, server);
+    await says(page, 'trouble', 'Too much to do. What you buy is kept in this browser and sent by itself.');
+    await buy(page, { username: 'Ann', userid: 'unsaid', price: '1' });
+    await shows(page, 1, '1.00');
+    await context.unrouteAll();
+    await says(page, 'kafka', 'reachable');
+    await page.locator('#trouble').waitFor({ state: 'hidden' });
+    assertNothingReported(page);
+  });
+
+  test('where the browser keeps nothing, nothing is bought, and that is said', async () => {
+    const page = await freshPage();
+    await buy(page, { username: 'Ann', userid: 'full', price: '1' });
+    await shows(page, 1);
+    await page.evaluate(() => {
+      for (let bytes = 2 ** 23; bytes > 0; bytes >>= 1) {
+        try {
+          localStorage.setItem(`full ${bytes}`, ' '.repeat(bytes));
+        } catch {
+          // Half of it may have room.
+        }
+      }
+    });
+    await buy(page, { username: 'Ann', price: '2' });
+    await says(page, 'buy-form', 'This browser keeps nothing for this page.');
+    assert.equal(await field(page, 'Price').inputValue(), '2');
+    assert.equal(await server.count('full'), 1);
+    assertNothingReported(page);
+  });
+
   test('what is accepted is shown so until it is recorded', async () => {
     const page = await freshPage();
     // As without the wait for the database: the answer comes first, and no news until they are let through.

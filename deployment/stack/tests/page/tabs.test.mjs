@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
-import { assertNothingReported, buy, openBrowser, openPage, PLAIN_HOST, says, shows } from './browser.mjs';
+import { assertNothingReported, buy, field, openBrowser, openPage, PLAIN_HOST, says, shows } from './browser.mjs';
 import { eventually, Server } from './server.mjs';
 
 const TABS = 10;
@@ -66,22 +66,32 @@ test('where the tab that listens is asleep, one that is looked at takes its plac
   await context.close();
 });
 
-test('a stream that breaks comes back when the server has said', async () => {
+test('a stream that breaks comes back when the server has said', async (running) => {
   let broken = 0;
+  let first;
   const breaking = createServer((_, response) => {
-    broken += 1;
     response.writeHead(200, { 'Content-Type': 'text/event-stream' });
-    response.write('retry: 20\n\n', () => response.destroy());
+    if (first) {
+      broken += 1;
+      response.write(':\n\n', () => response.destroy());
+      return;
+    }
+    first = response;
+    const purchase = { purchase_id: 'x', userid: 'breaking', username: 'Bob', price: 2, timestamp: '2026-01-01T00:00:00.000Z' };
+    response.write(`retry: 20\nevent: recorded\ndata: ${JSON.stringify(purchase)}\n\n`);
   });
+  running.after(() => breaking.close());
   await new Promise((resolve) => breaking.listen(0, '127.0.0.1', resolve));
   const context = await browser.newContext();
   await context.route('**/users/*/events', (route) => route.continue({ url: `http://127.0.0.1:${breaking.address().port}/` }));
   const page = await openPage(context, server);
-  await buy(page, { username: 'Ann', userid: 'breaking', price: '1' });
+  await field(page, 'User id').fill('breaking');
+  await field(page, 'Price').focus();
+  await says(page, 'announcement', 'Recorded: 2.00, Bob.');
+  first.destroy();
   // Backing off would take minutes.
   await eventually('it has come back again and again', () => broken > 12);
   await context.close();
-  breaking.close();
 });
 
 test('without HTTPS, where browsers have no locks, everything is bought once all the same', async () => {
