@@ -78,7 +78,7 @@ test-tls: build ## The services with TLS towards Kafka and PostgreSQL (needs Ope
 	$(CARGO) test $(REAL_STACK) -- --test-threads=1 encrypted
 
 .PHONY: test-page
-test-page: build ## The web page in real Chromium (needs Node.js 20, npm and Chromium; PICTURES=FOLDER makes the README's pictures anew)
+test-page: build ## The web page in real Chromium (needs Node.js 18.19, npm and Chromium; PICTURES=FOLDER makes the README's pictures anew)
 	cd deployment/stack/tests/page && npm ci --silent --no-audit --no-fund
 	cd deployment/stack/tests/page && PROGRAMS="$(abspath $(RELEASE))" PICTURES="$(abspath $(PICTURES))" npm test --silent
 
