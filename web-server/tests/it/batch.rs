@@ -117,7 +117,7 @@ async fn waiting_holds_for_the_whole_batch() {
 
 #[tokio::test]
 async fn a_batch_whose_answer_finds_no_room_is_refused_before_anything_is_sent() {
-    let settings = [("HTTP_MEMORY_MAX_KIB", "1024"), ("KAFKA_PRODUCER_LINGER_US", "1000000")];
+    let settings = [("HTTP_MEMORY_MAX_KIB", "1200"), ("KAFKA_PRODUCER_LINGER_US", "1000000")];
     let server = Server::with(&settings, |_| {}).await;
     let batch = json!(vec![item("u"); 500]).to_string();
     let buying = [(); 2].map(|()| {
