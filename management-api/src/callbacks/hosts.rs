@@ -146,9 +146,11 @@ impl Hosts {
         let (was_proven, count) = (host.is_proven, host.waiting.len());
         host.in_flight = host.in_flight.saturating_sub(1);
         host.breaker.note(verdict, now);
-        if verdict != Verdict::Unknown {
-            host.is_proven = verdict == Verdict::Well;
-        }
+        // One failure among many answers takes no place away.
+        host.is_proven = match verdict {
+            Verdict::Well => true,
+            _ => host.is_proven && host.breaker.open_for(now).is_none(),
+        };
         let (is_proven, in_flight, is_open) = (host.is_proven, host.in_flight, host.breaker.open_for(now).is_some());
         let given_back = is_open.then(|| host.waiting.drain(..).collect());
         let waiting = host.waiting.len();

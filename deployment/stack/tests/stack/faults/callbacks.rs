@@ -1,6 +1,7 @@
 //! Buyers are called back, while replicas are killed.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use shared::testing::{CallbackAnswer, CallbackReceiver, eventually};
@@ -41,10 +42,10 @@ async fn whoever_is_killed_each_buyer_is_called_back_under_one_id() {
     }
     let mut stack = plan.start(&infra.kafka, &infra.postgres, infra.folder.path()).await;
     stack.wait_assigned(2).await;
-    // Slow enough that some are on their way whenever a replica is killed; each twentieth is refused.
-    let receiver = CallbackReceiver::start(|callback| {
-        let last = callback.id.as_bytes().last().copied().unwrap_or_default();
-        if last == b'7' && rand::random_ratio(1, 2) {
+    // Slow enough that some are on their way whenever a replica is killed; some are refused at first.
+    let refused = Mutex::new(BTreeSet::new());
+    let receiver = CallbackReceiver::start(move |callback| {
+        if callback.id.ends_with('7') && refused.lock().unwrap().insert(callback.id.clone()) {
             CallbackAnswer::Status(503)
         } else {
             CallbackAnswer::Later(Duration::from_millis(10))
