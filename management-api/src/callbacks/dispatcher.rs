@@ -32,6 +32,8 @@ const CLAIM_MAX: u32 = 1_000;
 const TICK: Duration = Duration::from_millis(500);
 /// How long the end may take once nothing more is recorded: others take over what is left.
 const END_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked, at the end, whether more has come.
+const END_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest time for which a host that asks for it is left alone.
 const HOLD_MAX: Duration = Duration::from_hours(1);
 
@@ -116,9 +118,9 @@ impl<'a> Dispatcher<'a> {
             let deadline = until.unwrap_or_else(|| Instant::now() + TICK);
             match timeout_at(deadline, self.running.join_next()).await {
                 Ok(Some(ended)) => self.take(ended),
-                // Nothing runs: what is to be closed is waited for.
-                Ok(None) if until.is_none() => tokio::time::sleep(Duration::from_millis(10)).await,
-                Ok(None) | Err(_) => {}
+                // Nothing runs: it is waited for what is still recorded, or for the database.
+                Ok(None) => tokio::time::sleep(END_INTERVAL).await,
+                Err(_) => {}
             }
         }
     }

@@ -21,12 +21,20 @@ pub(super) struct Settling {
     /// How many of each row of the outbox are not settled.
     batches: HashMap<Uuid, usize>,
     is_writing: bool,
+    /// The database has not taken it: then nothing, however much it is, is written down before `due_at`.
+    is_failing: bool,
     due_at: Instant,
 }
 
 impl Settling {
     pub(super) fn new(now: Instant) -> Self {
-        Self { settlement: Settlement::default(), batches: HashMap::new(), is_writing: false, due_at: now }
+        Self {
+            settlement: Settlement::default(),
+            batches: HashMap::new(),
+            is_writing: false,
+            is_failing: false,
+            due_at: now,
+        }
     }
 
     /// A row of the outbox was taken up.
@@ -89,8 +97,8 @@ impl Settling {
 
     /// What is to be written down now, all of it at the end; nothing else is until it comes back.
     pub(super) fn begin(&mut self, now: Instant, is_end: bool) -> Option<Settlement> {
-        let is_time = is_end || self.len() >= TOGETHER_MAX;
-        if !is_time && self.due_at()? > now || self.due_at().is_none() {
+        let is_much = !self.is_failing && (is_end || self.len() >= TOGETHER_MAX);
+        if self.due_at()? > now && !is_much {
             return None;
         }
         self.is_writing = true;
@@ -100,6 +108,7 @@ impl Settling {
     /// It came back.
     pub(super) fn end(&mut self, mut settlement: Settlement, written: Result<(), StoreError>, now: Instant) {
         self.is_writing = false;
+        self.is_failing = written.is_err();
         self.due_at = now + INTERVAL;
         if let Err(error) = written {
             tracing::warn!(%error, "not written down what became of callbacks, trying again");
@@ -110,5 +119,42 @@ impl Settling {
             settlement.failed.append(&mut self.settlement.failed);
             self.settlement = settlement;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pending::tests::callback;
+    use super::*;
+
+    fn fail(settling: &mut Settling, count: usize) {
+        for _ in 0..count {
+            settling.failed(&callback("shop.example"), 1, NextTry::Never, String::new());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn much_is_written_down_at_once_and_little_is_waited_for() {
+        let now = Instant::now();
+        let mut settling = Settling::new(now + INTERVAL);
+        fail(&mut settling, 1);
+        assert!(settling.begin(now, false).is_none());
+        fail(&mut settling, TOGETHER_MAX);
+        let settlement = settling.begin(now, false).expect("it is much");
+        assert!(settling.begin(now, true).is_none(), "one at a time");
+        settling.end(settlement, Ok(()), now);
+        assert!(!settling.is_busy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_is_away_is_left_alone_for_a_while_however_much_there_is() {
+        let now = Instant::now();
+        let mut settling = Settling::new(now);
+        fail(&mut settling, 2 * TOGETHER_MAX);
+        let settlement = settling.begin(now, false).expect("it is much");
+        settling.end(settlement, Err(StoreError("away".to_owned())), now);
+        assert!(settling.begin(now, false).is_none() && settling.begin(now, true).is_none());
+        let again = settling.begin(now + PAUSE, false).expect("it is time");
+        assert_eq!(again.failed.len(), 2 * TOGETHER_MAX);
     }
 }
