@@ -2,23 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
-import { after, before, test } from 'node:test';
-import { assertNothingReported, buy, openBrowser, openPage, says, shows } from './browser.mjs';
-import { Server } from './server.mjs';
+import { test } from 'node:test';
+import { assertNothingReported, buy, openPage, says, shows } from './browser.mjs';
+import { begin } from './stage.mjs';
 
 const PASSWORD = 'correct horse';
 
-let server;
-let browser;
-
-before(async () => {
-  [server, browser] = await Promise.all([Server.pipeline({ AUTH: 'jwt', RATE_LIMIT_LOGIN_PER_MINUTE: '0' }), openBrowser()]);
-});
-
-after(async () => {
-  await browser.close();
-  await server.end();
-});
+const { server, browser, freshPage } = await begin({ AUTH: 'jwt', RATE_LIMIT_LOGIN_PER_MINUTE: '0' });
 
 async function makeAccount(page, name) {
   await page.getByText('Make an account').click();
@@ -114,7 +104,7 @@ test('what was bought before the session ended is sent after signing in again', 
 });
 
 test('all of it by keyboard alone', async () => {
-  const page = await openPage(await browser.newContext(), server);
+  const page = await freshPage();
   await page.locator('#sign-in').waitFor();
   const press = (key) => page.keyboard.press(key);
   const isOn = (name) =>

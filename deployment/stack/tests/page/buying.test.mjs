@@ -1,25 +1,12 @@
 // Buying, and seeing what becomes of it.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { assertNothingReported, buy, field, openBrowser, openPage, says, shows } from './browser.mjs';
+import { describe, test } from 'node:test';
+import { assertNothingReported, buy, field, openPage, says, shows } from './browser.mjs';
 import { Server } from './server.mjs';
+import { begin } from './stage.mjs';
 
-let server;
-let browser;
-
-before(async () => {
-  [server, browser] = await Promise.all([Server.pipeline(), openBrowser()]);
-});
-
-after(async () => {
-  await browser.close();
-  await server.end();
-});
-
-async function freshPage() {
-  return openPage(await browser.newContext(), server);
-}
+const { server, browser, freshPage } = await begin();
 
 // They wait for most of their time.
 describe('buying', { concurrency: 3 }, () => {

@@ -1,25 +1,12 @@
 // Purchases whose answer was lost: sent again with their key, and stored once.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { assertNothingReported, buy, openBrowser, openPage, says, shows } from './browser.mjs';
+import { describe, test } from 'node:test';
+import { assertNothingReported, buy, openPage, says, shows } from './browser.mjs';
 import { eventually, Server } from './server.mjs';
+import { begin } from './stage.mjs';
 
-let server;
-let browser;
-
-before(async () => {
-  [server, browser] = await Promise.all([Server.pipeline(), openBrowser()]);
-});
-
-after(async () => {
-  await browser.close();
-  await server.end();
-});
-
-async function freshPage() {
-  return openPage(await browser.newContext(), server);
-}
+const { server, browser, freshPage } = await begin();
 
 /** Has the server do what is asked of it and the answer lost, until it is ended. */
 async function loseAnswers(page) {

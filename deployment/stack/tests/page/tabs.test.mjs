@@ -2,23 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
-import { after, before, test } from 'node:test';
-import { assertNothingReported, buy, field, openBrowser, openPage, PLAIN_HOST, says, shows } from './browser.mjs';
-import { eventually, Server } from './server.mjs';
+import { test } from 'node:test';
+import { assertNothingReported, buy, field, openPage, PLAIN_HOST, says, shows } from './browser.mjs';
+import { eventually } from './server.mjs';
+import { begin } from './stage.mjs';
 
 const TABS = 10;
 
-let server;
-let browser;
-
-before(async () => {
-  [server, browser] = await Promise.all([Server.pipeline(), openBrowser()]);
-});
-
-after(async () => {
-  await browser.close();
-  await server.end();
-});
+const { server, browser } = await begin();
 
 const hasOneStream = () => eventually('one stream', async () => (await server.metric('event_streams')) === 1);
 
