@@ -261,12 +261,7 @@ fn print_secret(text: &str) -> ExitCode {
 /// Looks after callbacks, and prints what comes of it.
 #[must_use]
 pub fn look_after_callbacks(config: &Config, action: CallbackAction) -> ExitCode {
-    run(async {
-        let store = open_store(config).await?;
-        let done = action.run(&store).await;
-        store.close().await;
-        print(&done?)
-    })
+    with_store(config, async |store| action.run(store).await)
 }
 
 /// Looks after API keys, and prints what comes of it.
@@ -274,9 +269,14 @@ pub fn look_after_callbacks(config: &Config, action: CallbackAction) -> ExitCode
 pub fn look_after_keys(config: &Config, action: KeyAction) -> ExitCode {
     // What is done here belongs into the audit log as well.
     config.log.start();
+    with_store(config, async |store| action.run(store).await)
+}
+
+/// Does something with the database, and prints what comes of it.
+fn with_store(config: &Config, work: impl AsyncFnOnce(&Arc<dyn Store>) -> Result<String, String>) -> ExitCode {
     run(async {
         let store = open_store(config).await?;
-        let done = action.run(&store).await;
+        let done = work(&store).await;
         store.close().await;
         print(&done?)
     })

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
+use http::HeaderMap;
 use shared::callbacks::CallbackRules;
 use shared::config::Secret;
-use shared::http::{ByteBudget, Operations};
+use shared::http::{BodyLimits, ByteBudget, Operations, Problem, read_json_body};
 
 use crate::accounts::Accounts;
 use crate::commits::CommitFeed;
@@ -38,4 +40,15 @@ pub struct App {
     pub operations: Operations,
     /// What callers may make the service hold.
     pub budget: ByteBudget,
+}
+
+impl App {
+    /// A request's JSON body of at most so many bytes.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it was too slow or too large, or that there is no room for it.
+    pub async fn read_body(&self, headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+        let limits = BodyLimits { bytes: bytes_max, timeout: self.body_timeout };
+        read_json_body(headers, body, limits, &self.budget).await
+    }
 }

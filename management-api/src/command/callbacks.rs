@@ -74,12 +74,16 @@ impl CallbackAction {
         match self {
             // Is done without settings.
             Self::NewSecret => Ok(String::new()),
-            Self::List(DeadArguments { since, until, host }) => list(store, dead(since, until, host)).await,
+            Self::List(DeadArguments { since, until, host }) => {
+                list(store, DeadCallbacks::recorded(since, until, host, PAGE)).await
+            }
             Self::Resend(ResendArguments { purchase: Some(id), .. }) => {
                 resend_one(store, store, id).await.map_err(|error| error.to_string())?;
                 Ok("1 sent again\n".to_owned())
             }
-            Self::Resend(ResendArguments { since, until, host, .. }) => resend(store, dead(since, until, host)).await,
+            Self::Resend(ResendArguments { since, until, host, .. }) => {
+                resend(store, DeadCallbacks::recorded(since, until, host, PAGE)).await
+            }
             Self::Hosts => Ok(lines(&list_hosts(store).await.map_err(|error| error.to_string())?)),
             Self::SwitchOn { host } => {
                 switch_on(store, &host).await.map_err(|error| error.to_string())?;
@@ -89,18 +93,13 @@ impl CallbackAction {
     }
 }
 
-fn dead(since: Option<Timestamp>, until: Option<Timestamp>, host: Option<String>) -> DeadCallbacks {
-    let since = since.or_else(|| Timestamp::from_millis(0)).unwrap_or_else(Timestamp::now);
-    DeadCallbacks { since, until: until.unwrap_or_else(Timestamp::now), host, after: None, limit: PAGE }
-}
-
 async fn list(store: &dyn Store, mut which: DeadCallbacks) -> Result<String, String> {
     let mut text = String::new();
     loop {
         let page = store.list_dead_callbacks(&which).await.map_err(|error| error.to_string())?;
         text += &lines(&page);
         let Some(last) = page.last().filter(|_| page.len() >= PAGE as usize) else { return Ok(text) };
-        which.after = Some(Cursor { timestamp: last.recorded_at, purchase_id: last.purchase_id });
+        which.after = Some(Cursor::after_dead(last));
     }
 }
 

@@ -14,7 +14,7 @@ use shared::accounts::{
     TokensAnswer,
 };
 use shared::event::FieldError;
-use shared::http::{BodyLimits, Problem, Query, RequestContext, kinds, read_json_body};
+use shared::http::{Problem, Query, RequestContext, kinds};
 use utoipa::IntoResponses;
 use uuid::Uuid;
 
@@ -25,6 +25,7 @@ use crate::accounts::{
     AccountError, Accounts, Actor, By, Email, Password, PasswordWish, Registration, SessionTokens, Username,
 };
 use crate::state::App;
+use crate::store::InvalidCursor;
 
 /// Room for the longest fields, every character of them escaped.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -230,13 +231,7 @@ pub(super) async fn change_password(
 pub(super) async fn list_accounts(State(app): State<App>, uri: Uri) -> Result<Json<AccountPage>, Problem> {
     let (accounts, mut query) = (accounts(&app)?, Query::new(&uri));
     let limit = query.number("limit", LIMIT.1, 1..=LIMIT.0);
-    let cursor = query.text("cursor").and_then(|text| {
-        let id = Uuid::try_parse(&text).ok();
-        if id.is_none() {
-            query.refuse(FieldError::new("cursor", "must be a next_cursor of an earlier answer"));
-        }
-        id
-    });
+    let cursor = query.parsed("cursor", |text| Uuid::try_parse(text).map_err(|_| InvalidCursor));
     query.finish()?;
     accounts.list(cursor, limit).await.map(Json).map_err(problem)
 }
@@ -261,8 +256,7 @@ pub(super) fn actor(query: &mut Query<'_>) -> Actor {
 }
 
 pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
-    read_json_body(headers, body, limits, &app.budget).await
+    app.read_body(headers, body, BODY_BYTES_MAX).await
 }
 
 fn parse_account_id(account_id: Result<Path<Uuid>, PathRejection>) -> Result<Uuid, Problem> {

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use shared::callbacks::{CallbackRules, DeadCallbackPage, FailingHosts, HostBody, ResendAnswer, ResendBody};
 use shared::event::{FieldError, Timestamp, brief};
-use shared::http::{BodyLimits, Problem, Query, kinds, read_json_body};
+use shared::http::{Problem, Query, kinds};
 
 use super::accounts::BodyProblems;
 use super::openapi::{ReadProblems, Unauthorized};
@@ -47,21 +47,17 @@ pub(super) async fn callback_rules(State(app): State<App>) -> Json<CallbackRules
 pub(super) async fn list_dead(State(app): State<App>, uri: Uri) -> Result<Json<DeadCallbackPage>, Problem> {
     let mut query = Query::new(&uri);
     let limit = query.number("limit", LIMIT.1, 1..=LIMIT.0);
-    let which = DeadCallbacks {
-        since: time(&mut query, "since").unwrap_or_else(beginning),
-        until: time(&mut query, "until").unwrap_or_else(Timestamp::now),
-        host: query.text("host"),
-        after: cursor(&mut query),
-        // One more than asked for tells whether there is a next page.
-        limit: limit + 1,
-    };
+    let (since, until) = (query.parsed("since", Timestamp::parse), query.parsed("until", Timestamp::parse));
+    let (host, after) = (query.text("host"), query.parsed("cursor", Cursor::parse));
+    // One more than asked for tells whether there is a next page.
+    let which = DeadCallbacks { after, ..DeadCallbacks::recorded(since, until, host, limit + 1) };
     query.finish()?;
     let mut callbacks = app.outbox.list_dead_callbacks(&which).await.map_err(|error| unavailable(&error))?;
     let is_last = callbacks.len() <= limit as usize;
     callbacks.truncate(limit as usize);
     let last = callbacks.last().filter(|_| !is_last);
-    let next = last.map(|last| Cursor { timestamp: last.recorded_at, purchase_id: last.purchase_id }.to_string());
-    Ok(Json(DeadCallbackPage { callbacks, next_cursor: next }))
+    let next_cursor = last.map(|last| Cursor::after_dead(last).to_string());
+    Ok(Json(DeadCallbackPage { callbacks, next_cursor }))
 }
 
 /// Sends callbacks again: one purchase's, whatever became of it, or those of a time that are dead, twenty thousand at a time.
@@ -134,24 +130,8 @@ pub(super) async fn switch_on(State(app): State<App>, headers: HeaderMap, body: 
 }
 
 async fn read<T: DeserializeOwned>(app: &App, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
-    let body = read_json_body(headers, body, limits, &app.budget).await?;
+    let body = app.read_body(headers, body, BODY_BYTES_MAX).await?;
     serde_json::from_slice(&body).map_err(|error| Problem::invalid(vec![FieldError::new("body", brief(&error))]))
-}
-
-/// Before every purchase.
-fn beginning() -> Timestamp {
-    Timestamp::from_millis(0).unwrap_or_else(Timestamp::now)
-}
-
-fn time(query: &mut Query<'_>, name: &'static str) -> Option<Timestamp> {
-    let time = Timestamp::parse(&query.text(name)?);
-    time.map_err(|error| query.refuse(FieldError::new(name, error.to_string()))).ok()
-}
-
-fn cursor(query: &mut Query<'_>) -> Option<Cursor> {
-    let cursor = Cursor::parse(&query.text("cursor")?);
-    cursor.map_err(|error| query.refuse(FieldError::new("cursor", error.to_string()))).ok()
 }
 
 fn problem(error: &OperatorError) -> Problem {

@@ -61,13 +61,7 @@ pub(super) async fn list_purchases(State(app): State<App>, uri: Uri) -> Result<J
     let mut query = Query::new(&uri);
     let limit = query.number("limit", PAGE_LIMIT, 1..=LIMIT_MAX);
     let userid = query.text("userid").inspect(|userid| check_userid(userid, &mut query));
-    let cursor = query.text("cursor").and_then(|text| match Cursor::parse(&text) {
-        Ok(cursor) => Some(cursor),
-        Err(error) => {
-            query.refuse(FieldError::new("cursor", error.to_string()));
-            None
-        }
-    });
+    let cursor = query.parsed("cursor", Cursor::parse);
     query.finish()?;
     let page = app.store.list_purchases(&PageQuery { userid, limit, cursor }).await;
     page.map(Json).map_err(|error| unavailable(&error))

@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::{HeaderMap, StatusCode, Uri};
 use shared::api_keys::{Day, UsageAnswer, UsageFlush};
 use shared::event::{FieldError, Timestamp};
-use shared::http::{BodyLimits, Problem, Query, read_json_body};
+use shared::http::{Problem, Query};
 
 use super::accounts::{AccountProblems, BodyProblems};
 use super::api_keys::{keys, problem};
@@ -27,8 +27,7 @@ const ROWS_MAX: u32 = 1000;
     responses((status = 204, description = "It is added, now or before"), AccountProblems, BodyProblems, Unauthorized)
 )]
 pub(super) async fn add_usage(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
-    let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
-    let body = read_json_body(&headers, body, limits, &app.budget).await?;
+    let body = app.read_body(&headers, body, BODY_BYTES_MAX).await?;
     let bad = || Problem::invalid(vec![FieldError::new("body", "must be a flush of each key, day and class once")]);
     let flush: UsageFlush = serde_json::from_slice(&body).map_err(|_| bad())?;
     let mut places: Vec<_> = flush.counts.iter().map(|count| (count.key_id, count.day, count.class)).collect();
@@ -55,17 +54,12 @@ pub(super) async fn add_usage(State(app): State<App>, headers: HeaderMap, body: 
 pub(super) async fn list_usage(State(app): State<App>, uri: Uri) -> Result<Json<UsageAnswer>, Problem> {
     let mut query = Query::new(&uri);
     let (account_id, key_id) = (query.id("account_id"), query.id("key_id"));
-    let to = day(&mut query, "to").unwrap_or_else(|| Day::of(Timestamp::now()));
-    let from = day(&mut query, "from").unwrap_or_else(|| to.before(DAYS.1 - 1));
+    let to = query.parsed("to", str::parse::<Day>).unwrap_or_else(|| Day::of(Timestamp::now()));
+    let from = query.parsed("from", str::parse::<Day>).unwrap_or_else(|| to.before(DAYS.1 - 1));
     if !(0..DAYS.0).contains(&to.since(from)) {
         query.refuse(FieldError::new("from", format!("must be at most {} days, with the last one, before to", DAYS.0)));
     }
     query.finish()?;
     let query = UsageQuery { account_id, key_id, from, to, limit: ROWS_MAX };
     keys(&app)?.usage(query).await.map(Json).map_err(problem)
-}
-
-fn day(query: &mut Query<'_>, name: &'static str) -> Option<Day> {
-    let day = query.text(name)?.parse::<Day>();
-    day.map_err(|error| query.refuse(FieldError::new(name, error.to_string()))).ok()
 }

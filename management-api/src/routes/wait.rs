@@ -9,7 +9,7 @@ use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shared::event::{FieldError, Purchase, brief};
-use shared::http::{BodyLimits, Problem, WAIT_MAX, kinds, read_json_body};
+use shared::http::{Problem, WAIT_MAX, kinds};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -109,8 +109,7 @@ pub(super) async fn find_purchases(
 }
 
 async fn read<T: DeserializeOwned>(app: &App, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let limits = BodyLimits { bytes: BODY_BYTES_MAX, timeout: app.body_timeout };
-    let body = read_json_body(headers, body, limits, &app.budget).await?;
+    let body = app.read_body(headers, body, BODY_BYTES_MAX).await?;
     serde_json::from_slice(&body).map_err(|error| Problem::new(kinds::INVALID_INPUT, brief(&error)))
 }
 

@@ -176,6 +176,13 @@ pub struct Resent {
     pub last: Option<Cursor>,
 }
 
+impl Resent {
+    /// Those at these positions.
+    pub(super) fn of(places: &[Cursor]) -> Self {
+        Self { count: places.len() as u64, last: places.iter().max().copied() }
+    }
+}
+
 /// When a callback is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextTry {
@@ -225,6 +232,20 @@ pub struct DeadCallbacks {
     pub after: Option<Cursor>,
     /// At most so many.
     pub limit: u32,
+}
+
+impl DeadCallbacks {
+    /// Those of purchases recorded in a time, which has no beginning, or ends now, where nothing else is said.
+    #[must_use]
+    pub fn recorded(since: Option<Timestamp>, until: Option<Timestamp>, host: Option<String>, limit: u32) -> Self {
+        let since = since.or_else(|| Timestamp::from_millis(0)).unwrap_or_else(Timestamp::now);
+        Self { since, until: until.unwrap_or_else(Timestamp::now), host, after: None, limit }
+    }
+
+    /// After which position they begin: before the first one that may have the time.
+    pub(super) fn start(&self) -> Cursor {
+        self.after.unwrap_or(Cursor { timestamp: self.since, purchase_id: Uuid::nil() })
+    }
 }
 
 /// How many callbacks there are, up to a hundred thousand of each kind.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use shared::callbacks::DeadCallback;
 use shared::event::{Purchase, Timestamp};
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ const VERSION: u8 = 1;
 const LENGTH: usize = 1 + 8 + 16;
 
 /// A position in the order *newest first*: right after one purchase. For callers an opaque text, safe in a URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// The purchase's time.
     pub timestamp: Timestamp,
@@ -31,6 +32,12 @@ impl Cursor {
     #[must_use]
     pub fn after(purchase: &Purchase) -> Self {
         Self { timestamp: purchase.timestamp, purchase_id: purchase.purchase_id }
+    }
+
+    /// The position right after a callback in the list of those that were given up.
+    #[must_use]
+    pub fn after_dead(callback: &DeadCallback) -> Self {
+        Self { timestamp: callback.recorded_at, purchase_id: callback.purchase_id }
     }
 
     /// Parses the text of a cursor.

@@ -1,6 +1,7 @@
 //! Query parameters, read from the bytes that were sent, with one complaint for each that is wrong.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use http::Uri;
@@ -50,10 +51,15 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// What `parse` makes of a parameter's text, if it is given; its error is what the caller is told.
+    pub fn parsed<T, E: Display>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let parsed = parse(&self.text(name)?);
+        parsed.map_err(|error| self.errors.push(FieldError::new(name, error.to_string()))).ok()
+    }
+
     /// A UUID, if it is given.
     pub fn id(&mut self, name: &'static str) -> Option<Uuid> {
-        let id = Uuid::try_parse(&self.text(name)?);
-        id.map_err(|_| self.errors.push(FieldError::new(name, "must be a UUID"))).ok()
+        self.parsed(name, |text| Uuid::try_parse(text).map_err(|_| "must be a UUID"))
     }
 
     /// Adds a complaint about a parameter.

@@ -218,7 +218,8 @@ async fn pass_on(app: &App, target: &str, body: Bytes, head: &Parts) -> Result<B
     told(app.management.command(target.to_owned(), body, DEADLINE, &context).await?)
 }
 
-async fn read(app: &App, request: Request) -> Result<(Parts, RequestContext, Bytes), Problem> {
+/// A request's head and its JSON body.
+pub(super) async fn read(app: &App, request: Request) -> Result<(Parts, RequestContext, Bytes), Problem> {
     let context = RequestContext::of(request.extensions(), request.headers());
     let (head, body) = request.into_parts();
     let body = read_json_body(&head.headers, body, app.config.account_body(), &app.budget).await?;

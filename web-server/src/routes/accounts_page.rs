@@ -6,7 +6,6 @@ use axum::extract::{Request, State};
 use axum::response::{Html, IntoResponse};
 use http::{HeaderValue, header};
 use shared::accounts::{AccountPage, AccountRow};
-use shared::event::FieldError;
 use shared::http::{Problem, Query, RequestContext, kinds};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -58,11 +57,9 @@ pub(super) async fn accounts_page(State(app): State<AppState>, request: Request)
     let mut query = Query::new(request.uri());
     let limit = query.number("limit", LIMIT.1, 1..=LIMIT.0);
     let mut target = format!("/internal/accounts?limit={limit}");
-    if let Some(cursor) = query.text("cursor") {
-        match Uuid::try_parse(&cursor) {
-            Ok(cursor) => target = format!("{target}&cursor={cursor}"),
-            Err(_) => query.refuse(FieldError::new("cursor", "must be that of the link on an earlier page")),
-        }
+    let parse = |text: &str| Uuid::try_parse(text).map_err(|_| "must be that of the link on an earlier page");
+    if let Some(cursor) = query.parsed("cursor", parse) {
+        target = format!("{target}&cursor={cursor}");
     }
     query.finish()?;
     let context = RequestContext::of(request.extensions(), request.headers());

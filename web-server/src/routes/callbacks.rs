@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use shared::callbacks::{DeadCallbackPage, FailingHosts, HostBody, ResendAnswer, ResendBody};
 use shared::event::Timestamp;
-use shared::http::{Problem, RequestContext, kinds, read_json_body};
+use shared::http::{Problem, RequestContext, kinds};
 use utoipa::IntoResponses;
 
-use super::accounts::{BodyProblems, json, read_told, told_or};
+use super::accounts::{BodyProblems, json, read, read_told, told_or};
 use crate::state::{App, AppState};
 
 /// How long management-api may take: it may send twenty thousand again.
@@ -114,8 +114,6 @@ async fn send(
     not_found: impl FnOnce() -> Problem,
 ) -> Result<Bytes, Problem> {
     check_admin(app, request.headers()).await?;
-    let context = RequestContext::of(request.extensions(), request.headers());
-    let (parts, body) = request.into_parts();
-    let body = read_json_body(&parts.headers, body, app.config.account_body(), &app.budget).await?;
+    let (_, context, body) = read(app, request).await?;
     told_or(app.management.command(target.to_owned(), body, DEADLINE, &context).await?, not_found)
 }

@@ -56,10 +56,8 @@ pub(super) async fn list_usage(State(app): State<AppState>, request: Request) ->
     };
     let mut target = format!("/internal/usage?{whose}");
     for name in ["from", "to"] {
-        let Some(text) = query.text(name) else { continue };
-        match text.parse::<Day>() {
-            Ok(day) => target = format!("{target}&{name}={day}"),
-            Err(error) => query.refuse(FieldError::new(name, error.to_string())),
+        if let Some(day) = query.parsed(name, str::parse::<Day>) {
+            target = format!("{target}&{name}={day}");
         }
     }
     query.finish()?;

@@ -107,23 +107,6 @@ impl AttemptOutcome {
     }
 }
 
-impl Unreachable {
-    /// The reason's name.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Busy => "busy",
-            Self::Connection => "connection",
-            Self::Authorities => "authorities",
-            Self::Certificate => "certificate",
-            Self::Tls => "tls",
-            Self::NoAnswer => "no_answer",
-            Self::BadAnswer => "bad_answer",
-        }
-    }
-}
-
 impl fmt::Display for AttemptOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared::callbacks::{DeadCallback, FailingHost};
 use shared::event::{Purchase, Timestamp};
-use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{FromRow as _, Postgres, Row as _};
@@ -20,7 +19,7 @@ use self::statements::{
     CLAIM_BATCHES, CLAIM_PARKED, CLAIM_RETRIES, COUNT, FORGET, FORGET_HOSTS, GIVE_UP_UNCLAIMED, HOSTS, LIST_DEAD,
     NOTE_FAILED, NOTE_WELL, RESEND_DEAD, RESEND_ONE, SETTLE,
 };
-use super::read::StoredPurchase;
+use super::read::CalledBack;
 use super::{PostgresStore, answer, session};
 use crate::store::callbacks::{
     BATCH_MAX, CHANGED_MAX, COUNTED_MAX, FORGIVEN_AFTER, LOOK_PAUSE, PARKED_HOSTS_MAX, PARKED_OF_HOST_MAX, SILENT_KEPT,
@@ -61,15 +60,14 @@ impl Looked {
 #[async_trait]
 impl CallbackOutbox for PostgresStore {
     async fn claim_callbacks(&self, claim: Claim) -> Result<Claimed, StoreError> {
-        let lease = interval(claim.lease)?;
         let mut session = session::acquire(&self.reading).await?;
         let claimed = answer(async {
             let from = self.callbacks_looked.from();
             let at: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *session).await?;
             let batches_max = (i64::from(claim.limit) / i64::from(BATCH_MAX)).max(1);
-            let batches = sqlx::query(CLAIM_BATCHES).bind(from).bind(batches_max).bind(lease);
+            let batches = sqlx::query(CLAIM_BATCHES).bind(from).bind(batches_max).bind(claim.lease);
             let batches = to_batches(&batches.fetch_all(&mut *session).await?)?;
-            let retries = sqlx::query(CLAIM_RETRIES).bind(from).bind(i64::from(claim.limit)).bind(lease);
+            let retries = sqlx::query(CLAIM_RETRIES).bind(from).bind(i64::from(claim.limit)).bind(claim.lease);
             let retries = retries.fetch_all(&mut *session).await?;
             let mut retries: Vec<_> = retries.iter().map(to_retry).collect::<Result<_, _>>()?;
             let is_full = i64::try_from(batches.len()).is_ok_and(|count| count >= batches_max)
@@ -80,7 +78,7 @@ impl CallbackOutbox for PostgresStore {
             let parked = sqlx::query(CLAIM_PARKED)
                 .bind(PARKED_HOSTS_MAX)
                 .bind(PARKED_OF_HOST_MAX)
-                .bind(lease)
+                .bind(claim.lease)
                 .bind(TRIAL_PAUSES.0)
                 .bind(TRIAL_PAUSES.1)
                 .bind(LOOK_PAUSE);
@@ -132,10 +130,10 @@ impl CallbackOutbox for PostgresStore {
         let query = sqlx::query(NOTE_FAILED)
             .bind(host)
             .bind(outcome)
-            .bind(interval(patience)?)
-            .bind(interval(hold.max(TRIAL_PAUSES.0))?)
+            .bind(patience)
+            .bind(hold.max(TRIAL_PAUSES.0))
             .bind(FORGIVEN_AFTER)
-            .bind(interval(hold)?);
+            .bind(hold);
         let mut session = session::acquire(&self.reading).await?;
         let row = answer(query.fetch_one(&mut *session)).await;
         Ok(to_host(&session.judge(row)?)?)
@@ -155,12 +153,7 @@ impl CallbackOutbox for PostgresStore {
         let mut session = session::acquire(&self.reading).await?;
         let rows = answer(bind_dead(sqlx::query(RESEND_DEAD), which).fetch_all(&mut *session)).await;
         let rows = session.judge(rows)?;
-        let mut last: Option<(DateTime<Utc>, Uuid)> = None;
-        for row in &rows {
-            last = last.max(Some((row.try_get(0)?, row.try_get(1)?)));
-        }
-        let last = last.map(|(time, purchase_id)| Cursor { timestamp: Timestamp::new(time), purchase_id });
-        Ok(Resent { count: rows.len() as u64, last })
+        Ok(Resent::of(&rows.iter().map(to_place).collect::<Result<Vec<_>, _>>()?))
     }
 
     async fn resend_callback(&self, purchase: &Purchase, host: &str) -> Result<(), StoreError> {
@@ -181,8 +174,8 @@ impl CallbackOutbox for PostgresStore {
     async fn forget_callbacks(&self, age: Duration) -> Result<bool, StoreError> {
         self.execute(sqlx::query(FORGET_HOSTS).bind(WELL_KEPT).bind(SILENT_KEPT)).await?;
         let batches = CHANGED_MAX / i64::from(BATCH_MAX);
-        let given_up = self.execute(sqlx::query(GIVE_UP_UNCLAIMED).bind(interval(age)?).bind(batches)).await?;
-        let forgotten = self.execute(sqlx::query(FORGET).bind(interval(age)?).bind(CHANGED_MAX)).await?;
+        let given_up = self.execute(sqlx::query(GIVE_UP_UNCLAIMED).bind(age).bind(batches)).await?;
+        let forgotten = self.execute(sqlx::query(FORGET).bind(age).bind(CHANGED_MAX)).await?;
         Ok(given_up > 0 || forgotten >= CHANGED_MAX.unsigned_abs())
     }
 }
@@ -200,33 +193,31 @@ fn bind_dead<'q>(
     query: Query<'q, Postgres, PgArguments>,
     which: &'q DeadCallbacks,
 ) -> Query<'q, Postgres, PgArguments> {
-    // Before the first one that may have this time.
-    let first = Cursor { timestamp: which.since, purchase_id: Uuid::nil() };
-    let Cursor { timestamp: after, purchase_id: id } = which.after.unwrap_or(first);
+    let start = which.start();
     query
-        .bind(after.datetime())
-        .bind(id)
+        .bind(start.timestamp.datetime())
+        .bind(start.purchase_id)
         .bind(which.until.datetime())
         .bind(which.host.as_deref())
         .bind(i64::from(which.limit))
 }
 
-fn interval(time: Duration) -> Result<PgInterval, StoreError> {
-    PgInterval::try_from(time).map_err(|error| StoreError(error.to_string()))
-}
-
 fn to_batches(rows: &[PgRow]) -> Result<Vec<CallbackBatch>, sqlx::Error> {
     let mut batches: BTreeMap<Uuid, Vec<Purchase>> = BTreeMap::new();
     for row in rows {
-        batches.entry(row.try_get(7)?).or_default().push(StoredPurchase::from_row(row)?.0);
+        batches.entry(row.try_get(7)?).or_default().push(CalledBack::from_row(row)?.0);
     }
     Ok(batches.into_iter().map(|(batch_id, purchases)| CallbackBatch { batch_id, purchases }).collect())
+}
+
+fn to_place(row: &PgRow) -> Result<Cursor, sqlx::Error> {
+    Ok(Cursor { timestamp: Timestamp::new(row.try_get(0)?), purchase_id: row.try_get(1)? })
 }
 
 fn to_retry(row: &PgRow) -> Result<RetriedCallback, sqlx::Error> {
     let attempts: i32 = row.try_get(7)?;
     Ok(RetriedCallback {
-        purchase: StoredPurchase::from_row(row)?.0,
+        purchase: CalledBack::from_row(row)?.0,
         attempts: attempts.unsigned_abs(),
         tried_for: Duration::try_from_secs_f64(row.try_get(8)?).unwrap_or_default(),
         claimed_until: row.try_get(9)?,

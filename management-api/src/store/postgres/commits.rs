@@ -5,7 +5,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared::commits::{Commit, CommitPosition};
-use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{PostgresStore, answer, session};
@@ -77,7 +76,6 @@ impl CommitLog for PostgresStore {
     }
 
     async fn forget_commits(&self, age: Duration) -> Result<u64, StoreError> {
-        let age = PgInterval::try_from(age).map_err(|error| StoreError(error.to_string()))?;
         let mut session = session::acquire(&self.reading).await?;
         let deleted = answer(sqlx::query(FORGET).bind(age).bind(FORGOTTEN_MAX).execute(&mut *session)).await;
         Ok(session.judge(deleted)?.rows_affected())

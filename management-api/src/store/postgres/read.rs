@@ -98,7 +98,7 @@ impl Reading for PostgresStore {
 pub(super) async fn find_purchases(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Purchase>, StoreError> {
     let mut session = session::acquire(pool).await?;
     let rows = answer(sqlx::query_as(FIND).bind(ids).fetch_all(&mut *session)).await;
-    let rows: Vec<StoredPurchase> = session.judge(rows)?;
+    let rows: Vec<CalledBack> = session.judge(rows)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
@@ -107,9 +107,9 @@ fn cannot_be_stored(userid: &str) -> bool {
     userid.contains('\0')
 }
 
-pub(super) struct StoredPurchase(pub(super) Purchase);
+struct StoredPurchase(Purchase);
 
-/// By position, the same in every statement; only some tell the last one. The price comes as its digits.
+/// By position, the same in every statement. The price comes as its digits.
 impl<'r> FromRow<'r, PgRow> for StoredPurchase {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let price = Price::parse_json(row.try_get(3)?);
@@ -121,15 +121,18 @@ impl<'r> FromRow<'r, PgRow> for StoredPurchase {
             price: price.map_err(|error| sqlx::Error::Decode(error.into()))?,
             timestamp: time(4)?,
             recorded_at: Some(time(5)?),
-            callback_url: callback_url(row)?,
+            callback_url: None,
         }))
     }
 }
 
-fn callback_url(row: &PgRow) -> Result<Option<CallbackUrl>, sqlx::Error> {
-    match row.try_get::<Option<&str>, _>("callback_url") {
-        Ok(url) => Ok(url.and_then(CallbackUrl::from_stored)),
-        Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
-        Err(error) => Err(error),
+/// The same, of statements that tell where to call back, too.
+pub(super) struct CalledBack(pub(super) Purchase);
+
+impl<'r> FromRow<'r, PgRow> for CalledBack {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let StoredPurchase(purchase) = StoredPurchase::from_row(row)?;
+        let url: Option<&str> = row.try_get(6)?;
+        Ok(Self(Purchase { callback_url: url.and_then(CallbackUrl::from_stored), ..purchase }))
     }
 }

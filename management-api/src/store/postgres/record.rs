@@ -9,7 +9,6 @@ use shared::callbacks::CallbackUrl;
 use shared::commits::userid_mark;
 use shared::event::{Purchase, Timestamp};
 use sqlx::Postgres;
-use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::QueryAs;
 use uuid::Uuid;
@@ -155,7 +154,7 @@ async fn execute(pool: &PgPool, batch: &Batch, columns: Columns<'_>) -> Result<D
         .bind(columns.callback_urls)
         .bind(columns.callback_ids)
         .bind(columns.callback_batch_ids)
-        .bind(PgInterval::try_from(batch.callback_lease).unwrap_or_default())
+        .bind(batch.callback_lease)
         .bind(columns.key_ids)
         .bind(columns.key_days)
         .bind(columns.key_purchases);

@@ -18,7 +18,7 @@ use self::statements::{
     FORGET_HOSTS, GIVE_UP, HOSTS, LIST_DEAD, LOOK_AFTER, NOTE_FAILED, NOTE_WELL, OF_BATCH, PARKED, RESEND_DEAD,
     RESEND_ONE, SET_TRIAL, UNCLAIMED,
 };
-use super::read::StoredPurchase;
+use super::read::CalledBack;
 use super::sessions::parse_id;
 use super::{BEGIN_WRITING, SqliteStore, json_list, judge};
 use crate::store::callbacks::{
@@ -103,12 +103,7 @@ impl CallbackOutbox for SqliteStore {
         let mut writer = self.account_writer().await?;
         let rows = query.fetch_all(&mut *writer.connection).await;
         let rows = judge(writer, rows)?;
-        let mut last: Option<(Timestamp, Uuid)> = None;
-        for row in &rows {
-            last = last.max(Some((time(row, 0)?, parse_id(row.try_get(1)?)?)));
-        }
-        let last = last.map(|(timestamp, purchase_id)| Cursor { timestamp, purchase_id });
-        Ok(Resent { count: rows.len() as u64, last })
+        Ok(Resent::of(&rows.iter().map(to_place).collect::<Result<Vec<_>, _>>()?))
     }
 
     async fn resend_callback(&self, purchase: &Purchase, host: &str) -> Result<(), StoreError> {
@@ -160,7 +155,7 @@ async fn claim_due(connection: &mut SqliteConnection, claim: Claim) -> Result<Cl
     let mut batches = Vec::with_capacity(rows.len());
     for (batch_id, ids) in rows {
         let purchases = sqlx::query(OF_BATCH).bind(ids).fetch_all(&mut *transaction).await?;
-        let purchases = purchases.iter().map(|row| StoredPurchase::from_row(row).map(|row| row.0));
+        let purchases = purchases.iter().map(|row| CalledBack::from_row(row).map(|row| row.0));
         let batch_id = Uuid::try_parse(&batch_id).map_err(|error| sqlx::Error::Decode(error.into()))?;
         batches.push(CallbackBatch { batch_id, purchases: purchases.collect::<Result<_, _>>()? });
     }
@@ -258,11 +253,10 @@ fn bind_dead<'q>(
     query: Query<'q, Sqlite, SqliteArguments>,
     which: &'q DeadCallbacks,
 ) -> Query<'q, Sqlite, SqliteArguments> {
-    let first = Cursor { timestamp: which.since, purchase_id: Uuid::nil() };
-    let Cursor { timestamp: after, purchase_id: id } = which.after.unwrap_or(first);
+    let start = which.start();
     query
-        .bind(after.to_string())
-        .bind(id.to_string())
+        .bind(start.timestamp.to_string())
+        .bind(start.purchase_id.to_string())
         .bind(which.until.to_string())
         .bind(which.host.as_deref())
         .bind(which.limit)
@@ -272,9 +266,13 @@ fn time(row: &SqliteRow, column: usize) -> Result<Timestamp, sqlx::Error> {
     Timestamp::parse(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
+fn to_place(row: &SqliteRow) -> Result<Cursor, StoreError> {
+    Ok(Cursor { timestamp: time(row, 0)?, purchase_id: parse_id(row.try_get(1)?)? })
+}
+
 fn to_retry(row: &SqliteRow, now: Timestamp, until: Timestamp) -> Result<RetriedCallback, sqlx::Error> {
     Ok(RetriedCallback {
-        purchase: StoredPurchase::from_row(row)?.0,
+        purchase: CalledBack::from_row(row)?.0,
         attempts: row.try_get(7)?,
         tried_for: now.since(time(row, 8)?),
         claimed_until: until.datetime(),

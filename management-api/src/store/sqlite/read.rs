@@ -67,8 +67,8 @@ pub(super) async fn find_purchases(
     connection: &mut SqliteConnection,
     ids: &[Uuid],
 ) -> Result<Vec<Purchase>, sqlx::Error> {
-    let rows = sqlx::query_as(FIND).bind(json_list(ids.iter().copied())).fetch_all(connection).await?;
-    Ok(purchases(rows))
+    let rows: Vec<CalledBack> = sqlx::query_as(FIND).bind(json_list(ids.iter().copied())).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
 async fn fetch_page(
@@ -84,7 +84,8 @@ async fn fetch_page(
         Some(userid) => statement.bind(userid),
         None => statement,
     };
-    Ok(purchases(statement.fetch_all(connection).await?))
+    let rows: Vec<StoredPurchase> = statement.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
 /// Exact digits as stored.
@@ -99,13 +100,9 @@ pub(super) fn add(sum: Decimal, value: Decimal) -> Result<Decimal, sqlx::Error> 
     total.ok_or_else(|| sqlx::Error::Decode("the total has more than 28 digits".into()))
 }
 
-pub(super) struct StoredPurchase(pub(super) Purchase);
+struct StoredPurchase(Purchase);
 
-fn purchases(rows: Vec<StoredPurchase>) -> Vec<Purchase> {
-    rows.into_iter().map(|row| row.0).collect()
-}
-
-/// By position, the same in every statement; only some tell the last one.
+/// By position, the same in every statement.
 impl<'r> FromRow<'r, SqliteRow> for StoredPurchase {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
         let id = Uuid::try_parse(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()));
@@ -119,15 +116,18 @@ impl<'r> FromRow<'r, SqliteRow> for StoredPurchase {
             price: price?,
             timestamp: time(4)?,
             recorded_at: Some(time(5)?),
-            callback_url: callback_url(row)?,
+            callback_url: None,
         }))
     }
 }
 
-fn callback_url(row: &SqliteRow) -> Result<Option<CallbackUrl>, sqlx::Error> {
-    match row.try_get::<Option<&str>, _>("callback_url") {
-        Ok(url) => Ok(url.and_then(CallbackUrl::from_stored)),
-        Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
-        Err(error) => Err(error),
+/// The same, of statements that tell where to call back, too.
+pub(super) struct CalledBack(pub(super) Purchase);
+
+impl<'r> FromRow<'r, SqliteRow> for CalledBack {
+    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
+        let StoredPurchase(purchase) = StoredPurchase::from_row(row)?;
+        let url: Option<&str> = row.try_get(6)?;
+        Ok(Self(Purchase { callback_url: url.and_then(CallbackUrl::from_stored), ..purchase }))
     }
 }

@@ -72,10 +72,13 @@ pub(super) const SETTLE: &str = "
         DELETE FROM callbacks USING unnest($2::uuid[], $3::timestamptz[]) AS done (id, claimed_until)
         WHERE callbacks.purchase_id = done.id AND callbacks.due_at = done.claimed_until
     ), looked_after AS (
-        INSERT INTO callback_hosts (host, failing_since, failed_at, outcome, is_well, trial_at)
-        SELECT DISTINCT ON (host) host, clock_timestamp(), clock_timestamp(), outcome, is_host_well, clock_timestamp() + $15
+        INSERT INTO callback_hosts AS stored (host, failing_since, failed_at, outcome, is_well, trial_at)
+        SELECT DISTINCT ON (host) host, clock_timestamp(), clock_timestamp(), outcome, is_host_well,
+            clock_timestamp() + CASE WHEN is_host_well THEN interval '0' ELSE $15 END
         FROM given WHERE is_parked ORDER BY host
-        ON CONFLICT (host) DO UPDATE SET failed_at = excluded.failed_at
+        ON CONFLICT (host) DO UPDATE SET
+            failed_at = excluded.failed_at,
+            trial_at = CASE WHEN stored.is_well THEN least(stored.trial_at, excluded.trial_at) ELSE stored.trial_at END
     ), changed AS (
         UPDATE callbacks AS callback SET
             attempts = given.attempts, due_at = clock_timestamp() + due_in * interval '1 second', outcome = given.outcome,

@@ -57,12 +57,13 @@ pub(super) const FAILED: &str = "
     FROM json_each(?1) WHERE value ->> 10 IS NULL
     ON CONFLICT (purchase_id) DO NOTHING";
 
-/// What is parked has a host that somebody looks after.
+/// What is parked has a host that somebody looks after: one that is well at once, one that fails at `?3`.
 pub(super) const LOOK_AFTER: &str = "
     INSERT INTO callback_hosts (host, failing_since, failed_at, outcome, is_well, trial_at)
-    SELECT value ->> 1, ?2, ?2, min(value ->> 6), min(value ->> 9), ?3 FROM json_each(?1)
+    SELECT value ->> 1, ?2, ?2, min(value ->> 6), min(value ->> 9), iif(min(value ->> 9), ?2, ?3) FROM json_each(?1)
     WHERE value ->> 7 GROUP BY value ->> 1
-    ON CONFLICT (host) DO UPDATE SET failed_at = excluded.failed_at";
+    ON CONFLICT (host) DO UPDATE SET
+        failed_at = excluded.failed_at, trial_at = iif(is_well, min(trial_at, excluded.trial_at), trial_at)";
 
 pub(super) const HOSTS: &str = "
     SELECT host, failing_since, failed_at, outcome, switched_off_at FROM callback_hosts
