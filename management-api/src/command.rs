@@ -199,11 +199,10 @@ pub fn serve(config: Config) -> ExitCode {
 /// Prints the dead letters.
 #[must_use]
 pub fn list_dead_letters(config: &Config) -> ExitCode {
-    run(async {
-        let store = open_store(config).await?;
+    with_store(config, async |store| {
         let listed = dead_letters::list(&config.kafka, store.clone(), std::io::stdout()).await;
-        store.close().await;
-        listed.map(|()| true).map_err(|error| error.to_string())
+        // It is printed as it is read.
+        listed.map(|()| String::new()).map_err(|error| error.to_string())
     })
 }
 

@@ -54,6 +54,12 @@ fn failed(purchase: &Purchase, recorded: &Recorded, next: NextTry) -> FailedCall
     }
 }
 
+/// Nothing of what was recorded is delivered.
+async fn settle_failed(store: &dyn Store, recorded: &Recorded, failed: Vec<FailedCallback>) {
+    let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
+    store.settle_callbacks(&Settlement { finished_batches, failed, ..Settlement::default() }).await.unwrap();
+}
+
 fn dead(host: Option<&str>, limit: u32) -> DeadCallbacks {
     let since = Timestamp::from_millis(0).unwrap();
     let until = Timestamp::now().after(Duration::from_hours(1));
@@ -212,13 +218,11 @@ async fn what_was_given_up_is_listed_and_sent_again() {
         let mut given_up: Vec<_> =
             purchases.iter().map(|purchase| failed(purchase, &recorded, NextTry::Never)).collect();
         given_up[4].host = "other.example".to_owned();
-        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
-        let settlement = Settlement { finished_batches, failed: given_up, ..Settlement::default() };
-        store.settle_callbacks(&settlement).await.unwrap();
+        settle_failed(&*store, &recorded, given_up).await;
         assert_eq!(numbers(&claim(&*store, LEASE).await), []);
         assert_eq!(store.count_callbacks().await.unwrap().dead, 5);
         let first = store.list_dead_callbacks(&dead(None, 3)).await.unwrap();
-        let after = first.last().map(|last| Cursor { timestamp: last.recorded_at, purchase_id: last.purchase_id });
+        let after = first.last().map(Cursor::after_dead);
         let rest = store.list_dead_callbacks(&DeadCallbacks { after, ..dead(None, 3) }).await.unwrap();
         let listed: Vec<u128> = first.iter().chain(&rest).map(|one| one.purchase_id.as_u128()).collect();
         assert_eq!(listed, [1, 2, 3, 4, 5]);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use management_api::store::{NextTry, Settlement};
+use management_api::store::NextTry;
 use shared::event::Purchase;
 
 use super::super::databases::on_each_database;
 use super::super::fixtures::batch;
-use super::{LEASE, called_back, claim, claim_in_the_end, failed, leased, numbers};
+use super::{LEASE, called_back, claim, claim_in_the_end, failed, leased, numbers, settle_failed};
 
 /// Until its host is well, for so long.
 fn parked(time: Duration) -> NextTry {
@@ -52,9 +52,7 @@ async fn what_waits_for_a_host_that_fails_is_let_go_when_it_is_well() {
         let recorded = store.record(&batch(0, 0, purchases.clone())).await.unwrap();
         let hour = parked(Duration::from_hours(1));
         let parked = purchases.iter().map(|purchase| failed(purchase, &recorded, hour)).collect();
-        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
-        let settlement = Settlement { finished_batches, failed: parked, ..Settlement::default() };
-        store.settle_callbacks(&settlement).await.unwrap();
+        settle_failed(&*store, &recorded, parked).await;
         assert_eq!(store.list_callback_hosts(None, 10).await.unwrap()[0].host, "shop.example");
         assert_eq!(numbers(&claim(&*store, LEASE).await), []);
         // After a while one of them finds out.
@@ -84,12 +82,8 @@ async fn what_is_too_much_for_a_host_that_is_well_is_let_go_at_once() {
             let lease = leased(batch(0, i64::from(number) - 1, [called_back(number)]), LEASE);
             let recorded = store.record(&lease).await.unwrap();
             let next = NextTry::WhenHostIsWell { for_at_most: Duration::from_hours(1), is_well: true };
-            let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
             let crowded = vec![failed(&called_back(number), &recorded, next)];
-            store
-                .settle_callbacks(&Settlement { finished_batches, failed: crowded, ..Settlement::default() })
-                .await
-                .unwrap();
+            settle_failed(&*store, &recorded, crowded).await;
             assert_eq!(numbers(&claim(&*store, LEASE).await), [u128::from(number)]);
             assert_eq!(numbers(&claim(&*store, LEASE).await), []);
         }
@@ -103,12 +97,8 @@ async fn what_waits_for_its_host_for_too_long_is_due_to_be_given_up() {
         let store = database.migrated().await;
         let recorded = store.record(&leased(batch(0, 0, [called_back(1)]), LEASE)).await.unwrap();
         let soon = parked(Duration::from_millis(50));
-        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
         let parked = vec![failed(&called_back(1), &recorded, soon)];
-        store
-            .settle_callbacks(&Settlement { finished_batches, failed: parked, ..Settlement::default() })
-            .await
-            .unwrap();
+        settle_failed(&*store, &recorded, parked).await;
         let due = claim_in_the_end(&*store).await;
         // Its host fails still.
         assert_eq!((numbers(&due), due.retries[0].is_host_known), (vec![1], false));
@@ -121,13 +111,9 @@ async fn what_is_for_a_host_that_is_off_says_so_and_not_any_more_once_it_is_on()
     on_each_database(|database| async move {
         let store = database.migrated().await;
         let recorded = store.record(&batch(0, 0, [called_back(1), called_back(2)])).await.unwrap();
-        let finished_batches = recorded.callbacks.iter().map(|batch| batch.batch_id).collect();
         let now = NextTry::After(Duration::ZERO);
         let waiting = vec![failed(&called_back(1), &recorded, now), failed(&called_back(2), &recorded, now)];
-        store
-            .settle_callbacks(&Settlement { finished_batches, failed: waiting, ..Settlement::default() })
-            .await
-            .unwrap();
+        settle_failed(&*store, &recorded, waiting).await;
         for _ in 0..2 {
             store.note_host_failed("shop.example", "no answer in time", Duration::ZERO, Duration::ZERO).await.unwrap();
         }
