@@ -132,7 +132,7 @@ impl Feed {
         if was_empty {
             sleep(PATIENCE).await;
         }
-        while listeners.has_slow() && Instant::now() < end {
+        while listeners.has_behind() && Instant::now() < end {
             sleep(PATIENCE).await;
         }
     }

@@ -60,7 +60,7 @@ impl Hub {
     }
 
     /// Lets somebody listen as soon as it is known where the log stands.
-    pub(super) async fn enter(&self, topic: Topic, listener: Listener, after: Option<CommitPosition>) {
+    pub(super) async fn enter(&self, topic: Topic, mut listener: Listener, after: Option<CommitPosition>) {
         let mut begun = self.begun.subscribe();
         let _pending = self.pend();
         while self.lock().position.is_none() {
@@ -161,7 +161,7 @@ impl Hub {
         let mut state = self.lock();
         let State { position: Some(position), listeners, .. } = &mut *state else { return };
         let position = Arc::new(position.clone());
-        for Returning { topic, listener, .. } in returning {
+        for Returning { topic, mut listener, .. } in returning {
             if listener.tell(Event::Reset(Arc::clone(&position))) {
                 listeners.add(topic, listener);
             }

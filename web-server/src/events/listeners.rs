@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use shared::commits::{Commit, CommitPage, CommitPosition, userid_mark};
 use shared::event::Purchase;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Event;
@@ -22,9 +24,11 @@ pub(super) enum Topic {
     Purchase(Uuid),
 }
 
-/// How many events wait for a listener when it is too slow: it is let go of, and comes again from where it was. All that one page
-/// brings comes besides, so that who has just listened is never too slow.
+/// How many events wait for a listener when it is too slow: it is let go of, and comes again from where it was. What it was told
+/// since the last look comes besides: the next page may follow at once, and who reads needs time for what it has just been told.
 const WAITING_MAX: usize = 256;
+/// How often is looked who is too slow, while there is something to tell. A burst takes some ways to a caller far away and back.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Somebody who waits for events.
 pub(super) struct Listener {
@@ -34,6 +38,8 @@ pub(super) struct Listener {
     pub(super) userid: Option<Box<str>>,
     sender: mpsc::UnboundedSender<Event>,
     waiting: Arc<AtomicUsize>,
+    /// How much it was told since the last look.
+    fresh: usize,
     /// What it has been told already, if that is more than the others.
     pub(super) ahead: Option<Box<CommitPosition>>,
 }
@@ -48,10 +54,12 @@ pub(super) struct Inbox {
 #[derive(Default)]
 pub(super) struct Listeners {
     by_topic: HashMap<Topic, Vec<Listener>>,
-    /// Whether anybody was told anything since the slow were looked for, and whether anybody may be ahead of the others: where many
-    /// listen and little concerns them, they are not gone through with each page.
-    have_been_told: bool,
+    /// Whether anybody may be slow, or ahead of the others: where many listen and little concerns them, they are not gone through
+    /// with each page.
+    may_be_slow: bool,
     may_be_ahead: bool,
+    /// When the slow were looked for.
+    looked_at: Option<Instant>,
 }
 
 /// Where those stand that are told of a purchase: before its commit, and with it.
@@ -82,7 +90,10 @@ impl Listener {
     pub(super) fn new(number: u64, userid: Option<Box<str>>) -> (Self, Inbox) {
         let (sender, events) = mpsc::unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();
-        (Self { number, userid, sender, waiting: Arc::clone(&waiting), ahead: None }, Inbox { events, waiting })
+        (
+            Self { number, userid, sender, waiting: Arc::clone(&waiting), fresh: 0, ahead: None },
+            Inbox { events, waiting },
+        )
     }
 
     /// Whether nobody listens any more.
@@ -90,13 +101,20 @@ impl Listener {
         self.sender.is_closed()
     }
 
-    /// Whether it is behind with what was told before.
-    fn is_slow(&self) -> bool {
+    /// Whether much waits for it.
+    fn is_behind(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= WAITING_MAX
     }
 
+    /// Whether it is behind with what it had been told by the last look; this is the next one.
+    fn look(&mut self) -> bool {
+        let fresh = std::mem::take(&mut self.fresh);
+        self.waiting.load(Ordering::Relaxed).saturating_sub(fresh) >= WAITING_MAX
+    }
+
     /// Tells it something; says no when it is gone.
-    pub(super) fn tell(&self, event: Event) -> bool {
+    pub(super) fn tell(&mut self, event: Event) -> bool {
+        self.fresh += 1;
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.sender.send(event).is_ok()
     }
@@ -212,7 +230,7 @@ impl Listeners {
         if topics.iter().all(|topic| !self.by_topic.contains_key(topic)) {
             return;
         }
-        self.have_been_told = true;
+        self.may_be_slow = true;
         let told = Told { before, after: Arc::new(before.within(commit, place + 1)) };
         for topic in topics {
             self.retain(topic, |listener| listener.tell_of(purchase, commit, place, &told));
@@ -241,28 +259,35 @@ impl Listeners {
 
     /// Tells all of users until where they have been told.
     pub(super) fn tell_position(&mut self, position: &CommitPosition) {
-        self.have_been_told = true;
+        self.may_be_slow = true;
         for (topic, listeners) in &mut self.by_topic {
             if matches!(topic, Topic::User(_)) {
-                listeners.retain(|listener| listener.tell(Event::Reached(Arc::new(listener.position(position)))));
+                listeners.retain_mut(|listener| {
+                    let own = Arc::new(listener.position(position));
+                    listener.tell(Event::Reached(own))
+                });
             }
         }
         self.by_topic.retain(|_, listeners| !listeners.is_empty());
     }
 
-    /// Whether anybody is behind with what was told before, and still there.
-    pub(super) fn has_slow(&self) -> bool {
-        self.by_topic.values().flatten().any(|listener| listener.is_slow() && !listener.is_gone())
+    /// Whether anybody is behind, and still there.
+    pub(super) fn has_behind(&self) -> bool {
+        self.by_topic.values().flatten().any(|listener| listener.is_behind() && !listener.is_gone())
     }
 
     fn let_go_of_the_slow(&mut self) {
-        if !std::mem::take(&mut self.have_been_told) {
+        if !self.may_be_slow || self.looked_at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL) {
             return;
         }
+        self.looked_at = Some(Instant::now());
+        let mut may_be_slow = false;
         self.by_topic.retain(|_, listeners| {
-            listeners.retain(|listener| !listener.is_slow());
+            listeners.retain_mut(|listener| !listener.look());
+            may_be_slow |= listeners.iter().any(Listener::is_behind);
             !listeners.is_empty()
         });
+        self.may_be_slow = may_be_slow;
     }
 
     /// Who was ahead of the others, and is no more, is one of them.
